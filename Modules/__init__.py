@@ -1,0 +1,1 @@
+"""What learns: networks, losses, the blending schedule and the two-stage model."""

@@ -1,0 +1,1 @@
+"""What serves: configs, data, the training loop, checkpoints, metrics, reports and rasters."""

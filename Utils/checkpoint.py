@@ -1,0 +1,136 @@
+"""A checkpoint is one safetensors file: weights, optimiser tensors, and the rest of the state as JSON in its header.
+
+One file is swapped in whole, so a run that dies while it writes still has its last checkpoint; and it holds no
+pickles, so a stranger's file can run no code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from Utils.errors import UserError, write_error
+from Utils.files import replacing
+
+FORMAT = "d3-rsmde-checkpoint-1"
+_NETWORK, _OPTIMISER = "network/", "optimiser/"
+
+
+@dataclass
+class Progress:
+    """Where a training stage stands, after a whole epoch.
+
+    Attributes:
+        epoch: epochs done.
+        step: optimiser steps done.
+        best: best validation score, None before the first.
+        best_epoch: the epoch that reached it.
+        plateau: state of the plateau schedule.
+        groups: the optimiser's parameter groups.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    plateau: dict[str, Any] = field(default_factory=dict)
+    groups: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read.
+
+    Attributes:
+        task: which kind of network it holds.
+        architecture: what is needed to build that network again.
+        network: its weights.
+        optimiser: the optimiser's tensors, by parameter number.
+        progress: where the stage stood.
+    """
+
+    task: str
+    architecture: dict[str, Any]
+    network: dict[str, Tensor]
+    optimiser: dict[int, dict[str, Tensor]]
+    progress: Progress
+
+
+def save_checkpoint(
+    path: Path,
+    task: str,
+    architecture: Mapping[str, Any],
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Raises:
+        UserError: it cannot be written; an older file of that name is intact.
+    """
+    state = optimiser.state_dict()
+    progress.groups = state["param_groups"]
+    tensors = {_NETWORK + name: value.contiguous() for name, value in network.state_dict().items()}
+    for number, values in state["state"].items():
+        tensors |= {f"{_OPTIMISER}{number}/{name}": value.contiguous() for name, value in values.items()}
+    header = {"format": FORMAT, "task": task, "architecture": dict(architecture), "progress": asdict(progress)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata={"d3rsmde": json.dumps(header)})
+    except (OSError, SafetensorError) as error:
+        raise write_error(path, error, "the checkpoint before it is intact: continue with --resume") from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        UserError: a missing, damaged or foreign file.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint '{path}' not found")
+    try:
+        with safe_open(path, framework="pt") as reader:
+            header = json.loads((reader.metadata() or {})["d3rsmde"])
+            tensors = {name: reader.get_tensor(name) for name in reader.keys()}
+        if header["format"] != FORMAT:
+            raise KeyError(header["format"])
+        progress = Progress(**header["progress"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"'{path}' is no checkpoint of this project, or is damaged ({error})") from error
+    network = {name.removeprefix(_NETWORK): value for name, value in tensors.items() if name.startswith(_NETWORK)}
+    optimiser: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith(_OPTIMISER):
+            number, key = name.removeprefix(_OPTIMISER).split("/")
+            optimiser.setdefault(int(number), {})[key] = value
+    return Checkpoint(header["task"], header["architecture"], network, optimiser, progress)
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Put weights into a network, strictly.
+
+    Raises:
+        UserError: weights of another architecture; the line names the first that does not fit.
+    """
+    own = network.state_dict()
+    for name in sorted(set(own) | set(weights)):
+        if name not in weights or name not in own:
+            where = "is missing from it" if name not in weights else "is in it and not in the network"
+            raise UserError(f"'{source}' holds weights of another architecture: '{name}' {where}")
+        if own[name].shape != weights[name].shape:
+            raise UserError(
+                f"'{source}' holds weights of another architecture: '{name}' is {tuple(weights[name].shape)} there "
+                f"and {tuple(own[name].shape)} in the network that the config asks for"
+            )
+    network.load_state_dict(dict(weights))

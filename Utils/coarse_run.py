@@ -1,0 +1,207 @@
+"""A ViT run: the folds one after another, each writing the priors of its held-out tiles, then the final model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from Modules.coarse import CoarseNet
+from Modules.pipeline import D3RSMDE
+from Utils.checkpoint import load_checkpoint
+from Utils.config import TrainingConfig, ViTTrainingConfig
+from Utils.errors import UserError, write_error
+from Utils.factory import build_coarse
+from Utils.rasters import RasterError, write_map_16bit
+from Utils.runs import StagePlan, loop_settings, open_run, save_model
+from Utils.scoring import on_device
+from Utils.seeds import derive_seed
+from Utils.splits import hold_out, make_folds, read_folds, select
+from Utils.tables import write_json
+from Utils.tasks import CoarseTask
+from Utils.tiles import (
+    TEST_PART,
+    TRAINING_PART,
+    TileCheck,
+    TileDataset,
+    TileFiles,
+    check_tiles,
+    list_tiles,
+    prior_file,
+)
+from Utils.training import best_checkpoint, fit, make_loader
+
+logger = logging.getLogger(__name__)
+
+FINAL_STAGE = "final"
+PRIORS_FOLDER = "priors"
+_MANIFEST = "priors.json"
+_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The tiles of both parts; the test part is empty unless it is asked for."""
+
+    training: Mapping[str, TileFiles]
+    test: Mapping[str, TileFiles]
+
+    def part(self, name: str) -> Mapping[str, TileFiles]:
+        """The tiles of one part."""
+        return self.test if name == TEST_PART else self.training
+
+
+def find_tiles(config: TrainingConfig) -> Tiles:
+    """List the tiles that a training config uses."""
+    dataset = Path(config.dataset_path)
+    test = list_tiles(dataset, TEST_PART) if config.validate_on == "test" else {}
+    return Tiles(list_tiles(dataset, TRAINING_PART), test)
+
+
+def split_stage(
+    config: TrainingConfig, tiles: Tiles, name: str, ids: Sequence[str], held_out: Sequence[str] = ()
+) -> StagePlan:
+    """Divide a stage's tiles into training and validation, as the config says.
+
+    ``validate_on: test`` takes the test tiles, in so many words; else ``val_split_text``; else, unless ``not_split``,
+    a seeded tenth of the tiles.  Held-out tiles are in neither.
+    """
+    if config.validate_on == "test":
+        return StagePlan(name, list(ids), list(tiles.test), TEST_PART, list(held_out))
+    if config.val_split_text:
+        validation = select(list(tiles.training), config.val_split_text, config.dataset_path)
+        validation = [tile for tile in validation if tile not in set(held_out)]
+        train = [tile for tile in ids if tile not in set(validation)]
+        if not train or not validation:
+            raise UserError("val_split_text and split_text leave no tile to train or to validate on; they overlap")
+        return StagePlan(name, train, validation, TRAINING_PART, list(held_out))
+    if config.not_split:
+        return StagePlan(name, list(ids), [], TRAINING_PART, list(held_out))
+    train, validation = hold_out(ids, derive_seed(config.seed, name))
+    return StagePlan(name, train, validation, TRAINING_PART, list(held_out))
+
+
+def plan_coarse(config: ViTTrainingConfig, tiles: Tiles) -> list[StagePlan]:
+    """The stages of a ViT run: one a fold, then the final one.
+
+    Raises:
+        UserError: split files that do not fit the dataset or one another.
+    """
+    available = list(tiles.training)
+    if isinstance(config.k_folds, list):
+        folds = read_folds(config.k_folds, available, config.dataset_path)
+        if config.split_text:
+            raise UserError("give either split_text or split files in k_folds, not both")
+        ids = [tile for fold in folds for tile in fold]
+    else:
+        ids = select(available, config.split_text, config.dataset_path)
+        folds = make_folds(ids, config.k_folds, config.seed) if config.k_folds else []
+    plan = []
+    for number, fold in enumerate(folds, start=1):
+        rest = [tile for tile in ids if tile not in set(fold)]
+        plan.append(split_stage(config, tiles, f"fold-{number}", rest, fold))
+    plan.append(split_stage(config, tiles, FINAL_STAGE, ids))
+    return plan
+
+
+def check_stages(plan: Sequence[StagePlan], tiles: Tiles, priors: Mapping[str, Path] | None = None) -> TileCheck:
+    """Read every tile of a plan once; its size and oddities."""
+    used = dict.fromkeys(tile for stage in plan for tile in [*stage.train, *stage.held_out])
+    test = {tile for stage in plan if stage.validation_part == TEST_PART for tile in stage.validation}
+    used |= dict.fromkeys(tile for s in plan if s.validation_part == TRAINING_PART for tile in s.validation)
+    if test:
+        check_tiles(tiles.test, sorted(test))
+    return check_tiles(tiles.training, list(used), priors)
+
+
+def stage_datasets(
+    config: TrainingConfig,
+    tiles: Tiles,
+    stage: StagePlan,
+    priors: Mapping[str, Path] | None = None,
+    crop: int = 0,
+) -> tuple[TileDataset, TileDataset | None]:
+    """Training and validation tiles of a stage."""
+    cache = config.cache_gigabytes * _BYTES
+    train = TileDataset(tiles.training, stage.train, priors, config.flips, crop, config.seed, cache * 0.9)
+    if not stage.validation:
+        return train, None
+    return train, TileDataset(tiles.part(stage.validation_part), stage.validation, priors, cache_bytes=cache * 0.1)
+
+
+def run_coarse(config: ViTTrainingConfig, folder: Path, resume: bool) -> Path:
+    """Train a ViT run to its end; returns the model folder.
+
+    Raises:
+        UserError: whatever the user can mend; checkpoints up to then are kept.
+    """
+    tiles = find_tiles(config)
+    plan = plan_coarse(config, tiles)
+    check_stages(plan, tiles)
+    network = build_coarse(config)  # fails early, before anything is written
+    priors = Path(config.prior_path) if config.prior_path else folder / PRIORS_FOLDER
+    open_run(folder, config, plan, resume)
+    for stage in plan:
+        logger.info("%s: %d training, %d validation tiles", stage.name, len(stage.train), len(stage.validation))
+        # Every stage starts from the same pretrained weights, or from random ones of its own.
+        torch.manual_seed(derive_seed(config.seed, stage.name, "weights"))
+        network = build_coarse(config)
+        fit(
+            CoarseTask(network, config.losses),
+            *stage_datasets(config, tiles, stage),
+            loop_settings(config),
+            folder / stage.name,
+        )
+        if stage.held_out:
+            _write_held_out_priors(network, config, tiles, stage, folder / stage.name, priors)
+    model = save_model(D3RSMDE(coarse=network), folder)
+    if len(plan) > 1:
+        logger.info("out-of-fold priors of %d tiles: %s", sum(len(s.held_out) for s in plan), priors)
+    logger.info("model: %s", model)
+    return model
+
+
+def _write_held_out_priors(
+    network: CoarseNet, config: ViTTrainingConfig, tiles: Tiles, stage: StagePlan, folder: Path, priors: Path
+) -> None:
+    """Predict the tiles that this stage never saw; the manifest, written last, marks the work as done."""
+    manifest = folder / _MANIFEST
+    if manifest.is_file():
+        return
+    dataset = TileDataset(tiles.training, stage.held_out)
+    write_priors(network, dataset, TRAINING_PART, priors, config.batch_size, config.num_workers)
+    chosen = load_checkpoint(best_checkpoint(folder)).progress
+    facts = {"prior_path": str(priors), "epoch": chosen.epoch, "out_of_fold": True, "tiles": stage.held_out}
+    try:
+        write_json(manifest, facts)
+    except OSError as error:
+        raise write_error(manifest, error, "continue with --resume") from error
+
+
+@torch.no_grad()
+def write_priors(
+    network: CoarseNet, dataset: TileDataset, part: str, folder: Path, batch_size: int, num_workers: int
+) -> None:
+    """Write the coarse map of every tile as a 16-bit prior.
+
+    Raises:
+        UserError: a file that cannot be written.
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    for batch in on_device(make_loader(dataset, batch_size, num_workers), device):
+        maps = network(batch["image"])[:, 0].float().cpu().numpy()
+        for tile, values in zip(batch["id"], maps, strict=True):
+            save_prior(prior_file(folder, part, tile), values)
+
+
+def save_prior(path: Path, values: object) -> None:
+    """Write one prior (H, W) in [0, 1] as a 16-bit PNG, making its folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_map_16bit(path, values)  # type: ignore[arg-type]
+    except (OSError, RasterError) as error:
+        raise write_error(path, error, "set prior_path to a folder that can be written, and continue") from error

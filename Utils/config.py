@@ -1,0 +1,279 @@
+"""JSON configs, typed and checked: the published keys as they are, and this project's own beside them.
+
+An empty string means "not given".  Anything unknown, of a wrong type or out of range is an error that names the
+file, the key, the value and the nearest valid key, before any model is built.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from Utils.errors import UserError
+
+Positive = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Paths = str | list[str]
+
+
+class Section(BaseModel):
+    """A JSON object: closed, strict about types, unchangeable."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty_strings(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {key: value for key, value in data.items() if value != ""}
+        return data
+
+
+class NetworkSection(Section):
+    """``model``: stage 1's network."""
+
+    backbone: str = "vitb_rn50_384"
+    pretrained: bool = True
+    options: dict[str, int | float | bool | str] = {}
+    taps: list[Positive] = []
+    features: Positive = 256
+    readout: Literal["project", "add", "ignore"] = "project"
+
+
+class VaeSection(Section):
+    """``vae``: the autoencoder that is built when ``vae_path`` is empty."""
+
+    block_out_channels: Annotated[list[Positive], Field(min_length=1)] = [32, 64, 128, 128]
+    layers_per_block: Positive = 1
+    latent_channels: Positive = 4
+    norm_num_groups: Positive = 8
+
+
+class UNetSection(Section):
+    """``unet``: sizes of the refiner; what is left out keeps the published size of the VAE's family."""
+
+    block_out_channels: Annotated[list[Positive], Field(min_length=1)] | None = None
+    layers_per_block: Positive | None = None
+    attention_strides: list[Positive] | None = None
+    attention_head_dim: Positive | None = None
+    norm_num_groups: Positive | None = None
+
+
+class BetasSection(Section):
+    """``diffusion_cfg.betas``: the blending weights, linspace(start, stop, num_timesteps)."""
+
+    start: Annotated[float, Field(ge=0.0, le=1.0)] = 0.8
+    stop: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    num_timesteps: Positive = 6
+
+
+class DiffusionSection(Section):
+    """``diffusion_cfg``: the schedule, and how many of its steps inference takes (false: all)."""
+
+    diff_iter: Literal[False] | Positive = False
+    betas: BetasSection = BetasSection()
+
+    @model_validator(mode="after")
+    def _not_more_steps_than_the_schedule(self) -> DiffusionSection:
+        if self.diff_iter > self.betas.num_timesteps:
+            raise ValueError(f"diff_iter {self.diff_iter} is more than betas.num_timesteps {self.betas.num_timesteps}")
+        return self
+
+    @property
+    def steps(self) -> int | None:
+        """Steps at inference, None for all."""
+        return self.diff_iter or None
+
+
+class DataConfig(Section):
+    """What every config has."""
+
+    dataset_path: str
+    seed: NotNegative = 42
+    num_workers: NotNegative = 0
+    batch_size: Positive = 8
+    output_dir: str | None = None
+    prior_path: str | None = None
+    cache_gigabytes: Annotated[float, Field(ge=0.0)] = 1.0
+
+
+class TrainingConfig(DataConfig):
+    """What both training configs have."""
+
+    lr: Annotated[float, Field(gt=0.0)]
+    threshold_epoch: NotNegative = 5
+    downgrade_lr_ratio: Rate = 0.6
+    lr_schedule: Literal["plateau", "cosine"] = "plateau"
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    epochs: Positive = 50
+    loss_types: str | Annotated[list[str], Field(min_length=1)]
+    save_n_epoch: NotNegative = 0
+    save_i_epoch: list[Positive] = []
+    validate_every: Positive = 1
+    flips: list[Literal["horizontal", "vertical"]] = []
+    split_text: Paths | None = None
+    val_split_text: Paths | None = None
+    pretrained_model_path: str | None = None
+    not_split: bool = False
+    validate_on: Literal["training", "test"] = "training"
+
+    @property
+    def losses(self) -> list[str]:
+        """``loss_types`` as a list."""
+        return [self.loss_types] if isinstance(self.loss_types, str) else self.loss_types
+
+
+class ViTTrainingConfig(TrainingConfig):
+    """``trainViT.py``."""
+
+    lr: Annotated[float, Field(gt=0.0)] = 5e-5
+    loss_types: str | Annotated[list[str], Field(min_length=1)] = ["HDNLoss"]
+    k_folds: NotNegative | list[str] = 0
+    model: NetworkSection = NetworkSection()
+
+    @field_validator("k_folds")
+    @classmethod
+    def _two_folds_at_least(cls, value: int | list[str]) -> int | list[str]:
+        if value == 1 or (isinstance(value, list) and len(value) < 2):
+            raise ValueError("cross-fitting needs 2 folds or more (0 for none)")
+        return value
+
+
+class DiffusionTrainingConfig(TrainingConfig):
+    """``trainDiffusion.py``."""
+
+    lr: Annotated[float, Field(gt=0.0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    loss_types: str | Annotated[list[str], Field(min_length=1)] = ["L1Loss"]
+    vae_type: Literal["AutoencoderKL", "VA_VAE", "DC_AE"]
+    vae_path: str | None = None
+    pretrained_vae_path: str | None = None
+    vae_lr: Annotated[float, Field(ge=0.0)] = 1e-5
+    vae_epochs: NotNegative = 0
+    vae_batch_size: Positive | None = None
+    vae_crop_size: NotNegative = 0
+    vae: VaeSection = VaeSection()
+    unet: UNetSection = UNetSection()
+    dropout: Share = 0.0
+    diffusion_cfg: DiffusionSection = DiffusionSection()
+    coarse_checkpoint_path: str | None = None
+
+
+class EvaluationConfig(DataConfig):
+    """What both evaluation configs have."""
+
+    output_dir: str
+    checkpoint_path: str
+    test_split_text: Paths | None = None
+    lpips_weights: str | None = None
+    ground_sample_distance: Annotated[float, Field(gt=0.0)] | None = None
+    metres_per_unit: Annotated[float, Field(gt=0.0)] = 1.0
+    map_format: Literal["tif", "npy"] = "tif"
+    pictures: NotNegative = 8
+
+
+class ViTEvaluationConfig(EvaluationConfig):
+    """``evaluateViT.py``."""
+
+
+class DiffusionEvaluationConfig(EvaluationConfig):
+    """``evaluateDiffusion.py``."""
+
+    vae_type: Literal["AutoencoderKL", "VA_VAE", "DC_AE"]
+    vae_path: str | None = None
+    pretrained_vae_path: str | None = None
+    diffusion_cfg: DiffusionSection = DiffusionSection()
+    save_steps: bool = False
+
+
+ConfigT = TypeVar("ConfigT", bound=Section)
+
+
+def load_config(path: Path, kind: type[ConfigT], overrides: Sequence[str] = ()) -> ConfigT:
+    """Read a JSON config and apply ``key=value`` overrides.
+
+    Args:
+        path: the JSON file.
+        kind: the config's class.
+        overrides: ``key=value``; dots enter nested objects; the value is JSON, or else taken as text.
+
+    Raises:
+        UserError: a missing or broken file, an unknown key, a wrong type or value.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"config '{path}' cannot be read: {error.strerror or error}") from error
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise UserError(f"config '{path}' is not valid JSON: {error}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"config '{path}' must hold a JSON object, not a {type(data).__name__}")
+    for override in overrides:
+        _apply(data, override)
+    return parse_config(data, kind, str(path))
+
+
+def parse_config(data: Mapping[str, Any], kind: type[ConfigT], source: str) -> ConfigT:
+    """Check a config that is already in memory; ``source`` names it in errors."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"config '{source}': {_explain(error, kind)}") from error
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"--set '{override}': write key=value, for example --set epochs=4")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = text
+    *parents, last = key.split(".")
+    target = data
+    for parent in parents:
+        target = target.setdefault(parent, {})
+        if not isinstance(target, dict):
+            raise UserError(f"--set '{override}': '{parent}' is not an object in the config")
+    target[last] = value
+
+
+def _explain(error: ValidationError, kind: type[Section]) -> str:
+    """The first complaint, in one line."""
+    first = error.errors()[0]
+    # pydantic adds the names of union members to the path; keys and indices are what a user can find in the file.
+    members = {"str", "int", "constrained-int", "list[str]", "literal[False]", "constrained-list"}
+    location = [str(part) for part in first["loc"] if not _is_union_member(str(part), members)]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(kind, location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(sorted(known))}"
+        return f"unknown key '{key}'; {hint}"
+    if first["type"] == "missing":
+        return f"key '{key}' is missing"
+    shown = json.dumps(first["input"], default=str)
+    message = first["msg"].removeprefix("Value error, ")
+    return f"key '{key}' = {shown[:80]}: {message[0].lower()}{message[1:]}" if key else message
+
+
+def _is_union_member(part: str, members: set[str]) -> bool:
+    return part in members or part.startswith(("function-", "literal[", "list[", "constrained-"))
+
+
+def _keys_at(kind: type[Section], location: Sequence[str]) -> list[str]:
+    """The keys that the object at ``location`` may have."""
+    for part in location:
+        field = kind.model_fields.get(part)
+        inner = field.annotation if field else None
+        if not (isinstance(inner, type) and issubclass(inner, Section)):
+            return []
+        kind = inner
+    return list(kind.model_fields)

@@ -1,0 +1,52 @@
+"""Files that are either whole or absent: write under a temporary name, then swap."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["atomic_write_bytes", "replacing"]
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary file name in the folder of ``path``; on a clean exit it takes the place of ``path``.
+
+    The body must write (and close) the temporary file. Whatever is raised in the body, the temporary file is
+    removed and an older ``path`` stays as it was. The temporary name ends in ``.tmp``, so a search for the wanted
+    suffix cannot find what a killed process left; writers that go by the suffix must be told their format.
+
+    Raises:
+        OSError: the file cannot be written (of the fitting subclass; its ``filename`` is ``path``).
+    """
+    path = Path(path)
+    # Not tempfile: its files are readable by their owner alone, and results are there to be shared.
+    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        # A failed write() carries no file name and a failed open() the temporary one: neither helps a reader.
+        if isinstance(error, OSError) and error.filename in (None, str(temporary), temporary):
+            raise OSError(error.errno, _reason(error, path), str(path)) from error
+        raise
+
+
+def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
+    """Write ``data`` to ``path`` so that a reader sees the old file or the whole new one, never a part.
+
+    Raises:
+        OSError: the file cannot be written (disk full, no such folder, no permission); it names ``path``.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _reason(error: OSError, path: Path) -> str:
+    if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
+        return f"there is no folder {path.parent}; create it first"
+    return error.strerror or str(error)

@@ -1,0 +1,157 @@
+"""A diffusion run: the autoencoder first, where it is to be trained, then the refiner in its frozen latent space."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from Modules.autoencoders import Autoencoder, AutoencoderShape, encode, latent_stride, measure_latent_scale
+from Modules.pipeline import to_vae
+from Utils.coarse_run import Tiles, check_stages, find_tiles, split_stage, stage_datasets
+from Utils.config import DiffusionTrainingConfig
+from Utils.errors import UserError, write_error
+from Utils.factory import VAE_FOLDER, build_model, build_vae, load_coarse
+from Utils.runs import StagePlan, loop_settings, open_run, save_model
+from Utils.scoring import on_device
+from Utils.seeds import derive_seed
+from Utils.splits import select
+from Utils.tasks import AutoencoderTask, RefinerTask
+from Utils.tiles import TEST_PART, TRAINING_PART, TileCheck, TileDataset, find_priors
+from Utils.training import fit, make_loader
+
+logger = logging.getLogger(__name__)
+
+_VAE_STAGE, _UNET_STAGE = "vae", "unet"
+# Latents of this many tiles give the spread of a freshly trained autoencoder to about a per cent.
+_TILES_FOR_SCALE = 64
+
+
+def plan_refiner(config: DiffusionTrainingConfig, tiles: Tiles) -> list[StagePlan]:
+    """The stages of a diffusion run: the autoencoder's where it is trained, and the U-Net's, on the same tiles.
+
+    Raises:
+        UserError: split files that do not fit the dataset.
+    """
+    ids = select(list(tiles.training), config.split_text, config.dataset_path)
+    unet = split_stage(config, tiles, _UNET_STAGE, ids)
+    return [replace(unet, name=_VAE_STAGE), unet] if config.vae_epochs else [unet]
+
+
+def find_all_priors(config: DiffusionTrainingConfig, plan: list[StagePlan]) -> tuple[Mapping[str, Path], bool]:
+    """Priors of all tiles of a plan, and whether some belong to test tiles."""
+    folder = Path(config.prior_path or config.dataset_path)
+    stage = plan[-1]
+    priors = find_priors(folder, TRAINING_PART, stage.train)
+    on_test = stage.validation_part == TEST_PART
+    return priors | find_priors(folder, stage.validation_part, stage.validation), on_test
+
+
+@dataclass(frozen=True)
+class RefinerSetup:
+    """What a diffusion run works on: its tiles, its stages, the priors by tile id, what checking found."""
+
+    tiles: Tiles
+    plan: list[StagePlan]
+    priors: Mapping[str, Path]
+    check: TileCheck
+
+
+def check_refiner(config: DiffusionTrainingConfig) -> RefinerSetup:
+    """Find tiles and priors, and whatever can be known to be wrong before anything is written.
+
+    Raises:
+        UserError: what is wrong.
+    """
+    tiles = find_tiles(config)
+    plan = plan_refiner(config, tiles)
+    priors, on_test = find_all_priors(config, plan)
+    check = check_stages(plan, tiles, None if on_test else priors)
+    size = check.size
+    if config.vae_epochs and config.vae_lr == 0.0:
+        raise UserError("vae_epochs is set but vae_lr is 0; the autoencoder would learn nothing")
+    if config.vae_crop_size > min(size):
+        raise UserError(f"vae_crop_size {config.vae_crop_size} is larger than the tiles, {size[1]} x {size[0]}")
+    if config.vae_path is None and config.pretrained_vae_path is None and not config.vae_epochs:
+        raise UserError("vae_path is empty and vae_epochs is 0: the autoencoder would stay random; give one of them")
+    return RefinerSetup(tiles, plan, priors, check)
+
+
+def run_refiner(config: DiffusionTrainingConfig, folder: Path, resume: bool) -> Path:
+    """Train a diffusion run to its end; returns the model folder.
+
+    Raises:
+        UserError: whatever the user can mend; checkpoints up to then are kept.
+    """
+    setup = check_refiner(config)
+    tiles, plan, priors = setup.tiles, setup.plan, setup.priors
+    torch.manual_seed(derive_seed(config.seed, _VAE_STAGE, "weights"))
+    vae = _build_vae(config)
+    if config.vae_crop_size % latent_stride(vae):
+        stride = latent_stride(vae)
+        raise UserError(f"vae_crop_size {config.vae_crop_size} is no multiple of the latent stride {stride}")
+    coarse = load_coarse(Path(config.coarse_checkpoint_path)) if config.coarse_checkpoint_path else None
+    build_model(config, vae, coarse)  # fails early, before anything is written
+    open_run(folder, config, plan, resume)
+    if config.vae_epochs:
+        _train_vae(config, tiles, plan[0], vae, folder / _VAE_STAGE)
+    vae.requires_grad_(False).eval()
+    _keep_vae(vae, folder / VAE_FOLDER)
+    torch.manual_seed(derive_seed(config.seed, _UNET_STAGE, "weights"))
+    model = build_model(config, vae, coarse)
+    train, validation = stage_datasets(config, tiles, plan[-1], priors)
+    logger.info("%s: %d training, %d validation tiles", _UNET_STAGE, len(train), len(validation or []))
+    fit(RefinerTask(model, config.losses), train, validation, loop_settings(config), folder / _UNET_STAGE)
+    path = save_model(model.to("cpu"), folder)
+    logger.info("model: %s", path)
+    return path
+
+
+def _build_vae(config: DiffusionTrainingConfig) -> Autoencoder:
+    section = config.vae
+    shape = AutoencoderShape(
+        tuple(section.block_out_channels), section.layers_per_block, section.latent_channels, section.norm_num_groups
+    )
+    # Without vae_path, a whole autoencoder in pretrained_vae_path needs no shape; else the config's is built.
+    return build_vae(config, None if config.pretrained_vae_path and not config.vae_epochs else shape)
+
+
+def _train_vae(
+    config: DiffusionTrainingConfig, tiles: Tiles, stage: StagePlan, vae: Autoencoder, folder: Path
+) -> None:
+    """Train or tune the autoencoder; one that was built here gets the scale of its latents measured."""
+    train, validation = stage_datasets(config, tiles, stage, crop=config.vae_crop_size)
+    settings = loop_settings(
+        config, epochs=config.vae_epochs, lr=config.vae_lr, batch_size=config.vae_batch_size or config.batch_size
+    )
+    logger.info("%s: %d training, %d validation tiles", stage.name, len(train), len(validation or []))
+    fit(AutoencoderTask(vae, config.vae_type), train, validation, settings, folder)
+    if config.vae_path is None and config.pretrained_vae_path is None:
+        vae.register_to_config(scaling_factor=_latent_scale(vae, tiles, stage, settings.batch_size))
+
+
+@torch.no_grad()
+def _latent_scale(vae: Autoencoder, tiles: Tiles, stage: StagePlan, batch_size: int) -> float:
+    vae.eval()
+    vae.register_to_config(scaling_factor=1.0)
+    dataset = TileDataset(tiles.training, stage.train[:_TILES_FOR_SCALE])
+    device = next(vae.parameters()).device
+    latents = [
+        encode(vae, to_vae(values))
+        for batch in on_device(make_loader(dataset, batch_size, 0), device)
+        for values in (batch["image"], batch["height"])
+    ]
+    return measure_latent_scale(latents)
+
+
+def _keep_vae(vae: Autoencoder, folder: Path) -> None:
+    """Write the frozen autoencoder beside the U-Net's checkpoints, which hold the U-Net alone."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        vae.save_pretrained(folder)
+    except Exception as error:  # safetensors raises its own kind when a disk is full
+        raise write_error(folder, error, "the checkpoints are intact: continue with --resume") from error

@@ -1,0 +1,162 @@
+"""A run's folder: the effective config, the plan it follows, and what may change when it is resumed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from Modules.pipeline import D3RSMDE
+from Utils.config import TrainingConfig, load_config
+from Utils.errors import UserError, write_error
+from Utils.factory import MODEL_FOLDER
+from Utils.tables import write_json
+from Utils.tiles import TEST_PART, TileCheck
+from Utils.training import LoopSettings
+
+logger = logging.getLogger(__name__)
+
+CONFIG_FILE = "config.json"
+PLAN_FILE = "plan.json"
+# Keys that may differ from the run's own when it is resumed: none of them changes an epoch that was already trained.
+_MAY_CHANGE = frozenset(
+    {"epochs", "num_workers", "save_n_epoch", "save_i_epoch", "validate_every", "cache_gigabytes", "output_dir"}
+)
+
+ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One training stage: which tiles it learns from, is validated on, and predicts afterwards.
+
+    Attributes:
+        name: folder of the stage within the run.
+        train: training tile ids.
+        validation: validation tile ids, of the part that ``validation_part`` names; may be empty.
+        validation_part: folder of the validation tiles.
+        held_out: tile ids that get their coarse prior from this stage.
+    """
+
+    name: str
+    train: list[str]
+    validation: list[str]
+    validation_part: str
+    held_out: list[str]
+
+
+def resolve_config(config: Path | None, resume: Path | None, overrides: Sequence[str], kind: type[ConfigT]) -> ConfigT:
+    """The config of a new run, or that of the run to resume with ``overrides`` applied.
+
+    Raises:
+        UserError: a bad config; a folder that holds no run; a difference that resuming does not allow.
+    """
+    if resume is None:
+        assert config is not None
+        return load_config(config, kind, overrides)
+    stored_path = resume / CONFIG_FILE
+    if not stored_path.is_file():
+        raise UserError(f"'{resume}' holds no run to resume (it has no {CONFIG_FILE})")
+    stored = load_config(stored_path, kind)
+    wanted = load_config(config or stored_path, kind, overrides)
+    before, after = stored.model_dump(mode="json"), wanted.model_dump(mode="json")
+    allowed = _MAY_CHANGE - {"epochs"} if stored.lr_schedule == "cosine" else _MAY_CHANGE
+    changed = [key for key in after if after[key] != before[key] and key not in allowed]
+    if changed:
+        listed = "; ".join(f"{key}: {json.dumps(before[key])} -> {json.dumps(after[key])}" for key in changed)
+        raise UserError(f"run '{resume}' cannot be resumed with another config ({listed}); start a new run for that")
+    return wanted.model_copy(update={"output_dir": str(resume)})
+
+
+def default_folder(kind: str, config: Path | None) -> Path:
+    """Where a run goes whose config names no ``output_dir``: ``output/<kind>/<config's name>``."""
+    return Path("output") / kind / (config.stem if config is not None else "run")
+
+
+def describe_plan(plan: Sequence[StagePlan], check: TileCheck, folder: Path, config: TrainingConfig) -> str:
+    """What a run would do, for ``--dry-run``."""
+    height, width = check.size
+    lines = [f"config and dataset are in order: tiles of {width} x {height} pixels in '{config.dataset_path}'"]
+    for stage in plan:
+        on_test = stage.validation_part == TEST_PART and bool(stage.validation)
+        validated = f"{len(stage.validation)} {'TEST ' if on_test else ''}tiles" if stage.validation else "nothing"
+        lines.append(
+            f"  {stage.name}: train on {len(stage.train)} tiles, validate on {validated}"
+            + (f", write the priors of {len(stage.held_out)}" if stage.held_out else "")
+        )
+    lines.append(f"the run would go to '{folder}'")
+    return "\n".join(lines)
+
+
+def open_run(folder: Path, config: TrainingConfig, plan: Sequence[StagePlan], resume: bool) -> None:
+    """Make a run's folder, or check that the run in it follows the same plan.
+
+    Raises:
+        UserError: a new run into a folder that holds one; tiles that changed since the run began.
+    """
+    stages = [asdict(stage) for stage in plan]
+    if resume:
+        stored = _read_json(folder / PLAN_FILE)
+        for old, new in zip(stored, stages, strict=False):
+            changed = [key for key in new if old.get(key) != new[key]]
+            if changed:
+                raise UserError(
+                    f"run '{folder}' cannot be resumed: "
+                    f"the tiles of stage '{new['name']}' changed ({', '.join(changed)}); "
+                    "restore the dataset and split files, or start a new run"
+                )
+    elif (folder / CONFIG_FILE).exists():
+        raise UserError(
+            f"'{folder}' already holds a run; continue it with --resume {folder}, "
+            "or choose another folder with --set output_dir=FOLDER"
+        )
+    effective = config.model_dump(mode="json") | {"output_dir": str(folder)}
+    effective = {key: "" if value is None else value for key, value in effective.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / PLAN_FILE, stages)
+        write_json(folder / CONFIG_FILE, _without_none(effective))
+    except OSError as error:
+        raise write_error(folder, error, "nothing was started") from error
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return value
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"'{path}' cannot be read: {error}; the run cannot be resumed") from error
+
+
+def loop_settings(config: TrainingConfig, **changes: Any) -> LoopSettings:
+    """The loop's part of a config, with ``changes`` for a stage of its own."""
+    given = {name: getattr(config, name) for name in LoopSettings.__dataclass_fields__}
+    given["save_i_epoch"] = tuple(config.save_i_epoch)
+    return LoopSettings(**given | changes)
+
+
+def save_model(model: D3RSMDE, run: Path) -> Path:
+    """Write a run's model folder; it appears under its name only when whole.
+
+    Raises:
+        UserError: it cannot be written; the checkpoints are intact.
+    """
+    folder, unfinished = run / MODEL_FOLDER, run / f"{MODEL_FOLDER}.unfinished"
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        model.save_pretrained(unfinished)
+        shutil.rmtree(folder, ignore_errors=True)
+        unfinished.rename(folder)
+    except Exception as error:  # safetensors and diffusers raise their own kinds when a disk is full
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise write_error(folder, error, "the checkpoints are intact: continue with --resume") from error
+    return folder

@@ -1,0 +1,69 @@
+"""Scores of tiles, the same in validation and evaluation: a row a tile, keys ``paper.<name>``, ``aligned.<name>``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate.utils import send_to_device
+from numpy.typing import NDArray
+from torch import Tensor
+
+from Utils.metrics import aligned_scores, paper_scores, stretch_to_255, summarise
+from Utils.perceptual import LpipsScore
+from Utils.tiles import Batch
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """How tiles are scored.
+
+    Attributes:
+        ground_sample_distance: metres a pixel, None where unknown (then there is no slope error).
+        metres_per_unit: metres that one unit of the height files stands for.
+        lpips: the perceptual distance, None without AlexNet's weights.
+    """
+
+    ground_sample_distance: float | None = None
+    metres_per_unit: float = 1.0
+    lpips: LpipsScore | None = None
+
+    def score(
+        self, target: NDArray[np.float32], prediction: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> dict[str, float]:
+        """Score one map, all (H, W): the target in its file's unit, the prediction of any range."""
+        paper = paper_scores(target, prediction, valid)
+        if self.lpips is not None:
+            filled = stretch_to_255(target, valid), stretch_to_255(prediction, valid)
+            paper["lpips"] = self.lpips(*filled) if valid.any() else float("nan")
+        aligned = aligned_scores(target, prediction, valid, self.ground_sample_distance, self.metres_per_unit)
+        return {f"paper.{key}": value for key, value in paper.items()} | {
+            f"aligned.{key}": value for key, value in aligned.items()
+        }
+
+    def score_batch(self, batch: Batch, prediction: Tensor) -> list[dict[str, float]]:
+        """Score a batch's tiles; ``prediction`` is (B, 1, H, W)."""
+        targets, valids = batch["target"][:, 0].cpu().numpy(), batch["valid"][:, 0].cpu().numpy()
+        maps = prediction[:, 0].float().cpu().numpy()
+        return [self.score(*tile) for tile in zip(targets, maps, valids, strict=True)]
+
+
+def on_device(loader: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """The loader's batches, moved."""
+    for batch in loader:
+        yield send_to_device(batch, device, non_blocking=True)
+
+
+@torch.no_grad()
+def mean_scores(
+    loader: Iterable[Batch], device: torch.device, predict: Callable[[Batch], Tensor]
+) -> dict[str, float]:
+    """Mean scores over a loader; ``predict`` makes (B, 1, H, W) of a batch."""
+    scorer = Scorer()
+    rows = [row for batch in on_device(loader, device) for row in scorer.score_batch(batch, predict(batch))]
+    summary = summarise(rows)
+    return {key: values["mean"] for key, values in summary.items() if np.isfinite(values["mean"])} | {
+        "paper.mae": summary["paper.mae"]["mean"]
+    }

@@ -1,0 +1,169 @@
+"""What learns, seen from the training loop: stage 1, the autoencoder, and the refiner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers.models.unets.unet_2d import UNet2DModel
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+
+from Modules.autoencoders import Autoencoder, VaeType, decode, encode, latent_stride, reconstruct
+from Modules.coarse import CoarseNet
+from Modules.losses import build_loss
+from Modules.pipeline import D3RSMDE, from_vae, reconstruct_maps, to_vae
+from Modules.plbr import PLBRScheduler
+from Modules.refiner import predict_truth
+from Utils.scoring import mean_scores
+from Utils.tiles import Batch
+
+MONITOR = "paper.mae"
+LATENT_LOSS = "L1Loss"
+# Enough to keep the latents near the origin, too little to cost sharpness: the weight Stable Diffusion's VAE had.
+_KL_WEIGHT = 1e-6
+
+
+class CoarseTask:
+    """Stage 1: a map from an image."""
+
+    name = "coarse"
+    monitor = MONITOR
+
+    def __init__(self, network: CoarseNet, loss_types: Sequence[str]) -> None:
+        self.network: nn.Module = network
+        self._coarse = network
+        self.loss_name = "+".join(loss_types)
+        self._loss = build_loss(list(loss_types))
+        self._device = torch.device("cpu")
+
+    def architecture(self) -> Mapping[str, Any]:
+        """The network's config."""
+        return plain_config(self._coarse.config)
+
+    def to(self, device: torch.device) -> None:
+        """Move the network."""
+        self._device = device
+        nn.Module.to(self.network, device)
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The configured loss between drawn and true map; nothing is drawn at random."""
+        return self._loss(self.network(batch["image"]), batch["height"], batch["valid"])
+
+    def validate(self, loader: DataLoader[Batch]) -> dict[str, float]:
+        """Evaluation's scores."""
+        return mean_scores(loader, self._device, lambda batch: self.network(batch["image"]))
+
+
+class AutoencoderTask:
+    """The VAE, trained on images and maps alike."""
+
+    name = "vae"
+    loss_name = "reconstruction_l1"
+    monitor = MONITOR
+
+    def __init__(self, vae: Autoencoder, vae_type: VaeType) -> None:
+        self.network: nn.Module = vae
+        self._vae = vae
+        self._vae_type = vae_type
+        self._device = torch.device("cpu")
+
+    def architecture(self) -> Mapping[str, Any]:
+        """Family and config of the autoencoder."""
+        return {"vae_type": self._vae_type, "vae": plain_config(self._vae.config)}
+
+    def to(self, device: torch.device) -> None:
+        """Move the autoencoder."""
+        self._device = device
+        nn.Module.to(self._vae, device)
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Mean absolute error of the reconstruction, and a whiff of KL divergence."""
+        values = torch.cat([to_vae(batch["image"]), to_vae(batch["height"])])
+        reconstruction, divergence = reconstruct(self._vae, values, generator)
+        return functional.l1_loss(reconstruction, values) + _KL_WEIGHT * divergence
+
+    def validate(self, loader: DataLoader[Batch]) -> dict[str, float]:
+        """Evaluation's scores of reconstructed true maps: the ceiling of stage 2."""
+        return mean_scores(loader, self._device, lambda batch: reconstruct_maps(self._vae, batch["height"]))
+
+
+class RefinerTask:
+    """Stage 2: the truth's latent from a blend of truth and prior.
+
+    Args:
+        model: VAE (frozen), U-Net and schedule; the priors come with the batches.
+        loss_types: ``L1Loss`` is the mean absolute error of the latent; every other loss acts on the decoded map.
+    """
+
+    name = "unet"
+    monitor = MONITOR
+
+    def __init__(self, model: D3RSMDE, loss_types: Sequence[str]) -> None:
+        self._model = model
+        self._vae: Autoencoder = model.vae
+        self._unet: UNet2DModel = model.unet
+        self._schedule: PLBRScheduler = model.scheduler
+        self.network: nn.Module = model.unet
+        self._vae.requires_grad_(False)
+        self._in_latent_space = LATENT_LOSS in loss_types
+        map_losses = [name for name in loss_types if name != LATENT_LOSS]
+        self._map_loss = build_loss(map_losses) if map_losses else None
+        self._map_share = len(map_losses) / len(loss_types)
+        self.loss_name = "+".join("latent_l1" if name == LATENT_LOSS else f"map_{name}" for name in loss_types)
+        self._device = torch.device("cpu")
+
+    def architecture(self) -> Mapping[str, Any]:
+        """Configs of U-Net and schedule, and the family of the autoencoder."""
+        return {
+            "vae_type": self._model.config["vae_type"],
+            "unet": plain_config(self._unet.config),
+            "scheduler": plain_config(self._schedule.config),
+        }
+
+    def to(self, device: torch.device) -> None:
+        """Move autoencoder and U-Net."""
+        self._device = device
+        nn.Module.to(self._vae, device)
+        nn.Module.to(self._unet, device)
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Blend, predict, compare."""
+        image, height, valid, prior = batch["image"], batch["height"], batch["valid"], batch["prior"]
+        # Under invalid pixels the truth says nothing; the prior there keeps an edge out of the latent.
+        filled = torch.where(valid, height, prior)
+        with torch.no_grad():
+            latents = encode(self._vae, torch.cat([to_vae(image), to_vae(prior), to_vae(filled)]))
+        image_latent, coarse_latent, truth_latent = latents.chunk(3)
+        draws = torch.randint(len(self._schedule.weights), (len(image),), generator=generator)
+        timestep = draws.to(latents.device)
+        blended = self._schedule.blend(truth_latent, coarse_latent, timestep)
+        prediction = predict_truth(self._unet, image_latent, blended, timestep)
+        loss = prediction.new_zeros(())
+        if self._in_latent_space:
+            loss = loss + (1.0 - self._map_share) * self._latent_l1(prediction, truth_latent, valid)
+        if self._map_loss is not None:
+            decoded = from_vae(decode(self._vae, prediction))
+            loss = loss + self._map_share * self._map_loss(decoded, height, valid)
+        return loss
+
+    def _latent_l1(self, prediction: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
+        """Mean |prediction - truth| over the latent cells all of whose pixels are valid; 0 where there is none."""
+        error = (prediction - truth).abs().mean(dim=1, keepdim=True)
+        stride = latent_stride(self._vae)
+        whole = 1.0 - functional.max_pool2d((~valid).to(error.dtype), stride)
+        per_tile = (error * whole).sum(dim=(1, 2, 3)) / whole.sum(dim=(1, 2, 3)).clamp_min(1.0)
+        return per_tile.mean()
+
+    def validate(self, loader: DataLoader[Batch]) -> dict[str, float]:
+        """Evaluation's scores of maps refined from the priors, by the whole walk of inference."""
+        return mean_scores(
+            loader, self._device, lambda batch: self._model.refine(batch["image"], batch["prior"]).height
+        )
+
+
+def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A diffusers config without the library's private entries, fit for JSON and for ``from_config``."""
+    return {key: value for key, value in config.items() if not key.startswith("_")}

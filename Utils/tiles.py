@@ -1,0 +1,283 @@
+"""Tiles on disk in the published layout, and the dataset that reads them.
+
+<dataset>/singleRGBNormalization/png-stretched-unique/tile_<id>.png      image
+<dataset>/singleRGBNormalization/DEM_255-unique/tile_<id>.tif            height
+<prior folder>/singleRGBNormalization/stage1_depth/tile_<id>_pred_depth.png
+and the same under singleRGBNormalizationTest/
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from Modules.normalisation import MinMaxNormalisation
+from Utils.errors import UserError
+from Utils.rasters import RasterError, raster_size, read_height, read_image, read_prior
+from Utils.seeds import named_generator
+
+logger = logging.getLogger(__name__)
+
+TRAINING_PART = "singleRGBNormalization"
+TEST_PART = "singleRGBNormalizationTest"
+IMAGE_FOLDER = "png-stretched-unique"
+HEIGHT_FOLDER = "DEM_255-unique"
+PRIOR_FOLDER = "stage1_depth"
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TileFiles:
+    """One tile's image and height map."""
+
+    image: Path
+    height: Path
+
+
+@dataclass(frozen=True)
+class TileCheck:
+    """What reading every tile once found.
+
+    Attributes:
+        size: (height, width) that all tiles share.
+        empty: ids without a valid pixel.
+        flat: ids whose valid heights are all equal.
+        with_gaps: ids with some invalid pixels.
+    """
+
+    size: tuple[int, int]
+    empty: list[str]
+    flat: list[str]
+    with_gaps: list[str]
+
+
+def prior_file(folder: Path, part: str, tile: str) -> Path:
+    """Where a tile's coarse prior lies."""
+    return folder / part / PRIOR_FOLDER / f"tile_{tile}_pred_depth.png"
+
+
+def list_tiles(dataset: Path, part: str) -> dict[str, TileFiles]:
+    """The tiles of one part, by id, in natural order.
+
+    Raises:
+        UserError: a missing folder, no tile, an image without map or a map without image.
+    """
+    images = _by_id(dataset, part, IMAGE_FOLDER, ".png")
+    heights = _by_id(dataset, part, HEIGHT_FOLDER, ".tif")
+    sides = ((images, heights, "image", "height map"), (heights, images, "height map", "image"))
+    for has, lacks, what, lacking in sides:
+        alone = sorted(set(has) - set(lacks))
+        if alone:
+            others = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
+            raise UserError(f"{what} '{has[alone[0]]}' has no {lacking}{others}; add it or remove the {what}")
+    if not images:
+        raise UserError(f"no tile_<id>.png in '{dataset / part / IMAGE_FOLDER}'")
+    ids = sorted(images, key=lambda tile: (0, int(tile), "") if tile.isdigit() else (1, 0, tile))
+    return {tile: TileFiles(images[tile], heights[tile]) for tile in ids}
+
+
+def _by_id(dataset: Path, part: str, folder: str, suffix: str) -> dict[str, Path]:
+    place = dataset / part / folder
+    if not place.is_dir():
+        raise UserError(
+            f"dataset folder '{place}' not found; set dataset_path to the folder that holds '{TRAINING_PART}' "
+            "(layout: Dataset/README.md)"
+        )
+    pattern = re.compile(rf"tile_([\w-]+){re.escape(suffix)}")
+    matches = ((pattern.fullmatch(entry.name), entry) for entry in os.scandir(place))
+    return {match.group(1): Path(entry.path) for match, entry in matches if match}
+
+
+class TileDataset(Dataset[Batch]):
+    """Tiles as tensors.
+
+    An item holds ``image`` (3, H, W) in [0, 1]; ``target`` (1, H, W), the map in the file's unit; ``height``, the
+    same stretched to [0, 1] over its valid pixels; ``valid`` (1, H, W) bool; ``id``; and, with priors, ``prior``
+    (1, H, W) in [0, 1].
+
+    Args:
+        files: the part's tiles.
+        ids: those to serve, in order.
+        priors: prior file of each id, None for none.
+        flips: axes that are mirrored at random, by a coin per tile and epoch.
+        crop: side of a random square crop, 0 for whole tiles.
+        seed: of crops and flips.
+        cache_bytes: decoded tiles are kept up to this much memory.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, TileFiles],
+        ids: Sequence[str],
+        priors: Mapping[str, Path] | None = None,
+        flips: Sequence[str] = (),
+        crop: int = 0,
+        seed: int = 0,
+        cache_bytes: float = 0.0,
+    ) -> None:
+        self.files = files
+        self.ids = list(ids)
+        self.priors = priors
+        self.flips = sorted(flips)
+        self.crop = crop
+        self.seed = seed
+        self.epoch = 0
+        self._cache_left = cache_bytes
+        self._cache: dict[str, Batch] = {}
+
+    def __len__(self) -> int:
+        """Number of tiles."""
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Batch:
+        """One tile."""
+        tile = self.ids[index]
+        item = dict(self._read(tile))
+        if self.crop or self.flips:
+            item = self._augment(item, tile)
+        return item
+
+    def _read(self, tile: str) -> Batch:
+        if tile in self._cache:
+            return self._cache[tile]
+        item = read_tile(tile, self.files[tile], self.priors[tile] if self.priors is not None else None)
+        size = sum(value.nbytes for value in item.values() if isinstance(value, Tensor))
+        if size <= self._cache_left:
+            self._cache_left -= size
+            self._cache[tile] = item
+        return item
+
+    def _augment(self, item: Batch, tile: str) -> Batch:
+        # Drawn from the epoch and the tile, so that neither workers nor resuming change what is drawn.
+        generator = named_generator(self.seed, "augmentation", self.epoch, tile)
+        if self.crop:
+            height, width = item["image"].shape[-2:]
+            top = _draw(height - self.crop, generator)
+            left = _draw(width - self.crop, generator)
+            item = _each_map(item, lambda value: value[..., top : top + self.crop, left : left + self.crop])
+        for axis, dimension in (("horizontal", -1), ("vertical", -2)):
+            if axis in self.flips and _draw(1, generator):
+                item = _each_map(item, lambda value, dimension=dimension: value.flip(dimension))
+        return item
+
+
+def _draw(highest: int, generator: torch.Generator) -> int:
+    return int(torch.randint(0, max(highest, 0) + 1, (), generator=generator))
+
+
+def _each_map(item: Batch, change: Any) -> Batch:
+    return {key: change(value) if isinstance(value, Tensor) else value for key, value in item.items()}
+
+
+def read_tile(tile: str, files: TileFiles, prior: Path | None = None) -> Batch:
+    """Read one tile as ``TileDataset`` serves it.
+
+    Raises:
+        UserError: a file that cannot be read, or an image, map and prior that differ in size.
+    """
+    try:
+        image = read_image(files.image)
+        raster = read_height(files.height)
+        coarse = None if prior is None else read_prior(prior)
+    except (RasterError, OSError) as error:
+        raise UserError(str(error)) from error
+    _same_size(files.image, image.shape[-2:], files.height, raster.values.shape)
+    target = torch.from_numpy(raster.values)[None]
+    valid = torch.from_numpy(raster.valid)[None]
+    height, _ = MinMaxNormalisation().forward(target[None], valid[None])
+    item: Batch = {
+        "image": torch.from_numpy(image),
+        "target": target,
+        "height": height[0],
+        "valid": valid,
+        "id": tile,
+    }
+    if coarse is not None and prior is not None:
+        _same_size(files.image, image.shape[-2:], prior, coarse.shape)
+        item["prior"] = torch.from_numpy(coarse)[None]
+    return item
+
+
+def _same_size(first: Path, size: Sequence[int], second: Path, other: Sequence[int]) -> None:
+    if tuple(size) != tuple(other):
+        raise UserError(
+            f"'{second}' is {other[1]} x {other[0]} pixels but '{first}' is {size[1]} x {size[0]}; "
+            "all rasters of a tile must have one size"
+        )
+
+
+def find_priors(folder: Path, part: str, ids: Sequence[str]) -> dict[str, Path]:
+    """The prior file of every id.
+
+    Raises:
+        UserError: a missing prior; the line says how priors are made.
+    """
+    priors = {tile: prior_file(folder, part, tile) for tile in ids}
+    missing = [tile for tile, path in priors.items() if not path.is_file()]
+    if missing:
+        make = "trainViT.py with k_folds" if part == TRAINING_PART else "evaluateViT.py"
+        raise UserError(
+            f"coarse prior '{priors[missing[0]]}' not found ({len(missing)} of {len(ids)} are missing); "
+            f"make them with {make}, and set prior_path to the folder that it names"
+        )
+    return priors
+
+
+def check_tiles(
+    files: Mapping[str, TileFiles], ids: Sequence[str], priors: Mapping[str, Path] | None = None
+) -> TileCheck:
+    """Read every tile once, in threads, so that a damaged file is found before the long work and not in its middle.
+
+    Raises:
+        UserError: an unreadable file, or tiles of different sizes.
+    """
+    first = ids[0]
+    size = _size(files[first].image)
+    for tile in ids:
+        for path in (files[tile].image, files[tile].height, *([priors[tile]] if priors else [])):
+            _same_size(files[first].image, size, path, _size(path))
+
+    def look(tile: str) -> tuple[str, NDArray[np.bool_], bool]:
+        item = read_tile(tile, files[tile], priors[tile] if priors else None)
+        heights = item["target"][item["valid"]]
+        return tile, item["valid"].numpy(), bool(heights.numel() and heights.min() == heights.max())
+
+    empty, flat, with_gaps = [], [], []
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        looked: Iterator[tuple[str, NDArray[np.bool_], bool]] = pool.map(look, ids)
+        for tile, valid, is_flat in tqdm(looked, total=len(ids), desc="checking tiles", unit="tile", leave=False):
+            if not valid.any():
+                empty.append(tile)
+            elif not valid.all():
+                with_gaps.append(tile)
+            if is_flat:
+                flat.append(tile)
+    for found, what in (
+        (empty, "without any valid height: they teach nothing and score nothing"),
+        (flat, "flat: their normalised height is 0 everywhere"),
+        (with_gaps, "with invalid pixels: these are masked"),
+    ):
+        if found:
+            logger.warning("%d tiles are %s (%s)", len(found), what, ", ".join(found[:8]))
+    return TileCheck(size, empty, flat, with_gaps)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        return raster_size(path)
+    except (RasterError, OSError) as error:
+        raise UserError(str(error)) from error

@@ -1,0 +1,53 @@
+"""Score stage 2 on the test tiles, beside the priors that it refines.
+
+python evaluateDiffusion.py --config Config/Diffusion/J_K_evaluate.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from Modules.pipeline import reconstruct_maps
+from Utils.cli import config_parser, parse_arguments, run_script
+from Utils.config import DiffusionEvaluationConfig, load_config
+from Utils.device import pick_device
+from Utils.evaluation import Prediction, evaluate, test_tiles, write_report
+from Utils.factory import load_refiner
+from Utils.tiles import TEST_PART, Batch, TileDataset, check_tiles, find_priors
+
+CEILING = "VAE ceiling"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit status."""
+    given = parse_arguments(config_parser("score the refiner of D3-RSMDE", resumable=False), arguments)
+
+    def work() -> None:
+        config = load_config(given.config, DiffusionEvaluationConfig, given.overrides)
+        files, ids = test_tiles(config)
+        prior_path = Path(config.prior_path or config.dataset_path)
+        priors = find_priors(prior_path, TEST_PART, ids)
+        check_tiles(files, ids, priors)
+        device = pick_device()
+        model = load_refiner(config).to(device)
+        if given.dry_run:
+            print(f"config and dataset are in order: {len(ids)} test tiles, results would go to '{config.output_dir}'")
+            return
+
+        def predict(batch: Batch) -> Prediction:
+            refinement = model.refine(batch["image"], batch["prior"], keep_steps=config.save_steps)
+            maps = {"coarse": batch["prior"], "refined": refinement.height}
+            return Prediction(maps, refinement.steps, {CEILING: reconstruct_maps(model.vae, batch["height"])})
+
+        found = evaluate(predict, TileDataset(files, ids, priors), config, device)
+        timesteps = model.scheduler.timesteps.tolist()
+        facts = {"model": config.checkpoint_path, "prior_path": str(prior_path), "timesteps": timesteps}
+        print(write_report(found, config, facts))
+        print(f"\ntables, maps and pictures: {config.output_dir}")
+
+    return run_script(work)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

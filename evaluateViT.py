@@ -1,0 +1,48 @@
+"""Score stage 1 on the test tiles, and write its priors for stage 2.
+
+python evaluateViT.py --config Config/ViT/J_K_evaluate.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from Utils.cli import config_parser, parse_arguments, run_script
+from Utils.coarse_run import PRIORS_FOLDER, save_prior
+from Utils.config import ViTEvaluationConfig, load_config
+from Utils.device import pick_device
+from Utils.evaluation import Prediction, evaluate, test_tiles, write_report
+from Utils.factory import load_coarse
+from Utils.tiles import TEST_PART, TileDataset, check_tiles, prior_file
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit status."""
+    given = parse_arguments(config_parser("score the coarse ViT of D3-RSMDE", resumable=False), arguments)
+
+    def work() -> None:
+        config = load_config(given.config, ViTEvaluationConfig, given.overrides)
+        files, ids = test_tiles(config)
+        check_tiles(files, ids)
+        device = pick_device()
+        network = load_coarse(Path(config.checkpoint_path)).to(device).eval()
+        priors = Path(config.prior_path or Path(config.output_dir) / PRIORS_FOLDER)
+        if given.dry_run:
+            print(f"config and dataset are in order: {len(ids)} test tiles, results would go to '{config.output_dir}'")
+            return
+        found = evaluate(
+            lambda batch: Prediction({"coarse": network(batch["image"])}),
+            TileDataset(files, ids),
+            config,
+            device,
+            on_maps=lambda tile, maps: save_prior(prior_file(priors, TEST_PART, tile), maps["coarse"]),
+        )
+        print(write_report(found, config, {"model": config.checkpoint_path, "prior_path": str(priors)}))
+        print(f"\ntables, maps and pictures: {config.output_dir}\npriors of the test tiles: {priors}")
+
+    return run_script(work)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

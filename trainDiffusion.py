@@ -1,0 +1,34 @@
+"""Train stage 2, the refiner: its VAE where asked for, then the U-Net.
+
+python trainDiffusion.py --config Config/Diffusion/J_K_train.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from Utils.cli import config_parser, parse_arguments, run_script
+from Utils.config import DiffusionTrainingConfig
+from Utils.refiner_run import check_refiner, run_refiner
+from Utils.runs import default_folder, describe_plan, resolve_config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit status."""
+    given = parse_arguments(config_parser("train the refiner of D3-RSMDE", resumable=True), arguments)
+
+    def work() -> None:
+        config = resolve_config(given.config, given.resume, given.overrides, DiffusionTrainingConfig)
+        folder = given.resume or Path(config.output_dir or default_folder("Diffusion", given.config))
+        if given.dry_run:
+            setup = check_refiner(config)
+            print(describe_plan(setup.plan, setup.check, folder, config))
+        else:
+            run_refiner(config, folder, resume=given.resume is not None)
+
+    return run_script(work)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

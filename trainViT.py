@@ -1,0 +1,36 @@
+"""Train stage 1, the ViT that draws coarse height maps, and make the priors of stage 2.
+
+python trainViT.py --config Config/ViT/J_K_train.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from Utils.cli import config_parser, parse_arguments, run_script
+from Utils.coarse_run import check_stages, find_tiles, plan_coarse, run_coarse
+from Utils.config import ViTTrainingConfig
+from Utils.runs import default_folder, describe_plan, resolve_config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit status."""
+    given = parse_arguments(config_parser("train the coarse ViT of D3-RSMDE", resumable=True), arguments)
+
+    def work() -> None:
+        config = resolve_config(given.config, given.resume, given.overrides, ViTTrainingConfig)
+        folder = given.resume or Path(config.output_dir or default_folder("ViT", given.config))
+        if given.dry_run:
+            tiles = find_tiles(config)
+            plan = plan_coarse(config, tiles)
+            check = check_stages(plan, tiles)
+            print(describe_plan(plan, check, folder, config))
+        else:
+            run_coarse(config, folder, resume=given.resume is not None)
+
+    return run_script(work)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
