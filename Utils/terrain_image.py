@@ -127,7 +127,7 @@ def _expose(rng: np.random.Generator, colour: Floats, noise: float) -> NDArray[n
     blurred = ndimage.gaussian_filter(colour, (0.45, 0.45, 0), mode="wrap", truncate=3.0)
     sample = blurred[::4, ::4].reshape(-1, 3)
     low, middle, high = np.quantile(sample, (0.01, 0.5, 0.985), axis=0)
-    high = np.minimum(high, 5 * middle.max())  # let snow burn out rather than darken all the rest
+    high = np.minimum(high, 4.2 * middle.max())  # let snow burn out rather than darken all the rest
     # Mostly one stretch for all bands: a stretch per band would wash out the cast of the season.
     low, high = 0.5 * low + 0.5 * low.mean(), 0.25 * high + 0.75 * high.max()
     stretched = np.clip((blurred - low) / (high - low), 0, 1.2) ** np.float32(0.8) * 235
