@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
+from Modules.components import load_component
+from Modules.hub import hub_file
 from Modules.ldm_checkpoint import load_ldm_autoencoder
-
-logger = logging.getLogger(__name__)
 
 Autoencoder: TypeAlias = AutoencoderKL | AutoencoderDC
 VaeType = Literal["AutoencoderKL", "VA_VAE", "DC_AE"]
@@ -52,7 +51,7 @@ def build_autoencoder(vae_type: VaeType, shape: AutoencoderShape) -> Autoencoder
     """
     channels = tuple(shape.block_out_channels)
     if vae_type == "DC_AE":
-        if len(channels) < 2 or any(width % shape.latent_channels for width in channels[-1:]):
+        if len(channels) < 2 or channels[-1] % shape.latent_channels:
             raise ValueError(
                 f"a DC_AE needs two resolutions or more, and a last width divisible by its latent channels, "
                 f"not {list(channels)} with {shape.latent_channels}"
@@ -102,8 +101,9 @@ def load_autoencoder(vae_type: VaeType, source: str) -> Autoencoder:
         source: a diffusers folder, a single checkpoint file in LDM layout, or a hub name.
 
     Raises:
-        ValueError: another family's autoencoder, or a file in no known layout.
-        OSError: a hub name that cannot be reached, a folder without weights.
+        ValueError: another family's autoencoder, a file in no known layout, a damaged folder.
+        FileNotFoundError: a path that does not exist.
+        OSError: a hub name that is not in the hub's cache and cannot be reached.
     """
     path = Path(source)
     if path.is_file():
@@ -112,24 +112,27 @@ def load_autoencoder(vae_type: VaeType, source: str) -> Autoencoder:
         # Stable Diffusion's files do not say their scaling; 0.18215 is the published one.
         vae: Autoencoder = load_ldm_autoencoder(path, scaling_factor=1.0 if vae_type == "VA_VAE" else 0.18215)
     else:
-        if path.is_dir() and not (path / "config.json").is_file():
-            raise ValueError(f"'{source}' holds no config.json, so it is no diffusers autoencoder")
-        looks_like_path = path.is_absolute() or source.count("/") != 1 or source.startswith(".")
-        if not path.is_dir() and looks_like_path:
-            raise FileNotFoundError(f"vae_path '{source}' does not exist")
-        declared = _declared_class(path)
+        folder = path if path.is_dir() else _from_hub(source)
         wanted = AutoencoderDC if vae_type == "DC_AE" else AutoencoderKL
-        if declared not in (None, wanted.__name__):
+        declared = _declared_class(folder)
+        if declared != wanted.__name__:
             raise ValueError(f"'{source}' holds a {declared}, but vae_type {vae_type} needs a {wanted.__name__}")
-        try:
-            vae = wanted.from_pretrained(source)
-        except OSError as error:
-            raise OSError(
-                f"the autoencoder '{source}' cannot be loaded ({str(error).splitlines()[0]}); a hub name needs a "
-                "network or the hub's cache, else give a local folder or file"
-            ) from error
+        vae = load_component(wanted, folder)
     check_family(vae, vae_type, source)
     return vae
+
+
+def _from_hub(name: str) -> Path:
+    """The folder of an autoencoder in the hub's cache, downloaded if need be."""
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):  # a hub name is owner/repository
+        raise FileNotFoundError(f"the autoencoder '{name}' does not exist")
+    try:
+        hub_file(name, "diffusion_pytorch_model.safetensors")
+        return hub_file(name, "config.json").parent
+    except OSError as error:
+        raise OSError(
+            f"the autoencoder '{name}' is neither a local path nor to be had from the hub: {error}"
+        ) from error
 
 
 def check_family(vae: Autoencoder, vae_type: VaeType, source: str) -> None:
@@ -146,11 +149,14 @@ def family(vae: Autoencoder) -> VaeType:
     return "VA_VAE" if vae.config["down_block_types"][-1] == _ATTENTION_DOWN else "AutoencoderKL"
 
 
-def _declared_class(folder: Path) -> str | None:
+def _declared_class(folder: Path) -> str:
+    """The class that a diffusers folder says it holds."""
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name")
-    except (OSError, json.JSONDecodeError):
-        return None
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"])
+    except OSError as error:
+        raise ValueError(f"'{folder}' holds no config.json, so it is no diffusers autoencoder") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"'{folder / 'config.json'}' is damaged, or names no class") from error
 
 
 def latent_stride(vae: Autoencoder) -> int:

@@ -12,8 +12,11 @@ from typing import Any, cast
 import timm
 import torch
 from timm.layers import HybridEmbed
-from timm.models.vision_transformer import VisionTransformer
+from timm.models import load_state_dict
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
+
+from Modules.hub import hub_file
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +35,14 @@ class Tap:
 
     Attributes:
         channels: channels of the tapped feature map.
-        is_tokens: True for a transformer block (all of one stride, readout tokens beside them), False for a
-            convolutional stage that already has the stride it is used at.
+        is_tokens: True for a transformer block (all of one stride), False for a convolutional stage that already
+            has the stride it is used at.
+        has_class_token: whether a class token comes beside the feature map.
     """
 
     channels: int
     is_tokens: bool
+    has_class_token: bool
 
 
 class _FeatureProjection(nn.Module):
@@ -63,12 +68,21 @@ class _FeatureProjection(nn.Module):
 class ViTBackbone(nn.Module):
     """A timm ViT that returns four feature maps, finest first.
 
+    What lies behind the last tap (further blocks, the final norm, the classifier) is removed: every parameter that
+    stays takes part in the maps.
+
     Args:
         name: a published name (``vitb_rn50_384``, ``vitb16_384``, ``vitl16_384``) or any timm ViT's.
         taps: transformer blocks to tap, counted from 1: four for a plain ViT, two for a hybrid.  Empty: the
-            published ones, or the ends of the four quarters of the depth.
+            published ones, or the ends of the four quarters (two halves) of the depth.
         options: further arguments of the timm model, such as ``depth``, ``embed_dim``, ``patch_size``.
-        weights: ``True`` for timm's pretrained weights (from its cache or hub), a path for a file in timm's layout.
+        weights: ``True`` for timm's pretrained weights (from the hub or its cache), a path for a file in timm's layout.
+
+    Attributes:
+        stride: pixels per token, along either axis.
+        mean: per channel, of the images in [0, 1] that the backbone was made for.
+        std: likewise.
+        taps: what ``forward`` returns, finest first.
 
     Raises:
         ValueError: an unknown name, a model that is no ViT, taps that do not exist, weights that do not fit.
@@ -84,37 +98,25 @@ class ViTBackbone(nn.Module):
     ) -> None:
         super().__init__()
         timm_name, published_taps = PUBLISHED_BACKBONES.get(name, (name, ()))
-        vit = _create(name, timm_name, dict(options or {}), weights)
+        vit = _create(name, timm_name, dict(options or {}))
+        if weights:
+            _load(vit, name, _pretrained_file(name, timm_name) if weights is True else Path(weights))
         settings = cast(dict[str, Any], vit.pretrained_cfg)
-        self.mean = tuple(settings.get("mean", (0.5, 0.5, 0.5)))
-        self.std = tuple(settings.get("std", (0.5, 0.5, 0.5)))
-        self.prefix_tokens: int = vit.num_prefix_tokens
-        embed = vit.patch_embed
+        self.mean: tuple[float, ...] = tuple(settings["mean"])
+        self.std: tuple[float, ...] = tuple(settings["std"])
+        is_hybrid = isinstance(vit.patch_embed, HybridEmbed)
+        self.block_indices = _choose_blocks(name, len(vit.blocks), 2 if is_hybrid else 4, taps or published_taps)
+        vit.prune_intermediate_layers(self.block_indices, prune_norm=True, prune_head=True)
+        self.has_class_token: bool = vit.has_class_token
+        self.taps = [Tap(vit.embed_dim, is_tokens=True, has_class_token=vit.has_class_token)] * len(self.block_indices)
         self.stem: nn.Module | None = None
-        if isinstance(embed, HybridEmbed):
-            if not hasattr(embed.backbone, "forward_intermediates") or len(getattr(embed.backbone, "stages", ())) < 3:
-                raise ValueError(f"backbone '{name}': its convolutional stem has no ResNet stages to tap")
-            self.stride = cast(int, embed.feat_ratio())
-            self.stem = embed.backbone
-            vit.patch_embed = _FeatureProjection(embed)
+        if isinstance(vit.patch_embed, HybridEmbed):
+            self.stem, stages = _take_stem(name, vit)
+            self.stride = 16
+            self.taps = stages + self.taps
         else:
-            self.stride = max(cast(tuple[int, int], embed.patch_size))
+            self.stride = max(cast(tuple[int, int], vit.patch_embed.patch_size))
         self.vit = vit
-        depth = len(vit.blocks)
-        wanted = 2 if self.stem is not None else 4
-        chosen = tuple(taps) or published_taps or tuple(depth * (i + 1) // wanted for i in range(wanted))
-        if len(chosen) != wanted or list(chosen) != sorted(set(chosen)) or chosen[0] < 1 or chosen[-1] > depth:
-            raise ValueError(
-                f"taps {list(chosen)} do not fit backbone '{name}': give {wanted} different blocks, "
-                f"ascending, from 1 to {depth}"
-            )
-        self.block_indices = [block - 1 for block in chosen]
-        tokens = [Tap(vit.embed_dim, is_tokens=True)] * wanted
-        if self.stem is None:
-            self.taps = tokens
-        else:
-            stages = cast(list[dict[str, Any]], self.stem.feature_info)
-            self.taps = [Tap(stages[i]["num_chs"], is_tokens=False) for i in (1, 2)] + tokens
 
     def forward(self, image: Tensor) -> list[tuple[Tensor, Tensor | None]]:
         """Tap the features.
@@ -130,53 +132,93 @@ class ViTBackbone(nn.Module):
         if self.stem is not None:
             features, stages = cast(Any, self.stem).forward_intermediates(image, indices=[1, 2])
             pyramid.extend((stage, None) for stage in stages)
-        blocks: Any = self.vit.forward_intermediates(
+        found: Any = self.vit.forward_intermediates(
             features,
             indices=self.block_indices,
             return_prefix_tokens=True,
-            stop_early=True,
             intermediates_only=True,
+            output_dict=True,
         )
-        for block in blocks:
-            if self.prefix_tokens:
-                spatial, prefix = block
-                pyramid.append((spatial, prefix[:, 0]))  # the first prefix token is the class token
-            else:
-                pyramid.append((block, None))
+        blocks = found["image_intermediates"]
+        if self.has_class_token:
+            # timm puts the class token first; what follows it (distillation, registers) is no readout.
+            pyramid.extend(zip(blocks, (p[:, 0] for p in found["image_intermediates_prefix"]), strict=True))
+        else:
+            pyramid.extend((block, None) for block in blocks)
         return pyramid
 
 
-def _create(name: str, timm_name: str, options: dict[str, Any], weights: bool | Path) -> VisionTransformer:
-    """Build the timm model without its classifier, accepting any input size."""
+def _create(name: str, timm_name: str, options: dict[str, Any]) -> VisionTransformer:
+    """Build the timm model with random weights, without its classifier, accepting any input size."""
     if not timm.is_model(timm_name):
-        near = difflib.get_close_matches(timm_name, [*PUBLISHED_BACKBONES, *timm.list_models("*vit*")], n=3)
+        known = [*PUBLISHED_BACKBONES, *timm.list_models("*vit*"), *timm.list_models("deit*")]
+        near = difflib.get_close_matches(timm_name, known, n=3)
         raise ValueError(f"unknown backbone '{name}'; nearest: {', '.join(near) or 'none'} (any timm ViT is allowed)")
-    overlay = {"file": str(weights)} if isinstance(weights, Path) else None
-    if isinstance(weights, Path) and not weights.is_file():
-        raise FileNotFoundError(f"backbone weights '{weights}' not found")
     try:
-        model = timm.create_model(
-            timm_name,
-            pretrained=bool(weights),
-            pretrained_cfg_overlay=overlay,
-            num_classes=0,
-            dynamic_img_size=True,
-            **options,
-        )
+        model = timm.create_model(timm_name, pretrained=False, num_classes=0, dynamic_img_size=True, **options)
     except TypeError as error:
+        if "dynamic_img_size" in str(error):
+            raise ValueError(f"backbone '{name}' is not a plain or hybrid Vision Transformer of timm") from error
         raise ValueError(f"backbone '{name}' takes no such option: {error}") from error
-    except (RuntimeError, OSError) as error:
-        if not weights:
-            raise ValueError(f"backbone '{name}' cannot be built with {options}: {error}") from error
-        source = f"the file '{weights}'" if overlay else "timm's cache or the model hub"
-        raise OSError(
-            f"pretrained weights of backbone '{name}' cannot be loaded from {source} "
-            f"({str(error).splitlines()[0]}); give pretrained_model_path, or set model.pretrained to false"
-        ) from error
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ValueError(f"backbone '{name}' cannot be built with options {options}: {error}") from error
     if not isinstance(model, VisionTransformer):
-        raise ValueError(f"backbone '{name}' is a {type(model).__name__}, not a Vision Transformer")
+        raise ValueError(f"backbone '{name}' is a {type(model).__name__}, not a plain or hybrid Vision Transformer")
     logger.debug("backbone %s: %.1f M parameters", timm_name, sum(p.numel() for p in model.parameters()) / 1e6)
     return model
+
+
+def _choose_blocks(name: str, depth: int, wanted: int, taps: Sequence[int]) -> list[int]:
+    """Indices (from 0) of the blocks to tap."""
+    chosen = list(taps) or [depth * (i + 1) // wanted for i in range(wanted)]
+    if len(chosen) != wanted or chosen != sorted(set(chosen)) or chosen[0] < 1 or chosen[-1] > depth:
+        raise ValueError(
+            f"taps {chosen} do not fit backbone '{name}': give {wanted} different blocks, ascending, from 1 to {depth}"
+        )
+    return [block - 1 for block in chosen]
+
+
+def _take_stem(name: str, vit: VisionTransformer) -> tuple[nn.Module, list[Tap]]:
+    """Take the ResNet out of a hybrid; returns it with the taps of its first two stages, of strides 4 and 8."""
+    embed = cast(HybridEmbed, vit.patch_embed)
+    stem: Any = embed.backbone
+    if len(getattr(stem, "stages", ())) < 2 or embed.feat_ratio() != 16:
+        raise ValueError(f"backbone '{name}': the decoder needs a hybrid with ResNet stages and tokens of stride 16")
+    vit.patch_embed = _FeatureProjection(embed)
+    return stem, [Tap(stem.feature_info[i]["num_chs"], is_tokens=False, has_class_token=False) for i in (1, 2)]
+
+
+def _pretrained_file(name: str, timm_name: str) -> Path:
+    """The pretrained weights that timm names for a model, downloaded if need be."""
+    settings = timm.get_pretrained_cfg(timm_name)
+    if settings is None or not settings.hf_hub_id:
+        raise ValueError(f"timm has no pretrained weights of backbone '{name}'; set model.pretrained to false")
+    try:
+        return hub_file(settings.hf_hub_id, settings.hf_hub_filename or "model.safetensors")
+    except OSError as error:
+        raise OSError(
+            f"no pretrained weights of backbone '{name}': {error}; "
+            "give pretrained_model_path, or set model.pretrained to false"
+        ) from error
+
+
+def _load(vit: VisionTransformer, name: str, path: Path) -> None:
+    """Load a file in timm's layout: every weight of the model must be in it, and but for classifiers nothing else.
+
+    The patch embedding and the position table are resampled where the file's are of another size.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"backbone weights '{path}' not found")
+    try:
+        weights = checkpoint_filter_fn(load_state_dict(str(path)), vit, adapt_layer_scale=True)
+        missing, unexpected = vit.load_state_dict(weights, strict=False)
+    except Exception as error:  # a foreign or damaged file can make anything of timm's fail
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+        raise ValueError(f"'{path}' cannot be loaded into backbone '{name}': {reason}") from error
+    foreign = [key for key in unexpected if not key.startswith(("head.", "head_dist."))]
+    if missing or foreign:
+        complaint = f"it lacks '{missing[0]}'" if missing else f"it holds '{foreign[0]}'"
+        raise ValueError(f"'{path}' holds the weights of another network than backbone '{name}': {complaint}")
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:

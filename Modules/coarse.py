@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,19 @@ class CoarseNet(ModelMixin, ConfigMixin):
         self.encoder = ViTBackbone(backbone, taps, options)
         self.decoder = DPTDecoder(self.encoder.taps, features, readout)
         self.normalisation = MinMaxNormalisation()
-        mean = torch.tensor(image_mean or self.encoder.mean).view(1, 3, 1, 1)
-        std = torch.tensor(image_std or self.encoder.std).view(1, 3, 1, 1)
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
-        self.register_to_config(image_mean=mean.flatten().tolist(), image_std=std.flatten().tolist())
+        mean = [float(value) for value in image_mean or self.encoder.mean]
+        std = [float(value) for value in image_std or self.encoder.std]
+        # Not among the weights: the config holds them.
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_to_config(image_mean=mean, image_std=std)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any) -> Any:
+        """Load from a folder that ``save_pretrained`` wrote; arguments are those of diffusers' method."""
+        # timm looks at sizes while it builds, which diffusers' construction without memory does not give it.
+        kwargs.setdefault("low_cpu_mem_usage", False)
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     def load_backbone(self, weights: bool | Path) -> None:
         """Replace the backbone's random weights by timm's pretrained ones, or by a file in timm's layout."""

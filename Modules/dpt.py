@@ -24,21 +24,20 @@ class Reassemble(nn.Module):
         tap: what comes in.
         level: 0 (finest) to 3; transformer taps are resampled by 4, 2, 1 and 1/2, convolutional ones kept.
         features: channels out.
-        readout: what becomes of the class token: concatenated and projected, added, or ignored.
+        readout: what becomes of the class token, if there is one: concatenated and projected, added, or ignored.
     """
 
     def __init__(self, tap: Tap, level: int, features: int, readout: Readout) -> None:
         super().__init__()
         width = tap.channels
         self.readout = readout
-        self.project = nn.Sequential(nn.Linear(2 * width, width), nn.GELU()) if readout == "project" else None
+        projects = readout == "project" and tap.has_class_token
+        self.project = nn.Sequential(nn.Linear(2 * width, width), nn.GELU()) if projects else None
         self.resample: nn.Module = nn.Identity()
-        if not tap.is_tokens:
-            self.project = None
-        elif level < 2:
+        if tap.is_tokens and level < 2:
             factor = 4 >> level
             self.resample = nn.ConvTranspose2d(width, width, kernel_size=factor, stride=factor)
-        elif level == 3:
+        elif tap.is_tokens and level == 3:
             self.resample = nn.Conv2d(width, width, kernel_size=3, stride=2, padding=1)
         self.narrow = nn.Conv2d(width, features, kernel_size=3, padding=1, bias=False)
 

@@ -6,13 +6,16 @@ height = model(image)                       # (H, W, 3) uint8 in, (H, W) float32
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d import UNet2DModel
@@ -20,11 +23,24 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 
-from Modules.autoencoders import Autoencoder, decode, encode, latent_stride
+from Modules.autoencoders import Autoencoder, decode, encode, family, latent_channels, latent_stride
 from Modules.backbone import pad_to_multiple
 from Modules.coarse import CoarseNet
+from Modules.components import load_component
 from Modules.plbr import PLBRScheduler
 from Modules.refiner import walk
+
+_INDEX = "model_index.json"
+# The classes that a model folder may name; nothing else is imported, whatever the folder says.
+_KNOWN_CLASSES: Mapping[str, Mapping[tuple[str, str], type[ConfigMixin]]] = {
+    "coarse": {("Modules.coarse", "CoarseNet"): CoarseNet},
+    "vae": {("diffusers", "AutoencoderKL"): AutoencoderKL, ("diffusers", "AutoencoderDC"): AutoencoderDC},
+    "unet": {("diffusers", "UNet2DModel"): UNet2DModel},
+    "scheduler": {("Modules.plbr", "PLBRScheduler"): PLBRScheduler},
+}
+_SETTINGS = ("steps", "normalisation")
+# Written for the reader; it follows from the autoencoder.
+_FACTS = ("vae_type",)
 
 
 @dataclass(frozen=True)
@@ -48,9 +64,11 @@ class D3RSMDE(DiffusionPipeline):
         vae: the frozen autoencoder.
         unet: the refiner.
         scheduler: its blending schedule.
-        vae_type: published family of the autoencoder.
         steps: blending steps at inference; None takes all T.
         normalisation: how truth and prior were normalised in training; ``per_tile_min_max`` is the only one.
+
+    Raises:
+        ValueError: parts that do not fit together.
     """
 
     model_cpu_offload_seq = "coarse->vae->unet"  # type: ignore[assignment]  # diffusers declares it None
@@ -62,33 +80,39 @@ class D3RSMDE(DiffusionPipeline):
         vae: AutoencoderKL | AutoencoderDC | None = None,
         unet: UNet2DModel | None = None,
         scheduler: PLBRScheduler | None = None,
-        vae_type: str | None = None,
         steps: int | None = None,
         normalisation: str = "per_tile_min_max",
     ) -> None:
         super().__init__()
         if normalisation != "per_tile_min_max":
             raise ValueError(f"unknown normalisation '{normalisation}'; this version knows per_tile_min_max")
+        _check_parts(coarse, vae, unet, scheduler, steps)
         self.register_modules(coarse=coarse, vae=vae, unet=unet, scheduler=scheduler)
-        self.register_to_config(vae_type=vae_type, steps=steps, normalisation=normalisation)
+        self.register_to_config(vae_type=None if vae is None else family(vae), steps=steps, normalisation=normalisation)
         self.eval()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> D3RSMDE:
-        """Load a model folder, offline.
+        """Load a model folder: offline, weights from safetensors only, no class but those that belong to a model.
+
+        Args:
+            pretrained_model_name_or_path: the folder that ``save_pretrained`` wrote.
+            kwargs: parts or settings (as of ``__init__``) that take the place of the folder's.
 
         Raises:
             FileNotFoundError: no model lies there.
-            ValueError: the folder holds something else, or weights that do not fit.
+            ValueError: the folder holds something else, or is damaged.
         """
         folder = Path(pretrained_model_name_or_path)
-        if not (folder / "model_index.json").is_file():
-            raise FileNotFoundError(f"'{folder}' is no model folder (it has no model_index.json)")
-        # timm looks at sizes while it builds, which diffusers' weightless construction does not give it.
-        kwargs.setdefault("low_cpu_mem_usage", False)
-        model = super().from_pretrained(str(folder), local_files_only=True, **kwargs)
-        model.eval()
-        return model
+        given: dict[str, Any] = {}
+        for name, entry in _read_index(folder).items():
+            if name in _SETTINGS:
+                given[name] = entry
+            elif name in _KNOWN_CLASSES and name not in kwargs and entry != [None, None]:
+                given[name] = load_component(_known_class(folder, name, entry), folder / name)
+            elif not name.startswith("_") and name not in (*_KNOWN_CLASSES, *_FACTS):
+                raise ValueError(f"'{folder / _INDEX}' holds the entry '{name}', which is no part of a {cls.__name__}")
+        return cls(**given | kwargs)
 
     def eval(self) -> D3RSMDE:
         """Put all networks into evaluation mode."""
@@ -110,9 +134,7 @@ class D3RSMDE(DiffusionPipeline):
         return self.coarse(images)
 
     @torch.no_grad()
-    def refine(
-        self, images: Tensor, priors: Tensor, steps: int | None = None, keep_steps: bool = False
-    ) -> Refinement:
+    def refine(self, images: Tensor, priors: Tensor, steps: int | None = None, keep_steps: bool = False) -> Refinement:
         """Stage 2.
 
         Args:
@@ -128,9 +150,10 @@ class D3RSMDE(DiffusionPipeline):
             raise ValueError("this model holds no stage 2; it is the folder of a ViT run")
         height, width = images.shape[-2:]
         multiple = latent_stride(self.vae) * 2 ** (len(self.unet.config["block_out_channels"]) - 1)
+        steps = self.config["steps"] if steps is None else steps
         both = torch.cat([to_vae(images), to_vae(priors)])  # one pass of the encoder for image and prior
         image_latent, coarse_latent = encode(self.vae, pad_to_multiple(both, multiple)).chunk(2)
-        trail = walk(self.unet, self.scheduler, image_latent, coarse_latent, steps or self.config["steps"])
+        trail = walk(self.unet, self.scheduler, image_latent, coarse_latent, steps)
         wanted = trail if keep_steps else trail[-1:]
         maps = [from_vae(decode(self.vae, latent))[..., :height, :width] for latent in wanted]
         return Refinement(maps[-1], maps if keep_steps else [])
@@ -157,18 +180,64 @@ class D3RSMDE(DiffusionPipeline):
             ValueError: an input of another shape, type or range.
         """
         images, single, as_tensor = _images(image, self.device)
-        if prior is None:
-            height = self.predict_coarse(images)
-        else:
-            height = torch.as_tensor(prior, dtype=torch.float32, device=images.device)
-            if height.shape[-2:] != images.shape[-2:] or height.numel() != images[:, 0].numel():
-                raise ValueError(f"a prior of shape {tuple(height.shape)} does not fit images {tuple(images.shape)}")
-            height = height.reshape(len(images), 1, *images.shape[-2:])
+        if prior is not None and not self.refines:
+            raise ValueError("this model holds no stage 2 that could refine a prior; it is the folder of a ViT run")
+        height = self.predict_coarse(images) if prior is None else _priors(prior, images)
         if self.refines:
             height = self.refine(images, height, steps).height
         height = height[:, 0]
         height = height[0] if single else height
         return height if as_tensor else height.cpu().numpy()
+
+
+def _check_parts(
+    coarse: CoarseNet | None,
+    vae: Autoencoder | None,
+    unet: UNet2DModel | None,
+    scheduler: PLBRScheduler | None,
+    steps: int | None,
+) -> None:
+    """Raise ValueError when the parts make no model."""
+    if unet is None:
+        if coarse is None:
+            raise ValueError("a model needs stage 1, stage 2 or both")
+        return
+    if vae is None or scheduler is None:
+        raise ValueError("stage 2 needs a U-Net, an autoencoder and a blending schedule; one of them is missing")
+    inputs, channels = unet.config["in_channels"], latent_channels(vae)
+    if inputs != 2 * channels:
+        raise ValueError(
+            f"a U-Net of {inputs} input channels does not fit an autoencoder of {channels} latent channels"
+        )
+    table, total = unet.config["num_train_timesteps"], len(scheduler.weights)
+    if table != total:
+        raise ValueError(f"a U-Net that knows {table} timesteps does not fit a schedule of {total}")
+    if steps is not None and not (isinstance(steps, int) and 1 <= steps <= total):
+        raise ValueError(f"{steps} refinement steps do not fit a schedule of {total}")
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    """The entries of a model folder's index."""
+    path = folder / _INDEX
+    if not path.is_file():
+        raise FileNotFoundError(f"'{folder}' is no model folder (it has no {_INDEX})")
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"'{path}' is no valid JSON: {error}") from error
+    if not isinstance(index, dict) or index.get("_class_name") != D3RSMDE.__name__:
+        raise ValueError(f"'{path}' does not describe a {D3RSMDE.__name__}")
+    return index
+
+
+def _known_class(folder: Path, name: str, entry: Any) -> type[ConfigMixin]:
+    """The class of a part, where the index names one that belongs to a model."""
+    pair = tuple(entry) if isinstance(entry, list) else entry
+    for known, kind in _KNOWN_CLASSES[name].items():
+        if pair == known:
+            return kind
+    allowed = " or ".join(".".join(known) for known in _KNOWN_CLASSES[name])
+    raise ValueError(f"'{folder / _INDEX}' names {entry!r} as its '{name}', where only {allowed} may stand")
 
 
 def to_vae(values: Tensor) -> Tensor:
@@ -191,8 +260,8 @@ def reconstruct_maps(vae: Autoencoder, maps: Tensor) -> Tensor:
 def _images(image: Tensor | NDArray[Any] | Any, device: torch.device) -> tuple[Tensor, bool, bool]:
     """To (B, 3, H, W) float32 in [0, 1], with whether it was single and whether it was a tensor."""
     as_tensor = isinstance(image, Tensor)
-    values: Tensor = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image))
-    if values.ndim not in (3, 4) or values.shape[-3 if as_tensor else -1] != 3:
+    values = _to_tensor(image)
+    if values.ndim not in (3, 4) or values.shape[-3 if as_tensor else -1] != 3 or values.numel() == 0:
         wanted = "(3, H, W) or (B, 3, H, W)" if as_tensor else "(H, W, 3) or (B, H, W, 3)"
         raise ValueError(f"an image of shape {tuple(values.shape)} is not {wanted}")
     single = values.ndim == 3
@@ -200,6 +269,30 @@ def _images(image: Tensor | NDArray[Any] | Any, device: torch.device) -> tuple[T
     values = values if as_tensor else values.permute(0, 3, 1, 2)
     full_scale = {torch.uint8: 255.0, torch.uint16: 65535.0}.get(values.dtype, 1.0)
     values = values.to(device=device, dtype=torch.float32) / full_scale
-    if not torch.isfinite(values).all() or values.min() < 0.0 or values.max() > 1.0:
-        raise ValueError("an image must be finite, 8-bit, 16-bit or float in [0, 1]")
+    if not _within_unit(values):
+        raise ValueError("an image must be finite, and uint8, uint16 or float in [0, 1]")
     return values, single, as_tensor
+
+
+def _priors(prior: Tensor | NDArray[Any], images: Tensor) -> Tensor:
+    """To (B, 1, H, W) float32 in [0, 1], of the images' size and on their device."""
+    values = _to_tensor(prior).to(device=images.device, dtype=torch.float32)
+    if values.shape[-2:] != images.shape[-2:] or values.numel() != images[:, 0].numel():
+        raise ValueError(f"a prior of shape {tuple(values.shape)} does not fit images {tuple(images.shape)}")
+    if not _within_unit(values):
+        raise ValueError("a prior must be finite and in [0, 1]")
+    return values.reshape(len(images), 1, *images.shape[-2:])
+
+
+def _to_tensor(values: Tensor | NDArray[Any] | Any) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    array = np.array(values)  # a copy: PIL's memory is read-only, and rasters may be big-endian
+    try:
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+    except TypeError as error:
+        raise ValueError(f"values of type {array.dtype} are no image or map") from error
+
+
+def _within_unit(values: Tensor) -> bool:
+    return bool(torch.isfinite(values).all()) and float(values.min()) >= 0.0 and float(values.max()) <= 1.0

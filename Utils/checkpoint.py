@@ -22,6 +22,7 @@ from Utils.files import replacing
 
 FORMAT = "d3-rsmde-checkpoint-1"
 _NETWORK, _OPTIMISER = "network/", "optimiser/"
+_OTHER_WEIGHTS = "give weights of that network, or its sizes in the config"
 
 
 @dataclass
@@ -98,23 +99,27 @@ def load_checkpoint(path: Path) -> Checkpoint:
         UserError: a missing, damaged or foreign file.
     """
     if not path.is_file():
-        raise UserError(f"checkpoint '{path}' not found")
+        raise UserError(f"checkpoint '{path}' not found; train first, or correct the path")
     try:
         with safe_open(path, framework="pt") as reader:
             header = json.loads((reader.metadata() or {})["d3rsmde"])
             tensors = {name: reader.get_tensor(name) for name in reader.keys()}
         if header["format"] != FORMAT:
-            raise KeyError(header["format"])
+            raise ValueError(f"format '{header['format']}', not '{FORMAT}'")
+        task, architecture = str(header["task"]), dict(header["architecture"])
         progress = Progress(**header["progress"])
+        optimiser: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith(_OPTIMISER):
+                number, key = name.removeprefix(_OPTIMISER).split("/")
+                optimiser.setdefault(int(number), {})[key] = value
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"'{path}' is no checkpoint of this project, or is damaged ({error})") from error
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise UserError(
+            f"'{path}' is no checkpoint of this project, or is damaged ({reason}); give one that a run wrote"
+        ) from error
     network = {name.removeprefix(_NETWORK): value for name, value in tensors.items() if name.startswith(_NETWORK)}
-    optimiser: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith(_OPTIMISER):
-            number, key = name.removeprefix(_OPTIMISER).split("/")
-            optimiser.setdefault(int(number), {})[key] = value
-    return Checkpoint(header["task"], header["architecture"], network, optimiser, progress)
+    return Checkpoint(task, architecture, network, optimiser, progress)
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
@@ -127,10 +132,10 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str)
     for name in sorted(set(own) | set(weights)):
         if name not in weights or name not in own:
             where = "is missing from it" if name not in weights else "is in it and not in the network"
-            raise UserError(f"'{source}' holds weights of another architecture: '{name}' {where}")
+            raise UserError(f"'{source}' holds weights of another architecture: '{name}' {where}; {_OTHER_WEIGHTS}")
         if own[name].shape != weights[name].shape:
             raise UserError(
                 f"'{source}' holds weights of another architecture: '{name}' is {tuple(weights[name].shape)} there "
-                f"and {tuple(own[name].shape)} in the network that the config asks for"
+                f"and {tuple(own[name].shape)} in the network that the config asks for; {_OTHER_WEIGHTS}"
             )
     network.load_state_dict(dict(weights))

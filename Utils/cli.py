@@ -25,9 +25,18 @@ def run_script(work: Callable[[], None]) -> int:
     try:
         work()
     except (UserError, RasterError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_one_line(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
     return 0
+
+
+def _one_line(error: Exception) -> str:
+    """The message; of an error that a loader's worker sent, wrapped in a traceback, the last line, which is its own."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if lines[0].startswith("Caught ") and len(lines) > 1:
+        return lines[-1].partition(": ")[2] or lines[-1]
+    # A file name or a key may hold a line break.
+    return " ".join(lines)
 
 
 def config_parser(description: str, resumable: bool) -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,18 +67,24 @@ def split_stage(
 ) -> StagePlan:
     """Divide a stage's tiles into training and validation, as the config says.
 
-    ``validate_on: test`` takes the test tiles, in so many words; else ``val_split_text``; else, unless ``not_split``,
-    a seeded tenth of the tiles.  Held-out tiles are in neither.
+    ``validate_on: test`` takes the test tiles, in so many words; else ``val_split_text``, as far as its tiles are not
+    held out; else, unless ``not_split``, a seeded tenth of the tiles.  Held-out tiles are in neither.
     """
     if config.validate_on == "test":
         return StagePlan(name, list(ids), list(tiles.test), TEST_PART, list(held_out))
     if config.val_split_text:
-        validation = select(list(tiles.training), config.val_split_text, config.dataset_path)
-        validation = [tile for tile in validation if tile not in set(held_out)]
-        train = [tile for tile in ids if tile not in set(validation)]
-        if not train or not validation:
-            raise UserError("val_split_text and split_text leave no tile to train or to validate on; they overlap")
-        return StagePlan(name, train, validation, TRAINING_PART, list(held_out))
+        listed = select(list(tiles.training), config.val_split_text, config.dataset_path)
+        validation = [tile for tile in listed if tile not in set(held_out)]
+        train = [tile for tile in ids if tile not in set(listed)]
+        if not train:
+            raise UserError(
+                f"stage {name}: every training tile stands in val_split_text too, which leaves none to train on; "
+                "take some out of it"
+            )
+        if validation:
+            return StagePlan(name, train, validation, TRAINING_PART, list(held_out))
+        # A fold whose held-out tiles are all that was to validate on: it is validated like a run without the key.
+        ids = train
     if config.not_split:
         return StagePlan(name, list(ids), [], TRAINING_PART, list(held_out))
     train, validation = hold_out(ids, derive_seed(config.seed, name))
@@ -94,7 +101,7 @@ def plan_coarse(config: ViTTrainingConfig, tiles: Tiles) -> list[StagePlan]:
     if isinstance(config.k_folds, list):
         folds = read_folds(config.k_folds, available, config.dataset_path)
         if config.split_text:
-            raise UserError("give either split_text or split files in k_folds, not both")
+            raise UserError("split_text and split files in k_folds are both given; remove one of them")
         ids = [tile for fold in folds for tile in fold]
     else:
         ids = select(available, config.split_text, config.dataset_path)
@@ -125,7 +132,8 @@ def stage_datasets(
     crop: int = 0,
 ) -> tuple[TileDataset, TileDataset | None]:
     """Training and validation tiles of a stage."""
-    cache = config.cache_gigabytes * _BYTES
+    # With workers each would keep a cache of its own, and lose it at the end of every epoch.
+    cache = 0.0 if config.num_workers else config.cache_gigabytes * _BYTES
     train = TileDataset(tiles.training, stage.train, priors, config.flips, crop, config.seed, cache * 0.9)
     if not stage.validation:
         return train, None
@@ -169,16 +177,24 @@ def _write_held_out_priors(
 ) -> None:
     """Predict the tiles that this stage never saw; the manifest, written last, marks the work as done."""
     manifest = folder / _MANIFEST
-    if manifest.is_file():
+    chosen = load_checkpoint(best_checkpoint(folder)).progress
+    if _epoch_of_priors(manifest) == chosen.epoch:
         return
     dataset = TileDataset(tiles.training, stage.held_out)
     write_priors(network, dataset, TRAINING_PART, priors, config.batch_size, config.num_workers)
-    chosen = load_checkpoint(best_checkpoint(folder)).progress
     facts = {"prior_path": str(priors), "epoch": chosen.epoch, "out_of_fold": True, "tiles": stage.held_out}
     try:
         write_json(manifest, facts)
     except OSError as error:
         raise write_error(manifest, error, "continue with --resume") from error
+
+
+def _epoch_of_priors(manifest: Path) -> int | None:
+    """The epoch whose weights drew the priors, None before they were drawn; a longer run may have found a better one."""
+    try:
+        return int(json.loads(manifest.read_text(encoding="utf-8"))["epoch"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @torch.no_grad()

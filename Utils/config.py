@@ -14,10 +14,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from Modules.losses import LOSSES
 from Utils.errors import UserError
 
-Positive = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[int, Field(ge=0)]
+_LARGEST = 2**31 - 1
+Positive = Annotated[int, Field(gt=0, le=_LARGEST)]
+NotNegative = Annotated[int, Field(ge=0, le=_LARGEST)]
 Rate = Annotated[float, Field(gt=0.0, le=1.0)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 Paths = str | list[str]
@@ -26,14 +28,20 @@ Paths = str | list[str]
 class Section(BaseModel):
     """A JSON object: closed, strict about types, unchangeable."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _drop_empty_strings(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            return {key: value for key, value in data.items() if value != ""}
-        return data
+        if not isinstance(data, dict):
+            return data
+        # An unknown key stays even when it is empty: it is an error all the same.
+        given = {key: value for key, value in data.items() if value != "" or key not in cls.model_fields}
+        return {key: _without_empty(value) if isinstance(value, list) else value for key, value in given.items()}
+
+
+def _without_empty(items: list[Any]) -> list[Any]:
+    return [item for item in items if item != ""]
 
 
 class NetworkSection(Section):
@@ -101,7 +109,6 @@ class DataConfig(Section):
     batch_size: Positive = 8
     output_dir: str | None = None
     prior_path: str | None = None
-    cache_gigabytes: Annotated[float, Field(ge=0.0)] = 1.0
 
 
 class TrainingConfig(DataConfig):
@@ -117,12 +124,22 @@ class TrainingConfig(DataConfig):
     save_n_epoch: NotNegative = 0
     save_i_epoch: list[Positive] = []
     validate_every: Positive = 1
+    cache_gigabytes: Annotated[float, Field(ge=0.0)] = 1.0
     flips: list[Literal["horizontal", "vertical"]] = []
     split_text: Paths | None = None
     val_split_text: Paths | None = None
     pretrained_model_path: str | None = None
     not_split: bool = False
     validate_on: Literal["training", "test"] = "training"
+
+    @field_validator("loss_types")
+    @classmethod
+    def _known_losses(cls, value: str | list[str]) -> str | list[str]:
+        for name in [value] if isinstance(value, str) else value:
+            if name not in LOSSES:
+                nearest = difflib.get_close_matches(name, LOSSES, n=1, cutoff=0.0)[0]
+                raise ValueError(f"unknown loss '{name}'; did you mean '{nearest}'? (known: {', '.join(LOSSES)})")
+        return value
 
     @property
     def losses(self) -> list[str]:
@@ -161,8 +178,9 @@ class DiffusionTrainingConfig(TrainingConfig):
     vae_crop_size: NotNegative = 0
     vae: VaeSection = VaeSection()
     unet: UNetSection = UNetSection()
-    dropout: Share = 0.0
+    dropout: Share | None = None
     diffusion_cfg: DiffusionSection = DiffusionSection()
+    own_prediction_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     coarse_checkpoint_path: str | None = None
 
 
@@ -194,6 +212,7 @@ class DiffusionEvaluationConfig(EvaluationConfig):
 
 
 ConfigT = TypeVar("ConfigT", bound=Section)
+_SHOWN_CHARACTERS = 80
 
 
 def load_config(path: Path, kind: type[ConfigT], overrides: Sequence[str] = ()) -> ConfigT:
@@ -208,11 +227,13 @@ def load_config(path: Path, kind: type[ConfigT], overrides: Sequence[str] = ()) 
         UserError: a missing or broken file, an unknown key, a wrong type or value.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        # Windows editors put a byte order mark in front.
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise UserError(f"config '{path}' cannot be read: {error.strerror or error}") from error
+        reason = f"config '{path}' cannot be read: {error.strerror or error}"
+        raise UserError(f"{reason}; give the path of a JSON file") from error
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UserError(f"config '{path}' is not valid JSON: {error}") from error
+        raise UserError(f"config '{path}' is not valid JSON: {error}; correct it there") from error
     if not isinstance(data, dict):
         raise UserError(f"config '{path}' must hold a JSON object, not a {type(data).__name__}")
     for override in overrides:
@@ -225,7 +246,7 @@ def parse_config(data: Mapping[str, Any], kind: type[ConfigT], source: str) -> C
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"config '{source}': {_explain(error, kind)}") from error
+        raise UserError(f"config '{source}': {_explain(error, kind, data)}") from error
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -234,7 +255,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise UserError(f"--set '{override}': write key=value, for example --set epochs=4")
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         value = text
     *parents, last = key.split(".")
     target = data
@@ -245,31 +266,61 @@ def _apply(data: dict[str, Any], override: str) -> None:
     target[last] = value
 
 
-def _explain(error: ValidationError, kind: type[Section]) -> str:
+def _explain(error: ValidationError, kind: type[Section], data: Mapping[str, Any]) -> str:
     """The first complaint, in one line."""
-    first = error.errors()[0]
-    # pydantic adds the names of union members to the path; keys and indices are what a user can find in the file.
-    members = {"str", "int", "constrained-int", "list[str]", "literal[False]", "constrained-list"}
-    location = [str(part) for part in first["loc"] if not _is_union_member(str(part), members)]
-    key = ".".join(location)
+    errors = error.errors()
+    # Each member of a union complains: the one that came furthest into the value was meant.
+    key = _location(errors[0]["loc"], data)
+    about_key = [item for item in errors if _location(item["loc"], data)[: len(key)] == key]
+    first = max(about_key, key=lambda item: len(_location(item["loc"], data)))
+    location = _location(first["loc"], data)
+    name = ".".join(location)
     if first["type"] == "extra_forbidden":
-        known = _keys_at(kind, location[:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(sorted(known))}"
-        return f"unknown key '{key}'; {hint}"
+        return f"unknown key '{name}'; {_nearest(kind, location)}"
     if first["type"] == "missing":
-        return f"key '{key}' is missing"
-    shown = json.dumps(first["input"], default=str)
-    message = first["msg"].removeprefix("Value error, ")
-    return f"key '{key}' = {shown[:80]}: {message[0].lower()}{message[1:]}" if key else message
+        absent = [*_location(first["loc"][:-1], data), str(first["loc"][-1])]
+        return f"key '{'.'.join(absent)}' is missing or empty; add it"
+    same = [item for item in about_key if _location(item["loc"], data) == location]
+    # A value of the right type that breaks a rule is nearer than one of a wrong type.
+    same = [item for item in same if not item["type"].endswith(("_type", "literal_error"))] or same
+    expected = " or ".join(dict.fromkeys(_expectation(item["type"], item["msg"]) for item in same))
+    if same[0]["msg"].startswith("Input "):
+        expected = f"it should be {expected}"
+    shown = json.dumps(first["input"], default=str, ensure_ascii=False)
+    shown = shown if len(shown) <= _SHOWN_CHARACTERS else f"{shown[:_SHOWN_CHARACTERS]}..."
+    return f"key '{name}' = {shown}: {expected}" if name else expected
 
 
-def _is_union_member(part: str, members: set[str]) -> bool:
-    return part in members or part.startswith(("function-", "literal[", "list[", "constrained-"))
+def _expectation(kind: str, message: str) -> str:
+    if kind == "model_type":
+        return "a JSON object"
+    return message.removeprefix("Value error, ").removeprefix("Input should be ").replace("False", "false")
+
+
+def _location(place: Sequence[int | str], data: Any) -> list[str]:
+    """The keys and indices in an error's place; the names of union members, which pydantic puts among them, go."""
+    keys = []
+    for part in place:
+        is_key = isinstance(data, Mapping) and part in data
+        if is_key or (isinstance(data, list) and isinstance(part, int) and part < len(data)):
+            keys.append(str(part))
+            data = data[part]
+    return keys
+
+
+def _nearest(kind: type[Section], location: Sequence[str]) -> str:
+    """What the writer of an unknown key may have meant."""
+    *parents, key = location
+    known = _keys_at(kind, parents)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    inside = [f"{name}.{key}" for name in known if key in _keys_at(kind, [*parents, name])]
+    for meant in (*inside, *near):
+        return f"did you mean '{'.'.join([*parents, meant])}'?"
+    return f"known keys: {', '.join(sorted(known))}"
 
 
 def _keys_at(kind: type[Section], location: Sequence[str]) -> list[str]:
-    """The keys that the object at ``location`` may have."""
+    """The keys that the object at ``location`` may have; none where no section is."""
     for part in location:
         field = kind.model_fields.get(part)
         inner = field.annotation if field else None

@@ -15,5 +15,6 @@ def write_error(path: Path, error: Exception, consequence: str) -> UserError:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     # safetensors reports the operating system's error as text only.
     full = full or any(word in str(error) for word in ("No space left", "File too large", "quota exceeded"))
-    reason = "no space left on the disk (or file too large); free some" if full else str(error).splitlines()[0]
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = "no space left on the disk (or file too large); free some" if full else first_line
     return UserError(f"cannot write '{path}': {reason}; {consequence}")

@@ -120,7 +120,7 @@ def evaluate(
     found = Evaluation()
     gallery: list[tuple[str, list[Panel], NDArray[np.bool_]]] = []
     loader = make_loader(dataset, config.batch_size, config.num_workers)
-    bar = tqdm(on_device(loader, device), total=len(loader), desc="evaluating", unit="batch", leave=False)
+    bar = tqdm(on_device(loader, device), total=len(loader), desc="evaluating", unit="batch", leave=False, disable=None)
     for batch in bar:
         started = time.perf_counter()
         prediction = predict(batch)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
-from safetensors import SafetensorError
 from torch import Tensor
 
 from Modules.autoencoders import (
@@ -26,7 +25,7 @@ from Modules.coarse import CoarseNet
 from Modules.pipeline import D3RSMDE
 from Modules.plbr import PLBRScheduler
 from Modules.refiner import PUBLISHED_REFINERS, build_refiner
-from Utils.checkpoint import load_checkpoint, load_weights
+from Utils.checkpoint import Checkpoint, load_checkpoint, load_weights
 from Utils.config import DiffusionEvaluationConfig, DiffusionSection, DiffusionTrainingConfig, ViTTrainingConfig
 from Utils.errors import UserError
 from Utils.tasks import AutoencoderTask, CoarseTask, RefinerTask
@@ -36,35 +35,40 @@ logger = logging.getLogger(__name__)
 MODEL_FOLDER = "model"
 VAE_FOLDER = "frozen_vae"
 
+Built = TypeVar("Built")
+
 
 def build_coarse(config: ViTTrainingConfig) -> CoarseNet:
     """Stage 1's network with its first weights: random, timm's pretrained ones, or ``pretrained_model_path``'s.
+
+    That path is a run, a model folder or a checkpoint of this project (the whole network), or a file of backbone
+    weights in timm's layout (the encoder alone).
 
     Raises:
         UserError: a name, option or file that does not fit, or pretrained weights that cannot be had.
     """
     section = config.model
-    given = config.pretrained_model_path
     try:
         network = CoarseNet(section.backbone, section.taps, section.options, section.features, section.readout)
-        if given is None:
+        if config.pretrained_model_path is None:
             if section.pretrained:
                 network.load_backbone(True)
-        elif _is_ours(Path(given)):
-            source = load_coarse(Path(given))
-            load_weights(network, source.state_dict(), given)
+            return network
+        path = Path(config.pretrained_model_path)
+        if not path.exists():
+            raise UserError(f"pretrained_model_path '{path}' does not exist")
+        if path.is_dir() or _is_checkpoint(path):
+            load_weights(network, load_coarse(path).state_dict(), str(path))
         else:
-            network.load_backbone(Path(given))
+            network.load_backbone(path)
     except (ValueError, OSError) as error:
         raise _as_user_error(error) from error
     return network
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a path is a run, a model folder or a checkpoint of this project, not a file of backbone weights."""
-    if path.is_dir():
-        return True
-    if path.suffix != ".safetensors" or not path.is_file():
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint of this project, rather than weights from elsewhere."""
+    if path.suffix != ".safetensors":
         return False
     try:
         load_checkpoint(path)
@@ -74,16 +78,14 @@ def _is_ours(path: Path) -> bool:
 
 
 def load_coarse(path: Path) -> CoarseNet:
-    """Stage 1 from a run folder, a model folder or a checkpoint file.
+    """Stage 1, ready to predict, from a run folder, a model folder or a checkpoint file.
 
     Raises:
         UserError: nothing there, or no stage 1 in it.
     """
     if path.is_file():
-        checkpoint = load_checkpoint(path)
-        if checkpoint.task != CoarseTask.name:
-            raise UserError(f"checkpoint '{path}' holds a network of kind '{checkpoint.task}', not stage 1")
-        network = CoarseNet(**checkpoint.architecture)
+        checkpoint = _checkpoint_of(path, CoarseTask.name)
+        network = _from_architecture(lambda: CoarseNet(**checkpoint.architecture), path)
         load_weights(network, checkpoint.network, str(path))
         return network.eval()
     model = load_model(path)
@@ -100,78 +102,78 @@ def load_model(path: Path) -> D3RSMDE:
     """
     folder = path / MODEL_FOLDER if (path / MODEL_FOLDER).is_dir() else path
     if not path.exists():
-        raise UserError(f"checkpoint_path '{path}' does not exist; train first, or correct the path")
+        raise UserError(f"no model at '{path}': the path does not exist; train first, or correct the path")
     if path.is_file():
         raise UserError(f"'{path}' is a file, and a whole model is a folder")
     if not (folder / "model_index.json").is_file():
         raise UserError(f"'{path}' holds no finished model; a run writes '{MODEL_FOLDER}/' at its end (see --resume)")
     try:
         return D3RSMDE.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"the model '{folder}' cannot be loaded: {reason}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"the model '{folder}' cannot be loaded: {_first_line(error)}") from error
 
 
 def build_vae(
     config: DiffusionTrainingConfig | DiffusionEvaluationConfig, fallback: AutoencoderShape | None
 ) -> Autoencoder:
-    """The autoencoder of ``vae_path``, or one of shape ``fallback``, with ``pretrained_vae_path``'s weights in it.
+    """The autoencoder that a config asks for.
+
+    ``vae_path`` gives architecture and scaling, ``pretrained_vae_path`` the weights to put into it; one alone gives
+    all three.  With neither, an autoencoder of shape ``fallback`` is built.
 
     Raises:
         UserError: a path, hub name, layout, family or shape that does not fit.
     """
     try:
-        if config.vae_path is not None:
-            vae = load_autoencoder(config.vae_type, config.vae_path)
-        elif fallback is not None:
-            vae = build_autoencoder(config.vae_type, fallback)
-        elif config.pretrained_vae_path is not None:
-            return load_autoencoder(config.vae_type, config.pretrained_vae_path)
-        else:
-            raise UserError("vae_path is empty and there is no autoencoder beside the checkpoint; give vae_path")
-        if config.pretrained_vae_path is not None:
-            tuned = _vae_weights(config.vae_type, Path(config.pretrained_vae_path))
-            load_weights(vae, tuned, config.pretrained_vae_path)
-    except (ValueError, OSError, RuntimeError) as error:
+        if config.vae_path is None and config.pretrained_vae_path is None:
+            if fallback is None:
+                raise UserError("vae_path is empty and there is no autoencoder beside the checkpoint; give vae_path")
+            return build_autoencoder(config.vae_type, fallback)
+        if config.vae_path is None or config.pretrained_vae_path is None:
+            source = config.vae_path or config.pretrained_vae_path or ""
+            if _is_checkpoint(Path(source)):
+                raise UserError(
+                    f"'{source}' is a checkpoint, which lacks the scale of the latents; "
+                    f"give the folder '{VAE_FOLDER}' of its run"
+                )
+            return load_autoencoder(config.vae_type, source)
+        vae = load_autoencoder(config.vae_type, config.vae_path)
+        load_weights(vae, _vae_weights(config.vae_type, config.pretrained_vae_path), config.pretrained_vae_path)
+    except (ValueError, OSError) as error:
         raise _as_user_error(error) from error
     return vae
 
 
-def _vae_weights(vae_type: VaeType, path: Path) -> Mapping[str, Tensor]:
-    """Weights of an autoencoder: a diffusers folder, a file in LDM layout, or a checkpoint of this project."""
-    if not path.exists():
-        raise UserError(f"pretrained_vae_path '{path}' does not exist")
-    if path.is_file() and path.suffix == ".safetensors":
-        try:
-            checkpoint = load_checkpoint(path)
-        except UserError:
-            return load_autoencoder(vae_type, str(path)).state_dict()
-        if checkpoint.task != AutoencoderTask.name:
-            raise UserError(f"'{path}' holds a network of kind '{checkpoint.task}', not an autoencoder")
-        return checkpoint.network
-    return load_autoencoder(vae_type, str(path)).state_dict()
+def _vae_weights(vae_type: VaeType, source: str) -> Mapping[str, Tensor]:
+    """Weights of an autoencoder: a checkpoint of this project, or whatever ``load_autoencoder`` takes."""
+    if _is_checkpoint(Path(source)):
+        return _checkpoint_of(Path(source), AutoencoderTask.name).network
+    return load_autoencoder(vae_type, source).state_dict()
 
 
 def build_model(config: DiffusionTrainingConfig, vae: Autoencoder, coarse: CoarseNet | None) -> D3RSMDE:
     """Stage 2 with a fresh U-Net around a given autoencoder.
 
+    The U-Net has the published sizes of the autoencoder's family, save what ``unet`` and ``dropout`` say otherwise,
+    and the weights of ``pretrained_model_path``: a run, a model folder or a U-Net checkpoint.
+
     Raises:
-        UserError: sizes that do not fit together, or ``pretrained_model_path`` of another architecture.
+        UserError: sizes that do not fit together, or weights of another architecture.
     """
-    shape = PUBLISHED_REFINERS[config.vae_type]
     given = {key: value for key, value in config.unet.model_dump().items() if value is not None}
     changes: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
-    shape = replace(shape, **changes)
-    if "dropout" in config.model_fields_set:
-        shape = replace(shape, dropout=config.dropout)
+    if config.dropout is not None:
+        changes["dropout"] = config.dropout
     schedule = build_schedule(config.diffusion_cfg)
     try:
+        shape = replace(PUBLISHED_REFINERS[config.vae_type], **changes)
         unet = build_refiner(shape, latent_channels(vae), len(schedule.weights))
+        model = D3RSMDE(coarse, vae, unet, schedule, config.diffusion_cfg.steps)
     except ValueError as error:
         raise _as_user_error(error) from error
     if config.pretrained_model_path is not None:
         load_weights(unet, _unet_weights(Path(config.pretrained_model_path)), config.pretrained_model_path)
-    return D3RSMDE(coarse, vae, unet, schedule, config.vae_type, config.diffusion_cfg.steps)
+    return model
 
 
 def build_schedule(section: DiffusionSection) -> PLBRScheduler:
@@ -182,10 +184,7 @@ def build_schedule(section: DiffusionSection) -> PLBRScheduler:
 def _unet_weights(path: Path) -> Mapping[str, Tensor]:
     """Weights of a U-Net: a run, a model folder, or a checkpoint of this project."""
     if path.is_file():
-        checkpoint = load_checkpoint(path)
-        if checkpoint.task != RefinerTask.name:
-            raise UserError(f"checkpoint '{path}' holds a network of kind '{checkpoint.task}', not a U-Net")
-        return checkpoint.network
+        return _checkpoint_of(path, RefinerTask.name).network
     model = load_model(path)
     if not model.refines:
         raise UserError(f"the model '{path}' holds no stage 2")
@@ -195,8 +194,8 @@ def _unet_weights(path: Path) -> Mapping[str, Tensor]:
 def load_refiner(config: DiffusionEvaluationConfig) -> D3RSMDE:
     """The model that ``evaluateDiffusion.py`` scores: a run, a model folder, or a U-Net checkpoint of a run.
 
-    A folder is complete.  A checkpoint file is a U-Net alone: its autoencoder is that of ``vae_path`` (with
-    ``pretrained_vae_path``), or the one that its own run trained.
+    A folder is complete.  A checkpoint file is a U-Net alone: its autoencoder is the one that its own run kept, else
+    that of ``vae_path`` and ``pretrained_vae_path``.
 
     Raises:
         UserError: nothing there, no stage 2 in it, another ``vae_type`` or schedule.
@@ -208,35 +207,64 @@ def load_refiner(config: DiffusionEvaluationConfig) -> D3RSMDE:
         model = load_model(path)
         if not model.refines:
             raise UserError(f"the model '{path}' holds no stage 2; evaluate it with evaluateViT.py")
-        if config.vae_path or config.pretrained_vae_path:
-            logger.info("the model folder holds its own autoencoder; vae_path and pretrained_vae_path are not read")
-    try:
-        check_family(model.vae, config.vae_type, config.checkpoint_path)
-    except ValueError as error:
-        raise _as_user_error(error) from error
+        _say_that_vae_paths_are_not_read(config, path)
     trained, asked = model.scheduler, build_schedule(config.diffusion_cfg)
     if "betas" in config.diffusion_cfg.model_fields_set and not torch.equal(trained.weights, asked.weights):
         raise UserError(
             f"diffusion_cfg.betas asks for weights {asked.weights.tolist()}, but '{path}' was trained with "
             f"{trained.weights.tolist()}; leave betas out to use the model's own"
         )
-    model.register_to_config(steps=config.diffusion_cfg.steps or model.config["steps"])
+    steps = config.diffusion_cfg.steps or model.config["steps"]
+    try:
+        check_family(model.vae, config.vae_type, config.checkpoint_path)
+        trained.set_timesteps(steps)
+    except ValueError as error:
+        raise _as_user_error(error) from error
+    model.register_to_config(steps=steps)
     return model
 
 
 def _refiner_from_checkpoint(path: Path, config: DiffusionEvaluationConfig) -> D3RSMDE:
-    checkpoint = load_checkpoint(path)
-    if checkpoint.task != RefinerTask.name:
-        raise UserError(f"checkpoint '{path}' holds a network of kind '{checkpoint.task}', not a U-Net")
-    beside = path.parents[2] / VAE_FOLDER  # <run>/unet/checkpoints/<name>.safetensors
-    if config.vae_path is None and config.pretrained_vae_path is None and beside.is_dir():
-        config = config.model_copy(update={"vae_path": str(beside)})
+    checkpoint = _checkpoint_of(path, RefinerTask.name)
+    kept = path.resolve().parent.parent.parent / VAE_FOLDER  # <run>/unet/checkpoints/<name>.safetensors
+    if kept.is_dir():
+        # The latent space that the U-Net was trained in, whatever a config says.
+        _say_that_vae_paths_are_not_read(config, kept)
+        config = config.model_copy(update={"vae_path": str(kept), "pretrained_vae_path": None})
     vae = build_vae(config, None)
-    unet = UNet2DModel.from_config(checkpoint.architecture["unet"])
+    unet = _from_architecture(lambda: UNet2DModel.from_config(checkpoint.architecture["unet"]), path)
     load_weights(unet, checkpoint.network, str(path))
-    schedule = PLBRScheduler.from_config(checkpoint.architecture["scheduler"])
-    return D3RSMDE(None, vae, unet, schedule, config.vae_type)
+    schedule = _from_architecture(lambda: PLBRScheduler.from_config(checkpoint.architecture["scheduler"]), path)
+    try:
+        return D3RSMDE(None, vae, unet, schedule)
+    except ValueError as error:
+        raise _as_user_error(error) from error
+
+
+def _say_that_vae_paths_are_not_read(config: DiffusionEvaluationConfig, holder: Path) -> None:
+    if config.vae_path or config.pretrained_vae_path:
+        logger.info("the autoencoder is that of '%s'; vae_path and pretrained_vae_path are not read", holder)
+
+
+def _checkpoint_of(path: Path, task: str) -> Checkpoint:
+    """A checkpoint that must hold the network of ``task``."""
+    checkpoint = load_checkpoint(path)
+    if checkpoint.task != task:
+        raise UserError(f"checkpoint '{path}' holds a network of kind '{checkpoint.task}', and '{task}' is needed here")
+    return checkpoint
+
+
+def _from_architecture(build: Callable[[], Built], path: Path) -> Built:
+    """Build what a checkpoint's header describes."""
+    try:
+        return build()
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"checkpoint '{path}' describes a network that this version cannot build: {error}") from error
 
 
 def _as_user_error(error: Exception) -> UserError:
-    return error if isinstance(error, UserError) else UserError(str(error).strip().splitlines()[0])
+    return error if isinstance(error, UserError) else UserError(_first_line(error))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -105,7 +105,8 @@ def run_refiner(config: DiffusionTrainingConfig, folder: Path, resume: bool) -> 
     model = build_model(config, vae, coarse)
     train, validation = stage_datasets(config, tiles, plan[-1], priors)
     logger.info("%s: %d training, %d validation tiles", _UNET_STAGE, len(train), len(validation or []))
-    fit(RefinerTask(model, config.losses), train, validation, loop_settings(config), folder / _UNET_STAGE)
+    task = RefinerTask(model, config.losses, config.own_prediction_share)
+    fit(task, train, validation, loop_settings(config), folder / _UNET_STAGE)
     path = save_model(model.to("cpu"), folder)
     logger.info("model: %s", path)
     return path

@@ -60,7 +60,7 @@ def resolve_config(config: Path | None, resume: Path | None, overrides: Sequence
         return load_config(config, kind, overrides)
     stored_path = resume / CONFIG_FILE
     if not stored_path.is_file():
-        raise UserError(f"'{resume}' holds no run to resume (it has no {CONFIG_FILE})")
+        raise UserError(f"'{resume}' holds no run to resume (it has no {CONFIG_FILE}); give the folder that it printed")
     stored = load_config(stored_path, kind)
     wanted = load_config(config or stored_path, kind, overrides)
     before, after = stored.model_dump(mode="json"), wanted.model_dump(mode="json")
@@ -100,15 +100,7 @@ def open_run(folder: Path, config: TrainingConfig, plan: Sequence[StagePlan], re
     """
     stages = [asdict(stage) for stage in plan]
     if resume:
-        stored = _read_json(folder / PLAN_FILE)
-        for old, new in zip(stored, stages, strict=False):
-            changed = [key for key in new if old.get(key) != new[key]]
-            if changed:
-                raise UserError(
-                    f"run '{folder}' cannot be resumed: "
-                    f"the tiles of stage '{new['name']}' changed ({', '.join(changed)}); "
-                    "restore the dataset and split files, or start a new run"
-                )
+        _same_plan(folder, stages)
     elif (folder / CONFIG_FILE).exists():
         raise UserError(
             f"'{folder}' already holds a run; continue it with --resume {folder}, "
@@ -116,12 +108,33 @@ def open_run(folder: Path, config: TrainingConfig, plan: Sequence[StagePlan], re
         )
     effective = config.model_dump(mode="json") | {"output_dir": str(folder)}
     effective = {key: "" if value is None else value for key, value in effective.items()}
+    is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / PLAN_FILE, stages)
         write_json(folder / CONFIG_FILE, _without_none(effective))
     except OSError as error:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
         raise write_error(folder, error, "nothing was started") from error
+
+
+def _same_plan(folder: Path, stages: Sequence[Mapping[str, Any]]) -> None:
+    """Raise UserError where a run's stored plan differs from ``stages``."""
+    stored = _read_json(folder / PLAN_FILE)
+    if not isinstance(stored, list) or not all(isinstance(stage, dict) for stage in stored):
+        raise UserError(f"'{folder / PLAN_FILE}' is no plan of a run; the run cannot be resumed, start a new one")
+    before, now = ([stage.get("name") for stage in plan] for plan in (stored, stages))
+    if before != now:
+        raise UserError(f"run '{folder}' cannot be resumed: its stages were {before}, now {now}; start a new one")
+    for old, new in zip(stored, stages, strict=True):
+        changed = [key for key in new if old.get(key) != new[key]]
+        if changed:
+            raise UserError(
+                f"run '{folder}' cannot be resumed: "
+                f"the tiles of stage '{new['name']}' changed ({', '.join(changed)}); "
+                "restore the dataset and split files, or start a new run"
+            )
 
 
 def _without_none(value: Any) -> Any:
@@ -134,7 +147,7 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"'{path}' cannot be read: {error}; the run cannot be resumed") from error
+        raise UserError(f"'{path}' cannot be read: {error}; the run cannot be resumed, start a new one") from error
 
 
 def loop_settings(config: TrainingConfig, **changes: Any) -> LoopSettings:

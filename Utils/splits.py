@@ -18,7 +18,7 @@ from Utils.cli import run_script
 from Utils.errors import UserError
 from Utils.files import atomic_write_bytes
 from Utils.seeds import named_generator
-from Utils.tiles import TRAINING_PART, list_tiles
+from Utils.tiles import TRAINING_PART, list_tiles, natural
 
 HELD_OUT_SHARE = 0.1
 _TILE_LINE = re.compile(r"(?:tile_)?([\w-]+?)(?:\.(?:png|tif|tiff))?")
@@ -31,10 +31,14 @@ def read_split(path: Path) -> list[str]:
         UserError: a missing or unreadable file, a line that is no id, an id that stands twice, no id at all.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = f"split file '{path}' cannot be read: {error}"
-        raise UserError(f"{reason}; write one with python -m Utils.splits") from error
+        # Windows editors put a byte order mark in front.
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"split file '{path}' cannot be read: {reason}; give a text file of tile ids, as python -m Utils.splits "
+            "writes them"
+        ) from error
     ids: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         text = line.strip()
@@ -42,13 +46,15 @@ def read_split(path: Path) -> list[str]:
             continue
         match = _TILE_LINE.fullmatch(text)
         if match is None:
-            raise UserError(f"split file '{path}', line {number}: '{text[:60]}' is no tile id")
+            raise UserError(f"split file '{path}', line {number}: '{text[:60]}' is no tile id; write one id a line")
         tile = match.group(1)
         if tile in ids:
-            raise UserError(f"split file '{path}': tile id {tile} stands in line {ids[tile]} and again in {number}")
+            raise UserError(
+                f"split file '{path}': tile id {tile} stands in line {ids[tile]} and again in line {number}; remove one"
+            )
         ids[tile] = number
     if not ids:
-        raise UserError(f"split file '{path}' holds no tile id")
+        raise UserError(f"split file '{path}' holds no tile id; write one id a line")
     return list(ids)
 
 
@@ -63,9 +69,14 @@ def select(available: Sequence[str], split: str | Sequence[str] | None, where: s
     on_disk = set(available)
     chosen: dict[str, Path] = {}
     for path in [Path(split)] if isinstance(split, str) else [Path(item) for item in split]:
-        for tile in read_split(path):
-            if tile not in on_disk:
-                raise UserError(f"split file '{path}' names tile id {tile}, which is not in '{where}'")
+        tiles = read_split(path)
+        missing = [tile for tile in tiles if tile not in on_disk]
+        if missing:
+            raise UserError(
+                f"split file '{path}' names tile id {missing[0]}, which is not in '{where}' ({len(missing)} of "
+                f"{len(tiles)} ids are not); correct the file, or set dataset_path to the dataset it was made for"
+            )
+        for tile in tiles:
             chosen.setdefault(tile, path)
     return list(chosen)
 
@@ -95,9 +106,11 @@ def make_folds(ids: Sequence[str], count: int, seed: int) -> list[list[str]]:
         UserError: fewer tiles than folds.
     """
     if len(ids) < count:
-        raise UserError(f"{count} folds need {count} training tiles or more, and there are {len(ids)}")
+        raise UserError(
+            f"{count} folds need {count} training tiles or more, and there are {len(ids)}; ask for fewer folds"
+        )
     shuffled = _shuffle(ids, seed, "folds")
-    return [sorted(shuffled[fold::count], key=_natural) for fold in range(count)]
+    return [sorted(shuffled[fold::count], key=natural) for fold in range(count)]
 
 
 def hold_out(ids: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
@@ -110,7 +123,7 @@ def hold_out(ids: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
         raise UserError(f"{len(ids)} training tile cannot be split for validation; set not_split, or add tiles")
     shuffled = _shuffle(ids, seed, "hold-out")
     count = max(1, round(HELD_OUT_SHARE * len(ids)))
-    return sorted(shuffled[count:], key=_natural), sorted(shuffled[:count], key=_natural)
+    return sorted(shuffled[count:], key=natural), sorted(shuffled[:count], key=natural)
 
 
 def write_splits(dataset: Path, name: str, folds: int, seed: int, folder: Path) -> list[Path]:
@@ -127,13 +140,9 @@ def write_splits(dataset: Path, name: str, folds: int, seed: int, folder: Path) 
 
 def _shuffle(ids: Sequence[str], seed: int, stream: str) -> list[str]:
     # From a sorted list, so that the order in which a disk lists its files does not matter.
-    ordered = sorted(ids, key=_natural)
+    ordered = sorted(ids, key=natural)
     order = torch.randperm(len(ordered), generator=named_generator(seed, stream))
     return [ordered[place] for place in order.tolist()]
-
-
-def _natural(tile: str) -> tuple[int, int | str]:
-    return (0, int(tile)) if tile.isdigit() else (1, tile)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -96,13 +96,16 @@ class RefinerTask:
     Args:
         model: VAE (frozen), U-Net and schedule; the priors come with the batches.
         loss_types: ``L1Loss`` is the mean absolute error of the latent; every other loss acts on the decoded map.
+        own_prediction_share: share of the draws in which the U-Net's own first prediction stands for the truth in the
+            blend, as it does at inference.  0 is the published training.
     """
 
     name = "unet"
     monitor = MONITOR
 
-    def __init__(self, model: D3RSMDE, loss_types: Sequence[str]) -> None:
+    def __init__(self, model: D3RSMDE, loss_types: Sequence[str], own_prediction_share: float = 0.0) -> None:
         self._model = model
+        self._own_prediction_share = own_prediction_share
         self._vae: Autoencoder = model.vae
         self._unet: UNet2DModel = model.unet
         self._schedule: PLBRScheduler = model.scheduler
@@ -139,7 +142,7 @@ class RefinerTask:
         image_latent, coarse_latent, truth_latent = latents.chunk(3)
         draws = torch.randint(len(self._schedule.weights), (len(image),), generator=generator)
         timestep = draws.to(latents.device)
-        blended = self._schedule.blend(truth_latent, coarse_latent, timestep)
+        blended = self._blend(image_latent, coarse_latent, truth_latent, timestep, generator)
         prediction = predict_truth(self._unet, image_latent, blended, timestep)
         loss = prediction.new_zeros(())
         if self._in_latent_space:
@@ -148,6 +151,23 @@ class RefinerTask:
             decoded = from_vae(decode(self._vae, prediction))
             loss = loss + self._map_share * self._map_loss(decoded, height, valid)
         return loss
+
+    def _blend(
+        self, image: Tensor, coarse: Tensor, truth: Tensor, timestep: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """The U-Net's input: coarse latents blended with the truth's or, for a share of the tiles, with a prediction.
+
+        Blended with the truth, the input shows fine detail that can be trusted.  At inference it shows the U-Net's own
+        guess instead, and a U-Net that never met one in training sharpens its errors with every step.
+        """
+        own = torch.rand(len(coarse), generator=generator).to(coarse.device) < self._own_prediction_share
+        first = len(self._schedule.weights) - 1
+        own &= timestep < first  # the first step sees no truth
+        if own.any():
+            with torch.no_grad():
+                guess = predict_truth(self._unet, image[own], coarse[own], torch.full_like(timestep[own], first))
+            truth = truth.index_put((own,), guess)
+        return self._schedule.blend(truth, coarse, timestep)
 
     def _latent_l1(self, prediction: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
         """Mean |prediction - truth| over the latent cells all of whose pixels are valid; 0 where there is none."""

@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
@@ -36,6 +34,8 @@ TEST_PART = "singleRGBNormalizationTest"
 IMAGE_FOLDER = "png-stretched-unique"
 HEIGHT_FOLDER = "DEM_255-unique"
 PRIOR_FOLDER = "stage1_depth"
+
+_LISTED_IDS = 8
 
 Batch = dict[str, Any]
 
@@ -80,14 +80,20 @@ def list_tiles(dataset: Path, part: str) -> dict[str, TileFiles]:
     heights = _by_id(dataset, part, HEIGHT_FOLDER, ".tif")
     sides = ((images, heights, "image", "height map"), (heights, images, "height map", "image"))
     for has, lacks, what, lacking in sides:
-        alone = sorted(set(has) - set(lacks))
+        alone = sorted(set(has) - set(lacks), key=natural)
         if alone:
             others = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
             raise UserError(f"{what} '{has[alone[0]]}' has no {lacking}{others}; add it or remove the {what}")
     if not images:
-        raise UserError(f"no tile_<id>.png in '{dataset / part / IMAGE_FOLDER}'")
-    ids = sorted(images, key=lambda tile: (0, int(tile), "") if tile.isdigit() else (1, 0, tile))
-    return {tile: TileFiles(images[tile], heights[tile]) for tile in ids}
+        raise UserError(
+            f"no tile_<id>.png in '{dataset / part / IMAGE_FOLDER}'; put the images there (layout: Dataset/README.md)"
+        )
+    return {tile: TileFiles(images[tile], heights[tile]) for tile in sorted(images, key=natural)}
+
+
+def natural(tile: str) -> tuple[int, int, str]:
+    """Sorting key of tile ids: 9 comes before 10, numbers before names."""
+    return (0, int(tile), tile) if tile.isdecimal() else (1, 0, tile)
 
 
 def _by_id(dataset: Path, part: str, folder: str, suffix: str) -> dict[str, Path]:
@@ -98,8 +104,13 @@ def _by_id(dataset: Path, part: str, folder: str, suffix: str) -> dict[str, Path
             "(layout: Dataset/README.md)"
         )
     pattern = re.compile(rf"tile_([\w-]+){re.escape(suffix)}")
-    matches = ((pattern.fullmatch(entry.name), entry) for entry in os.scandir(place))
-    return {match.group(1): Path(entry.path) for match, entry in matches if match}
+    try:
+        matches = [(pattern.fullmatch(name), name) for name in os.listdir(place)]
+    except OSError as error:
+        raise UserError(
+            f"dataset folder '{place}' cannot be read: {error.strerror}; check its permissions"
+        ) from error
+    return {match.group(1): place / name for match, name in matches if match}
 
 
 class TileDataset(Dataset[Batch]):
@@ -116,7 +127,7 @@ class TileDataset(Dataset[Batch]):
         flips: axes that are mirrored at random, by a coin per tile and epoch.
         crop: side of a random square crop, 0 for whole tiles.
         seed: of crops and flips.
-        cache_bytes: decoded tiles are kept up to this much memory.
+        cache_bytes: decoded tiles are kept up to this much memory, in each process that reads them.
     """
 
     def __init__(
@@ -212,11 +223,13 @@ def read_tile(tile: str, files: TileFiles, prior: Path | None = None) -> Batch:
     return item
 
 
-def _same_size(first: Path, size: Sequence[int], second: Path, other: Sequence[int]) -> None:
+def _same_size(
+    first: Path, size: Sequence[int], second: Path, other: Sequence[int], which: str = "image, map and prior of a tile"
+) -> None:
     if tuple(size) != tuple(other):
         raise UserError(
             f"'{second}' is {other[1]} x {other[0]} pixels but '{first}' is {size[1]} x {size[0]}; "
-            "all rasters of a tile must have one size"
+            f"{which} must have one size: resample or remove it"
         )
 
 
@@ -248,31 +261,37 @@ def check_tiles(
     first = ids[0]
     size = _size(files[first].image)
     for tile in ids:
-        for path in (files[tile].image, files[tile].height, *([priors[tile]] if priors else [])):
-            _same_size(files[first].image, size, path, _size(path))
+        image_size = _size(files[tile].image)
+        for path in (files[tile].height, *([priors[tile]] if priors else [])):
+            _same_size(files[tile].image, image_size, path, _size(path))
+        _same_size(files[first].image, size, files[tile].image, image_size, "all tiles of a dataset")
 
-    def look(tile: str) -> tuple[str, NDArray[np.bool_], bool]:
+    def look(tile: str) -> tuple[str, bool, bool, bool]:
         item = read_tile(tile, files[tile], priors[tile] if priors else None)
-        heights = item["target"][item["valid"]]
-        return tile, item["valid"].numpy(), bool(heights.numel() and heights.min() == heights.max())
+        valid = item["valid"]
+        heights = item["target"][valid]
+        return tile, bool(valid.any()), bool(valid.all()), bool(heights.numel() and heights.min() == heights.max())
 
     empty, flat, with_gaps = [], [], []
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        looked: Iterator[tuple[str, NDArray[np.bool_], bool]] = pool.map(look, ids)
-        for tile, valid, is_flat in tqdm(looked, total=len(ids), desc="checking tiles", unit="tile", leave=False):
-            if not valid.any():
+        looked: Iterator[tuple[str, bool, bool, bool]] = pool.map(look, ids)
+        # disable=None: no bar where stderr is a file.
+        bar = tqdm(looked, total=len(ids), desc="checking tiles", unit="tile", leave=False, disable=None)
+        for tile, has_valid, is_whole, is_flat in bar:
+            if not has_valid:
                 empty.append(tile)
-            elif not valid.all():
+            elif not is_whole:
                 with_gaps.append(tile)
             if is_flat:
                 flat.append(tile)
     for found, what in (
-        (empty, "without any valid height: they teach nothing and score nothing"),
-        (flat, "flat: their normalised height is 0 everywhere"),
-        (with_gaps, "with invalid pixels: these are masked"),
+        (empty, "no valid height: they teach nothing and score nothing"),
+        (flat, "flat heights: normalised, they are 0 everywhere"),
+        (with_gaps, "some invalid pixels, which are masked"),
     ):
         if found:
-            logger.warning("%d tiles are %s (%s)", len(found), what, ", ".join(found[:8]))
+            listed = ", ".join(found[:_LISTED_IDS]) + (", ..." if len(found) > _LISTED_IDS else "")
+            logger.warning("%d of %d tiles have %s (tile ids: %s)", len(found), len(ids), what, listed)
     return TileCheck(size, empty, flat, with_gaps)
 
 

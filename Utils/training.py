@@ -140,7 +140,9 @@ class _Loop:
         self.accelerator = accelerator
         self.progress = Progress()
         self.improved = False
-        optimiser = torch.optim.AdamW(task.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+        optimiser = torch.optim.AdamW(
+            task.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+        )
         self.optimiser = optimiser
         # torch multiplies after `patience` + 1 epochs without improvement.
         self.plateau = ReduceLROnPlateau(
@@ -206,7 +208,7 @@ class _Loop:
         generator = named_generator(settings.seed, "timestep", epoch)
         task.network.train()
         total = 0.0
-        bar = tqdm(loader, desc=f"{task.name} {epoch}/{settings.epochs}", unit="batch", leave=False)
+        bar = tqdm(loader, desc=f"{task.name} {epoch}/{settings.epochs}", unit="batch", leave=False, disable=None)
         for place, batch in enumerate(bar):
             if settings.lr_schedule == "cosine":
                 self._set_cosine_rate(place / len(loader))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,6 @@ import torch
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 
-import evaluateViT
 import trainDiffusion
 import trainViT
 
@@ -111,6 +112,17 @@ def write_config(path: Path, config: Mapping[str, Any]) -> Path:
     """A config as the JSON file that a script takes."""
     path.write_text(json.dumps(config), encoding="utf-8")
     return path
+
+
+@contextmanager
+def full_disk(longest_file: int) -> Iterator[None]:
+    """No file can grow beyond ``longest_file`` bytes: a write past it fails in the kernel, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (longest_file, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def small_vit(dataset: Path, run: Path) -> Config:
@@ -212,6 +224,3 @@ def diffusion_run(shared_dataset: Path, tmp_path_factory: pytest.TempPathFactory
     config = write_config(folder / "train.json", small_diffusion(shared_dataset, folder / "run"))
     assert trainDiffusion.main(["--config", str(config)]) == 0
     return folder / "run"
-
-
-__all__ = ["evaluateViT"]

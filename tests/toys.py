@@ -1,0 +1,38 @@
+"""Parts of a model at toy size, random weights, seeded."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import UNet2DModel
+
+from Modules.autoencoders import Autoencoder, AutoencoderShape, VaeType, build_autoencoder, latent_channels
+from Modules.coarse import CoarseNet
+from Modules.pipeline import D3RSMDE
+from Modules.plbr import PLBRScheduler
+from Modules.refiner import RefinerShape, build_refiner
+
+VAE_TYPES: tuple[VaeType, ...] = ("AutoencoderKL", "VA_VAE", "DC_AE")
+SMALL_VIT = {"embed_dim": 32, "depth": 4, "num_heads": 2}
+
+
+def toy_coarse(backbone: str = "test_vit", seed: int = 0) -> CoarseNet:
+    torch.manual_seed(seed)
+    return CoarseNet(backbone, options=SMALL_VIT, features=16).eval()
+
+
+def toy_vae(vae_type: VaeType = "AutoencoderKL", seed: int = 0) -> Autoencoder:
+    """Stride 2."""
+    torch.manual_seed(seed)
+    return build_autoencoder(vae_type, AutoencoderShape((16, 32), 1, 4, 8)).eval()
+
+
+def toy_unet(vae: Autoencoder, timesteps: int = 6, seed: int = 0) -> UNet2DModel:
+    """Two levels, attention on the second."""
+    torch.manual_seed(seed)
+    shape = RefinerShape((16, 32), 1, (2,), attention_head_dim=16, norm_num_groups=8)
+    return build_refiner(shape, latent_channels(vae), timesteps).eval()
+
+
+def toy_model(vae_type: VaeType = "AutoencoderKL", coarse: bool = True, steps: int | None = None) -> D3RSMDE:
+    vae = toy_vae(vae_type)
+    return D3RSMDE(toy_coarse() if coarse else None, vae, toy_unet(vae), PLBRScheduler(), steps)
