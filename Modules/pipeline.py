@@ -23,7 +23,7 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 
-from Modules.autoencoders import Autoencoder, decode, encode, family, latent_channels, latent_stride
+from Modules.autoencoders import Autoencoder, VaeType, decode, encode, family, latent_channels, latent_stride
 from Modules.backbone import pad_to_multiple
 from Modules.coarse import CoarseNet
 from Modules.components import load_component
@@ -39,8 +39,6 @@ _KNOWN_CLASSES: Mapping[str, Mapping[tuple[str, str], type[ConfigMixin]]] = {
     "scheduler": {("Modules.plbr", "PLBRScheduler"): PLBRScheduler},
 }
 _SETTINGS = ("steps", "normalisation")
-# Written for the reader; it follows from the autoencoder.
-_FACTS = ("vae_type",)
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class D3RSMDE(DiffusionPipeline):
             raise ValueError(f"unknown normalisation '{normalisation}'; this version knows per_tile_min_max")
         _check_parts(coarse, vae, unet, scheduler, steps)
         self.register_modules(coarse=coarse, vae=vae, unet=unet, scheduler=scheduler)
-        self.register_to_config(vae_type=None if vae is None else family(vae), steps=steps, normalisation=normalisation)
+        self.register_to_config(steps=steps, normalisation=normalisation)
         self.eval()
 
     @classmethod
@@ -110,7 +108,7 @@ class D3RSMDE(DiffusionPipeline):
                 given[name] = entry
             elif name in _KNOWN_CLASSES and name not in kwargs and entry != [None, None]:
                 given[name] = load_component(_known_class(folder, name, entry), folder / name)
-            elif not name.startswith("_") and name not in (*_KNOWN_CLASSES, *_FACTS):
+            elif not name.startswith("_") and name not in _KNOWN_CLASSES:
                 raise ValueError(f"'{folder / _INDEX}' holds the entry '{name}', which is no part of a {cls.__name__}")
         return cls(**given | kwargs)
 
@@ -120,6 +118,11 @@ class D3RSMDE(DiffusionPipeline):
             if network is not None:
                 network.eval()
         return self
+
+    @property
+    def vae_type(self) -> VaeType | None:
+        """The published family of the autoencoder, None without one."""
+        return None if self.vae is None else family(self.vae)
 
     @property
     def refines(self) -> bool:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from rasterio.errors import NotGeoreferencedWarning
 
 from Utils.errors import UserError
 from Utils.rasters import RasterError
@@ -22,6 +25,10 @@ def run_script(work: Callable[[], None]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     for noisy in ("diffusers", "timm", "huggingface_hub", "rasterio", "accelerate", "httpx"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    # Tiles are read in threads, where the reader's own way of silencing this can be undone by a neighbour.
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    # PNG tiles have no georeference.  Tiles are read in threads, where a filter around one reading does not hold.
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     try:
         work()
     except (UserError, RasterError) as error:

@@ -42,6 +42,9 @@ PRIORS_FOLDER = "priors"
 _MANIFEST = "priors.json"
 _BYTES = 2**30
 
+# Prior files by part and tile id; an id may stand in both parts.
+Priors = Mapping[str, Mapping[str, Path]]
+
 
 @dataclass(frozen=True)
 class Tiles:
@@ -114,30 +117,34 @@ def plan_coarse(config: ViTTrainingConfig, tiles: Tiles) -> list[StagePlan]:
     return plan
 
 
-def check_stages(plan: Sequence[StagePlan], tiles: Tiles, priors: Mapping[str, Path] | None = None) -> TileCheck:
+def check_stages(plan: Sequence[StagePlan], tiles: Tiles, priors: Priors | None = None) -> TileCheck:
     """Read every tile of a plan once; its size and oddities."""
+    priors = priors or {}
     used = dict.fromkeys(tile for stage in plan for tile in [*stage.train, *stage.held_out])
-    test = {tile for stage in plan if stage.validation_part == TEST_PART for tile in stage.validation}
+    test = dict.fromkeys(tile for s in plan if s.validation_part == TEST_PART for tile in s.validation)
     used |= dict.fromkeys(tile for s in plan if s.validation_part == TRAINING_PART for tile in s.validation)
     if test:
-        check_tiles(tiles.test, sorted(test))
-    return check_tiles(tiles.training, list(used), priors)
+        check_tiles(tiles.test, list(test), priors.get(TEST_PART))
+    return check_tiles(tiles.training, list(used), priors.get(TRAINING_PART))
 
 
 def stage_datasets(
     config: TrainingConfig,
     tiles: Tiles,
     stage: StagePlan,
-    priors: Mapping[str, Path] | None = None,
+    priors: Priors | None = None,
     crop: int = 0,
 ) -> tuple[TileDataset, TileDataset | None]:
     """Training and validation tiles of a stage."""
     # With workers each would keep a cache of its own, and lose it at the end of every epoch.
     cache = 0.0 if config.num_workers else config.cache_gigabytes * _BYTES
-    train = TileDataset(tiles.training, stage.train, priors, config.flips, crop, config.seed, cache * 0.9)
+    priors = priors or {}
+    own = priors.get(TRAINING_PART)
+    train = TileDataset(tiles.training, stage.train, own, config.flips, crop, config.seed, cache * 0.9)
     if not stage.validation:
         return train, None
-    return train, TileDataset(tiles.part(stage.validation_part), stage.validation, priors, cache_bytes=cache * 0.1)
+    part = stage.validation_part
+    return train, TileDataset(tiles.part(part), stage.validation, priors.get(part), cache_bytes=cache * 0.1)
 
 
 def run_coarse(config: ViTTrainingConfig, folder: Path, resume: bool) -> Path:
@@ -190,7 +197,7 @@ def _write_held_out_priors(
 
 
 def _epoch_of_priors(manifest: Path) -> int | None:
-    """The epoch whose weights drew the priors, None before they were drawn; a longer run may have found a better one."""
+    """The epoch whose weights drew the priors (a longer run may find a better one), None before they were drawn."""
     try:
         return int(json.loads(manifest.read_text(encoding="utf-8"))["epoch"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,16 +11,16 @@ import torch
 
 from Modules.autoencoders import Autoencoder, AutoencoderShape, encode, latent_stride, measure_latent_scale
 from Modules.pipeline import to_vae
-from Utils.coarse_run import Tiles, check_stages, find_tiles, split_stage, stage_datasets
+from Utils.coarse_run import Priors, Tiles, check_stages, find_tiles, split_stage, stage_datasets
 from Utils.config import DiffusionTrainingConfig
-from Utils.errors import UserError, write_error
+from Utils.errors import UserError
 from Utils.factory import VAE_FOLDER, build_model, build_vae, load_coarse
-from Utils.runs import StagePlan, loop_settings, open_run, save_model
+from Utils.runs import StagePlan, loop_settings, open_run, save_folder, save_model
 from Utils.scoring import on_device
 from Utils.seeds import derive_seed
 from Utils.splits import select
 from Utils.tasks import AutoencoderTask, RefinerTask
-from Utils.tiles import TEST_PART, TRAINING_PART, TileCheck, TileDataset, find_priors
+from Utils.tiles import TRAINING_PART, TileCheck, TileDataset, find_priors
 from Utils.training import fit, make_loader
 
 logger = logging.getLogger(__name__)
@@ -42,22 +41,22 @@ def plan_refiner(config: DiffusionTrainingConfig, tiles: Tiles) -> list[StagePla
     return [replace(unet, name=_VAE_STAGE), unet] if config.vae_epochs else [unet]
 
 
-def find_all_priors(config: DiffusionTrainingConfig, plan: list[StagePlan]) -> tuple[Mapping[str, Path], bool]:
-    """Priors of all tiles of a plan, and whether some belong to test tiles."""
+def find_all_priors(config: DiffusionTrainingConfig, plan: Sequence[StagePlan]) -> Priors:
+    """The prior files of all tiles of a plan."""
     folder = Path(config.prior_path or config.dataset_path)
     stage = plan[-1]
-    priors = find_priors(folder, TRAINING_PART, stage.train)
-    on_test = stage.validation_part == TEST_PART
-    return priors | find_priors(folder, stage.validation_part, stage.validation), on_test
+    wanted: dict[str, list[str]] = {TRAINING_PART: [*stage.train]}
+    wanted.setdefault(stage.validation_part, []).extend(stage.validation)
+    return {part: find_priors(folder, part, ids) for part, ids in wanted.items()}
 
 
 @dataclass(frozen=True)
 class RefinerSetup:
-    """What a diffusion run works on: its tiles, its stages, the priors by tile id, what checking found."""
+    """What a diffusion run works on: its tiles, its stages, the priors, what checking found."""
 
     tiles: Tiles
     plan: list[StagePlan]
-    priors: Mapping[str, Path]
+    priors: Priors
     check: TileCheck
 
 
@@ -69,8 +68,8 @@ def check_refiner(config: DiffusionTrainingConfig) -> RefinerSetup:
     """
     tiles = find_tiles(config)
     plan = plan_refiner(config, tiles)
-    priors, on_test = find_all_priors(config, plan)
-    check = check_stages(plan, tiles, None if on_test else priors)
+    priors = find_all_priors(config, plan)
+    check = check_stages(plan, tiles, priors)
     size = check.size
     if config.vae_epochs and config.vae_lr == 0.0:
         raise UserError("vae_epochs is set but vae_lr is 0; the autoencoder would learn nothing")
@@ -100,7 +99,8 @@ def run_refiner(config: DiffusionTrainingConfig, folder: Path, resume: bool) -> 
     if config.vae_epochs:
         _train_vae(config, tiles, plan[0], vae, folder / _VAE_STAGE)
     vae.requires_grad_(False).eval()
-    _keep_vae(vae, folder / VAE_FOLDER)
+    # Beside the U-Net's checkpoints, which hold the U-Net alone.
+    save_folder(folder / VAE_FOLDER, vae.save_pretrained)
     torch.manual_seed(derive_seed(config.seed, _UNET_STAGE, "weights"))
     model = build_model(config, vae, coarse)
     train, validation = stage_datasets(config, tiles, plan[-1], priors)
@@ -147,12 +147,3 @@ def _latent_scale(vae: Autoencoder, tiles: Tiles, stage: StagePlan, batch_size: 
         for values in (batch["image"], batch["height"])
     ]
     return measure_latent_scale(latents)
-
-
-def _keep_vae(vae: Autoencoder, folder: Path) -> None:
-    """Write the frozen autoencoder beside the U-Net's checkpoints, which hold the U-Net alone."""
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-        vae.save_pretrained(folder)
-    except Exception as error:  # safetensors raises its own kind when a disk is full
-        raise write_error(folder, error, "the checkpoints are intact: continue with --resume") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -163,13 +163,23 @@ def save_model(model: D3RSMDE, run: Path) -> Path:
     Raises:
         UserError: it cannot be written; the checkpoints are intact.
     """
-    folder, unfinished = run / MODEL_FOLDER, run / f"{MODEL_FOLDER}.unfinished"
+    folder = run / MODEL_FOLDER
+    save_folder(folder, model.save_pretrained)
+    return folder
+
+
+def save_folder(folder: Path, save: Callable[[Path], object]) -> None:
+    """Let ``save`` write a folder beside the one of that name, and swap it in.
+
+    Raises:
+        UserError: it cannot be written; an older folder and the checkpoints are intact.
+    """
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
-        model.save_pretrained(unfinished)
+        save(unfinished)
         shutil.rmtree(folder, ignore_errors=True)
         unfinished.rename(folder)
     except Exception as error:  # safetensors and diffusers raise their own kinds when a disk is full
         shutil.rmtree(unfinished, ignore_errors=True)
         raise write_error(folder, error, "the checkpoints are intact: continue with --resume") from error
-    return folder

@@ -15,6 +15,9 @@ from Utils.metrics import aligned_scores, paper_scores, stretch_to_255, summaris
 from Utils.perceptual import LpipsScore
 from Utils.tiles import Batch
 
+# Not scores: the fit of the aligned protocol, and what is known only with a ground sample distance.
+_FITTED = ("aligned.scale", "aligned.shift", "aligned.slope_error_degrees")
+
 
 @dataclass(frozen=True)
 class Scorer:
@@ -60,10 +63,16 @@ def on_device(loader: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
 def mean_scores(
     loader: Iterable[Batch], device: torch.device, predict: Callable[[Batch], Tensor]
 ) -> dict[str, float]:
-    """Mean scores over a loader; ``predict`` makes (B, 1, H, W) of a batch."""
+    """Mean scores over a loader's tiles with a valid pixel; ``predict`` makes (B, 1, H, W) of a batch.
+
+    A score of predictions that are no finite numbers is NaN; without any such tile there is no score at all.
+    """
     scorer = Scorer()
-    rows = [row for batch in on_device(loader, device) for row in scorer.score_batch(batch, predict(batch))]
+    rows = [
+        row
+        for batch in on_device(loader, device)
+        for row, valid in zip(scorer.score_batch(batch, predict(batch)), batch["valid"], strict=True)
+        if valid.any()
+    ]
     summary = summarise(rows)
-    return {key: values["mean"] for key, values in summary.items() if np.isfinite(values["mean"])} | {
-        "paper.mae": summary["paper.mae"]["mean"]
-    }
+    return {key: values["mean"] for key, values in summary.items() if key not in _FITTED}

@@ -121,7 +121,7 @@ class RefinerTask:
     def architecture(self) -> Mapping[str, Any]:
         """Configs of U-Net and schedule, and the family of the autoencoder."""
         return {
-            "vae_type": self._model.config["vae_type"],
+            "vae_type": self._model.vae_type,
             "unet": plain_config(self._unet.config),
             "scheduler": plain_config(self._schedule.config),
         }

@@ -121,6 +121,7 @@ def fit(
             row = loop.run_epoch(train, validation)
             for name, value in row.items():
                 board.add_scalar(name, value, row["epoch"])
+            loop.check(row)
             # The log before the checkpoint: a row that a kill leaves over is dropped on resuming.
             log.append(row)
             loop.save()
@@ -180,7 +181,8 @@ class _Loop:
             self.task.network.eval()
             scores = self.task.validate(loader)
             row |= {f"validation/{name}": value for name, value in scores.items()}
-            monitored = scores[self.task.monitor]
+            # No score where no validation tile has a valid pixel.
+            monitored = scores.get(self.task.monitor, mean_loss)
         progress.epoch = epoch
         self.improved = validation is None
         if monitored is not None:
@@ -192,6 +194,19 @@ class _Loop:
             progress.best_epoch = epoch
         row["seconds"] = time.perf_counter() - started
         return row
+
+    def check(self, row: Mapping[str, Any]) -> None:
+        """Stop before an epoch is saved that ended in weights or a validation score that are no numbers."""
+        score = f"validation/{self.task.monitor}"
+        scores = [score] if not math.isfinite(row.get(score, 0.0)) else []
+        weights = [name for name, value in self.task.network.named_parameters() if not value.isfinite().all()]
+        if scores or weights:
+            raise self._diverged(f"{(scores or weights)[0]} is no finite number after epoch {row['epoch']}; lower lr")
+
+    def _diverged(self, what: str) -> UserError:
+        last = last_checkpoint(self.folder)
+        kept = f"the last good checkpoint is '{last}'" if last.is_file() else "no checkpoint was written yet"
+        return UserError(f"{what}; {kept}")
 
     def _train(self, train: TileDataset, epoch: int) -> float:
         """One pass over the training tiles; returns the mean loss per tile."""
@@ -216,9 +231,9 @@ class _Loop:
             loss = task.loss(batch, generator)
             value = loss.item()
             if not math.isfinite(value):
-                raise UserError(
-                    f"the loss became {value} in epoch {epoch} on tiles {', '.join(batch['id'])}; look at these "
-                    f"tiles or lower lr; the last good checkpoint is '{last_checkpoint(self.folder)}'"
+                tiles = ", ".join(batch["id"])
+                raise self._diverged(
+                    f"the loss became {value} in epoch {epoch} on tiles {tiles}; look at these tiles or lower lr"
                 )
             self.optimiser.zero_grad(set_to_none=True)
             self.accelerator.backward(loss)

@@ -63,7 +63,7 @@ def test_a_saved_model_draws_the_same(vae_type: VaeType, tmp_path: Path) -> None
     loaded = D3RSMDE.from_pretrained(tmp_path)
     image = rgb(20, 28)
     assert np.array_equal(loaded(image), model(image))
-    assert loaded.config["steps"] == 3 and loaded.config["vae_type"] == vae_type
+    assert loaded.config["steps"] == 3 and loaded.vae_type == vae_type
     assert not np.array_equal(loaded(image, steps=6), model(image))
     assert not any(part.training for part in (loaded.coarse, loaded.vae, loaded.unet))
     assert not list(tmp_path.rglob("*.bin"))

@@ -181,7 +181,7 @@ def test_a_run_of_the_other_script(tmp_path: Path) -> None:
     ("changed", "said"),
     [
         (StagePlan("fold-1", ["1"], ["3"], TRAINING_PART, ["4"]), "the tiles of stage 'fold-1' changed (train); "),
-        (StagePlan("fold-1", ["1", "2"], ["5"], TEST_PART, ["4"]), "(validation, validation_part); restore the dataset"),
+        (StagePlan("fold-1", ["1", "2"], ["5"], TEST_PART, ["4"]), "(validation, validation_part); restore the"),
         (StagePlan("fold-1", ["2", "1"], ["3"], TRAINING_PART, ["4", "5"]), "changed (train, held_out); "),
         (StagePlan("fold-2", ["1", "2"], ["3"], TRAINING_PART, ["4"]), "its stages were ['fold-1', 'final'], now "),
     ],

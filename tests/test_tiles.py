@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,10 +31,10 @@ from Utils.tiles import TileDataset, check_tiles, find_priors, list_tiles, read_
 from Utils.training import make_loader
 
 
-def open_dataset(folder: Path, with_priors: bool = True, **options: object) -> TileDataset:
+def open_dataset(folder: Path, with_priors: bool = True, **options: Any) -> TileDataset:
     files = list_tiles(folder, TRAINING)
     priors = find_priors(folder, TRAINING, list(files)) if with_priors else None
-    return TileDataset(files, list(files), priors, **options)  # type: ignore[arg-type]
+    return TileDataset(files, list(files), priors, **options)
 
 
 def tensors(item: dict[str, object]) -> dict[str, Tensor]:
@@ -180,7 +181,7 @@ def test_missing_priors_are_counted(dataset: Path) -> None:
 
 
 def test_augmentation_goes_by_seed_epoch_and_tile(dataset: Path) -> None:
-    options = {"flips": ["vertical", "horizontal"], "crop": 16}
+    options: dict[str, Any] = {"flips": ["vertical", "horizontal"], "crop": 16}
     tiles = open_dataset(dataset, seed=5, **options)
     first = [tiles[index] for index in range(6)]
     # In any order, however often: the same.
