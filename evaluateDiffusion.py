@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         def predict(batch: Batch) -> Prediction:
             refinement = model.refine(batch["image"], batch["prior"], keep_steps=config.save_steps)
             maps = {"coarse": batch["prior"], "refined": refinement.height}
-            return Prediction(maps, refinement.steps, {CEILING: reconstruct_maps(model.vae, batch["height"])})
+            ceiling = reconstruct_maps(model.vae, batch["height"], model.config["margin"])
+            return Prediction(maps, refinement.steps, {CEILING: ceiling})
 
         found = evaluate(predict, TileDataset(files, ids, priors), config, device)
         timesteps = model.scheduler.timesteps.tolist()

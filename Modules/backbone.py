@@ -221,10 +221,14 @@ def _load(vit: VisionTransformer, name: str, path: Path) -> None:
         raise ValueError(f"'{path}' holds the weights of another network than backbone '{name}': {complaint}")
 
 
-def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Pad (B, C, H, W) at the right and bottom, by repeating its border, to multiples of ``multiple``."""
+def pad_to_multiple(image: Tensor, multiple: int, margin: int = 0) -> Tensor:
+    """Pad (B, C, H, W) by repeating its border: ``margin`` pixels all round, then on to multiples of ``multiple``.
+
+    The remainder goes to the right and bottom, so the original is ``[..., margin : margin + H, margin : margin + W]``.
+    """
     height, width = image.shape[-2:]
-    right, bottom = -width % multiple, -height % multiple
-    if right == 0 and bottom == 0:
+    right, bottom = -(width + 2 * margin) % multiple, -(height + 2 * margin) % multiple
+    if right == bottom == margin == 0:
         return image
-    return torch.nn.functional.pad(image, (0, right, 0, bottom), mode="replicate")
+    around = (margin, margin + right, margin, margin + bottom)
+    return torch.nn.functional.pad(image, around, mode="replicate")

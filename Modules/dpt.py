@@ -15,6 +15,8 @@ from torch.nn import functional
 from Modules.backbone import Tap
 
 Readout = Literal["project", "add", "ignore"]
+# Zeros would end every map in a step at its border, which the stretch to [0, 1] then takes for its extremes.
+_PADDING: Literal["replicate"] = "replicate"
 
 
 class Reassemble(nn.Module):
@@ -38,8 +40,8 @@ class Reassemble(nn.Module):
             factor = 4 >> level
             self.resample = nn.ConvTranspose2d(width, width, kernel_size=factor, stride=factor)
         elif tap.is_tokens and level == 3:
-            self.resample = nn.Conv2d(width, width, kernel_size=3, stride=2, padding=1)
-        self.narrow = nn.Conv2d(width, features, kernel_size=3, padding=1, bias=False)
+            self.resample = nn.Conv2d(width, width, kernel_size=3, stride=2, padding=1, padding_mode=_PADDING)
+        self.narrow = nn.Conv2d(width, features, kernel_size=3, padding=1, padding_mode=_PADDING, bias=False)
 
     def forward(self, feature: Tensor, token: Tensor | None) -> Tensor:
         """Resample a tap (B, C, h, w) and its class token (B, C)."""
@@ -57,8 +59,8 @@ class ResidualUnit(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(features, features, kernel_size=3, padding=1)
-        self.second = nn.Conv2d(features, features, kernel_size=3, padding=1)
+        self.first = nn.Conv2d(features, features, kernel_size=3, padding=1, padding_mode=_PADDING)
+        self.second = nn.Conv2d(features, features, kernel_size=3, padding=1, padding_mode=_PADDING)
 
     def forward(self, feature: Tensor) -> Tensor:
         """Refine (B, C, h, w)."""
@@ -97,9 +99,9 @@ class DPTDecoder(nn.Module):
             raise ValueError(f"the decoder needs 4 taps, not {len(taps)}")
         self.reassemble = nn.ModuleList(Reassemble(tap, i, features, readout) for i, tap in enumerate(taps))
         self.fuse = nn.ModuleList(Fusion(features, joins=i < 3) for i in range(4))
-        self.widen = nn.Conv2d(features, features // 2, kernel_size=3, padding=1)
+        self.widen = nn.Conv2d(features, features // 2, kernel_size=3, padding=1, padding_mode=_PADDING)
         self.head = nn.Sequential(
-            nn.Conv2d(features // 2, 32, kernel_size=3, padding=1),
+            nn.Conv2d(features // 2, 32, kernel_size=3, padding=1, padding_mode=_PADDING),
             nn.ReLU(),
             nn.Conv2d(32, 1, kernel_size=1),
         )

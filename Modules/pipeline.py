@@ -38,7 +38,7 @@ _KNOWN_CLASSES: Mapping[str, Mapping[tuple[str, str], type[ConfigMixin]]] = {
     "unet": {("diffusers", "UNet2DModel"): UNet2DModel},
     "scheduler": {("Modules.plbr", "PLBRScheduler"): PLBRScheduler},
 }
-_SETTINGS = ("steps", "normalisation")
+_SETTINGS = ("steps", "margin", "normalisation")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class D3RSMDE(DiffusionPipeline):
         unet: the refiner.
         scheduler: its blending schedule.
         steps: blending steps at inference; None takes all T.
+        margin: pixels that stage 2 sees beyond each border, repeated from it; a small autoencoder draws its outermost
+            pixels badly, and these are then cut away.
         normalisation: how truth and prior were normalised in training; ``per_tile_min_max`` is the only one.
 
     Raises:
@@ -79,14 +81,15 @@ class D3RSMDE(DiffusionPipeline):
         unet: UNet2DModel | None = None,
         scheduler: PLBRScheduler | None = None,
         steps: int | None = None,
+        margin: int = 0,
         normalisation: str = "per_tile_min_max",
     ) -> None:
         super().__init__()
         if normalisation != "per_tile_min_max":
             raise ValueError(f"unknown normalisation '{normalisation}'; this version knows per_tile_min_max")
-        _check_parts(coarse, vae, unet, scheduler, steps)
+        _check_parts(coarse, vae, unet, scheduler, steps, margin)
         self.register_modules(coarse=coarse, vae=vae, unet=unet, scheduler=scheduler)
-        self.register_to_config(steps=steps, normalisation=normalisation)
+        self.register_to_config(steps=steps, margin=margin, normalisation=normalisation)
         self.eval()
 
     @classmethod
@@ -151,14 +154,13 @@ class D3RSMDE(DiffusionPipeline):
         """
         if self.unet is None or self.vae is None or self.scheduler is None:
             raise ValueError("this model holds no stage 2; it is the folder of a ViT run")
-        height, width = images.shape[-2:]
         multiple = latent_stride(self.vae) * 2 ** (len(self.unet.config["block_out_channels"]) - 1)
         steps = self.config["steps"] if steps is None else steps
         both = torch.cat([to_vae(images), to_vae(priors)])  # one pass of the encoder for image and prior
-        image_latent, coarse_latent = encode(self.vae, pad_to_multiple(both, multiple)).chunk(2)
+        image_latent, coarse_latent = encode(self.vae, pad_to_multiple(both, multiple, self.config["margin"])).chunk(2)
         trail = walk(self.unet, self.scheduler, image_latent, coarse_latent, steps)
         wanted = trail if keep_steps else trail[-1:]
-        maps = [from_vae(decode(self.vae, latent))[..., :height, :width] for latent in wanted]
+        maps = [_cut(from_vae(decode(self.vae, latent)), images, self.config["margin"]) for latent in wanted]
         return Refinement(maps[-1], maps if keep_steps else [])
 
     @torch.no_grad()
@@ -199,6 +201,7 @@ def _check_parts(
     unet: UNet2DModel | None,
     scheduler: PLBRScheduler | None,
     steps: int | None,
+    margin: int,
 ) -> None:
     """Raise ValueError when the parts make no model."""
     if unet is None:
@@ -217,6 +220,8 @@ def _check_parts(
         raise ValueError(f"a U-Net that knows {table} timesteps does not fit a schedule of {total}")
     if steps is not None and not (isinstance(steps, int) and 1 <= steps <= total):
         raise ValueError(f"{steps} refinement steps do not fit a schedule of {total}")
+    if not isinstance(margin, int) or margin < 0:
+        raise ValueError(f"a margin of {margin} pixels; give 0 or more")
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
@@ -253,11 +258,16 @@ def from_vae(decoded: Tensor) -> Tensor:
     return (decoded.mean(dim=1, keepdim=True) * 0.5 + 0.5).clamp(0.0, 1.0)
 
 
-def reconstruct_maps(vae: Autoencoder, maps: Tensor) -> Tensor:
+def reconstruct_maps(vae: Autoencoder, maps: Tensor, margin: int = 0) -> Tensor:
     """Maps (B, 1, H, W) in [0, 1] through the autoencoder and back: the ceiling of what stage 2 can reach."""
-    height, width = maps.shape[-2:]
-    padded = pad_to_multiple(to_vae(maps), latent_stride(vae))
-    return from_vae(decode(vae, encode(vae, padded)))[..., :height, :width]
+    padded = pad_to_multiple(to_vae(maps), latent_stride(vae), margin)
+    return _cut(from_vae(decode(vae, encode(vae, padded))), maps, margin)
+
+
+def _cut(padded: Tensor, original: Tensor, margin: int) -> Tensor:
+    """Undo ``pad_to_multiple``: back to the height and width of ``original``."""
+    height, width = original.shape[-2:]
+    return padded[..., margin : margin + height, margin : margin + width]
 
 
 def _images(image: Tensor | NDArray[Any] | Any, device: torch.device) -> tuple[Tensor, bool, bool]:

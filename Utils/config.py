@@ -180,6 +180,8 @@ class DiffusionTrainingConfig(TrainingConfig):
     unet: UNetSection = UNetSection()
     dropout: Share | None = None
     diffusion_cfg: DiffusionSection = DiffusionSection()
+    margin: NotNegative = 0
+    keep_latents: bool = True
     own_prediction_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     coarse_checkpoint_path: str | None = None
 

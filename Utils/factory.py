@@ -168,7 +168,7 @@ def build_model(config: DiffusionTrainingConfig, vae: Autoencoder, coarse: Coars
     try:
         shape = replace(PUBLISHED_REFINERS[config.vae_type], **changes)
         unet = build_refiner(shape, latent_channels(vae), len(schedule.weights))
-        model = D3RSMDE(coarse, vae, unet, schedule, config.diffusion_cfg.steps)
+        model = D3RSMDE(coarse, vae, unet, schedule, config.diffusion_cfg.steps, config.margin)
     except ValueError as error:
         raise _as_user_error(error) from error
     if config.pretrained_model_path is not None:
@@ -236,7 +236,7 @@ def _refiner_from_checkpoint(path: Path, config: DiffusionEvaluationConfig) -> D
     load_weights(unet, checkpoint.network, str(path))
     schedule = _from_architecture(lambda: PLBRScheduler.from_config(checkpoint.architecture["scheduler"]), path)
     try:
-        return D3RSMDE(None, vae, unet, schedule)
+        return D3RSMDE(None, vae, unet, schedule, margin=checkpoint.architecture["margin"])
     except ValueError as error:
         raise _as_user_error(error) from error
 

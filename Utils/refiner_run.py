@@ -9,10 +9,18 @@ from pathlib import Path
 
 import torch
 
-from Modules.autoencoders import Autoencoder, AutoencoderShape, encode, latent_stride, measure_latent_scale
+from Modules.autoencoders import (
+    Autoencoder,
+    AutoencoderShape,
+    encode,
+    latent_channels,
+    latent_stride,
+    measure_latent_scale,
+)
 from Modules.pipeline import to_vae
 from Utils.coarse_run import Priors, Tiles, check_stages, find_tiles, split_stage, stage_datasets
 from Utils.config import DiffusionTrainingConfig
+from Utils.device import pick_device
 from Utils.errors import UserError
 from Utils.factory import VAE_FOLDER, build_model, build_vae, load_coarse
 from Utils.runs import StagePlan, loop_settings, open_run, save_folder, save_model
@@ -106,10 +114,32 @@ def run_refiner(config: DiffusionTrainingConfig, folder: Path, resume: bool) -> 
     train, validation = stage_datasets(config, tiles, plan[-1], priors)
     logger.info("%s: %d training, %d validation tiles", _UNET_STAGE, len(train), len(validation or []))
     task = RefinerTask(model, config.losses, config.own_prediction_share)
+    if config.keep_latents:
+        _keep_latents(task, vae, train, config)
     fit(task, train, validation, loop_settings(config), folder / _UNET_STAGE)
     path = save_model(model.to("cpu"), folder)
     logger.info("model: %s", path)
     return path
+
+
+def _keep_latents(task: RefinerTask, vae: Autoencoder, train: TileDataset, config: DiffusionTrainingConfig) -> None:
+    """Encode the training tiles once, where they are the same in every epoch and their latents fit into the cache."""
+    height, width = train[0]["image"].shape[-2:]
+    cells = (height // latent_stride(vae)) * (width // latent_stride(vae))
+    needed = len(train) * 3 * latent_channels(vae) * cells * 4
+    if train.augments or needed > config.cache_gigabytes * 2**30:
+        why = "flips change the tiles" if train.augments else f"{needed / 2**30:.1f} GiB do not fit cache_gigabytes"
+        logger.info("latents are encoded in every step: %s", why)
+        return
+    device = pick_device()
+    task.to(device)
+    vae.eval()
+    kept: dict[str, dict[str, torch.Tensor]] = {}
+    for batch in on_device(make_loader(train, config.batch_size, config.num_workers), device):
+        latents = {name: values.cpu() for name, values in task.encode(batch).items()}
+        # Copies: a slice would keep its whole batch, and workers would be sent all of it.
+        kept |= {tile: {name: latents[name][i].clone() for name in latents} for i, tile in enumerate(batch["id"])}
+    train.extras = kept
 
 
 def _build_vae(config: DiffusionTrainingConfig) -> Autoencoder:
@@ -130,7 +160,7 @@ def _train_vae(
         config, epochs=config.vae_epochs, lr=config.vae_lr, batch_size=config.vae_batch_size or config.batch_size
     )
     logger.info("%s: %d training, %d validation tiles", stage.name, len(train), len(validation or []))
-    fit(AutoencoderTask(vae, config.vae_type), train, validation, settings, folder)
+    fit(AutoencoderTask(vae, config.vae_type, config.margin), train, validation, settings, folder)
     if config.vae_path is None and config.pretrained_vae_path is None:
         vae.register_to_config(scaling_factor=_latent_scale(vae, tiles, stage, settings.batch_size))
 

@@ -22,6 +22,7 @@ from Utils.tiles import Batch
 
 MONITOR = "paper.mae"
 LATENT_LOSS = "L1Loss"
+LATENTS = ("image_latent", "coarse_latent", "truth_latent")
 # Enough to keep the latents near the origin, too little to cost sharpness: the weight Stable Diffusion's VAE had.
 _KL_WEIGHT = 1e-6
 
@@ -64,7 +65,8 @@ class AutoencoderTask:
     loss_name = "reconstruction_l1"
     monitor = MONITOR
 
-    def __init__(self, vae: Autoencoder, vae_type: VaeType) -> None:
+    def __init__(self, vae: Autoencoder, vae_type: VaeType, margin: int = 0) -> None:
+        self._margin = margin
         self.network: nn.Module = vae
         self._vae = vae
         self._vae_type = vae_type
@@ -87,7 +89,8 @@ class AutoencoderTask:
 
     def validate(self, loader: DataLoader[Batch]) -> dict[str, float]:
         """Evaluation's scores of reconstructed true maps: the ceiling of stage 2."""
-        return mean_scores(loader, self._device, lambda batch: reconstruct_maps(self._vae, batch["height"]))
+        vae, margin = self._vae, self._margin
+        return mean_scores(loader, self._device, lambda batch: reconstruct_maps(vae, batch["height"], margin))
 
 
 class RefinerTask:
@@ -122,6 +125,7 @@ class RefinerTask:
         """Configs of U-Net and schedule, and the family of the autoencoder."""
         return {
             "vae_type": self._model.vae_type,
+            "margin": self._model.config["margin"],
             "unet": plain_config(self._unet.config),
             "scheduler": plain_config(self._schedule.config),
         }
@@ -132,16 +136,21 @@ class RefinerTask:
         nn.Module.to(self._vae, device)
         nn.Module.to(self._unet, device)
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Blend, predict, compare."""
-        image, height, valid, prior = batch["image"], batch["height"], batch["valid"], batch["prior"]
+    @torch.no_grad()
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
+        """The frozen autoencoder's latents of image, prior and truth, each (B, C, h, w)."""
         # Under invalid pixels the truth says nothing; the prior there keeps an edge out of the latent.
-        filled = torch.where(valid, height, prior)
-        with torch.no_grad():
-            latents = encode(self._vae, torch.cat([to_vae(image), to_vae(prior), to_vae(filled)]))
-        image_latent, coarse_latent, truth_latent = latents.chunk(3)
-        draws = torch.randint(len(self._schedule.weights), (len(image),), generator=generator)
-        timestep = draws.to(latents.device)
+        filled = torch.where(batch["valid"], batch["height"], batch["prior"])
+        latents = encode(self._vae, torch.cat([to_vae(batch["image"]), to_vae(batch["prior"]), to_vae(filled)]))
+        return dict(zip(LATENTS, latents.chunk(3), strict=True))
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Blend, predict, compare; latents that come with the batch are not computed again."""
+        height, valid = batch["height"], batch["valid"]
+        latents = {name: batch[name] for name in LATENTS} if LATENTS[0] in batch else self.encode(batch)
+        image_latent, coarse_latent, truth_latent = (latents[name] for name in LATENTS)
+        draws = torch.randint(len(self._schedule.weights), (len(height),), generator=generator)
+        timestep = draws.to(truth_latent.device)
         blended = self._blend(image_latent, coarse_latent, truth_latent, timestep, generator)
         prediction = predict_truth(self._unet, image_latent, blended, timestep)
         loss = prediction.new_zeros(())

@@ -147,6 +147,8 @@ class TileDataset(Dataset[Batch]):
         self.crop = crop
         self.seed = seed
         self.epoch = 0
+        # Further tensors of each tile, as latents that are computed once; only for tiles that are not augmented.
+        self.extras: Mapping[str, Mapping[str, Tensor]] = {}
         self._cache_left = cache_bytes
         self._cache: dict[str, Batch] = {}
 
@@ -158,9 +160,15 @@ class TileDataset(Dataset[Batch]):
         """One tile."""
         tile = self.ids[index]
         item = dict(self._read(tile))
-        if self.crop or self.flips:
+        item |= self.extras.get(tile, {})
+        if self.augments:
             item = self._augment(item, tile)
         return item
+
+    @property
+    def augments(self) -> bool:
+        """Whether a tile differs from epoch to epoch."""
+        return bool(self.crop or self.flips)
 
     def _read(self, tile: str) -> Batch:
         if tile in self._cache:

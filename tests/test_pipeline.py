@@ -339,3 +339,19 @@ def test_reconstructed_maps_keep_their_size(model: D3RSMDE, size: tuple[int, int
         maps = reconstruct_maps(model.vae, torch.rand(2, 1, *size))
     assert maps.shape == (2, 1, *size)
     assert maps.min() >= 0.0 and maps.max() <= 1.0
+
+
+def test_a_margin_is_seen_and_cut_away(tmp_path: Path) -> None:
+    model = toy_model("AutoencoderKL", coarse=False)
+    images, priors = torch.rand(1, 3, 21, 30), torch.rand(1, 1, 21, 30)
+    around = (8, 8, 8, 8)
+    by_hand = model.refine(
+        torch.nn.functional.pad(images, around, mode="replicate"),
+        torch.nn.functional.pad(priors, around, mode="replicate"),
+    ).height[..., 8:-8, 8:-8]
+    plain = model.refine(images, priors).height
+    wide = D3RSMDE(None, model.vae, model.unet, model.scheduler, margin=8)
+    wide.save_pretrained(tmp_path / "model")
+    drawn = D3RSMDE.from_pretrained(tmp_path / "model").refine(images, priors).height
+    assert torch.equal(drawn, by_hand)
+    assert not torch.allclose(drawn, plain)

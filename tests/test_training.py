@@ -184,3 +184,13 @@ def test_tensorboard_gets_the_curves(vit_run: Path) -> None:
     events = EventAccumulator(str(vit_run / "final" / "tensorboard"))
     events.Reload()
     assert {"train/L1Loss", "validation/paper.mae", "lr"} <= set(events.Tags()["scalars"])
+
+
+def test_kept_latents_give_the_same_losses(shared_dataset: Path, tmp_path: Path) -> None:
+    config = small_diffusion(shared_dataset, tmp_path / "kept") | {"epochs": 3, "own_prediction_share": 0.5}
+    train(trainDiffusion, config, tmp_path / "a")
+    train(trainDiffusion, config | {"output_dir": str(tmp_path / "not"), "keep_latents": False}, tmp_path / "b")
+    kept, encoded = (rows_without_times(tmp_path / name / "unet") for name in ("kept", "not"))
+    for one, other in zip(kept, encoded, strict=True):
+        # A tile encoded in a batch of other tiles differs by rounding.
+        assert one["train/latent_l1"] == pytest.approx(other["train/latent_l1"], rel=1e-4)
