@@ -1,0 +1,48 @@
+"""``make demo``, with the shipped configs, on a handful of tiles and for an epoch a stage."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from Utils import demo
+
+
+def test_the_demo_ends_with_a_table_and_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configs = tmp_path / "Config"
+    configs.mkdir()
+    for path in demo.CONFIGS.glob("*.json"):
+        config = json.loads(path.read_text())
+        shorter = {key: 1 for key in ("epochs", "vae_epochs") if key in config}
+        (configs / path.name).write_text(json.dumps(config | shorter))
+    monkeypatch.setattr(demo, "CONFIGS", configs)
+    monkeypatch.setattr(demo, "TRAIN_TILES", 9)
+    monkeypatch.setattr(demo, "TEST_TILES", 3)
+    monkeypatch.setattr(demo, "TILE_SIZE", 64)
+    monkeypatch.chdir(tmp_path)
+
+    assert demo.main(["--seed", "5"]) == 0
+
+    printed = capsys.readouterr().out
+    assert "| refined " in printed and "| change " in printed
+    named = [line.split()[-1] for line in printed.splitlines() if line.startswith(("overview picture", "every picture"))]
+    assert len(named) == 2 and all((tmp_path / name).exists() for name in named)
+    trained = json.loads((tmp_path / "output" / "Demo" / "vit" / "config.json").read_text())
+    assert trained["seed"] == 5
+
+
+def test_a_failing_script_fails_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    configs = tmp_path / "Config"
+    configs.mkdir()
+    for path in demo.CONFIGS.glob("*.json"):
+        (configs / path.name).write_text(json.dumps(json.loads(path.read_text()) | {"misspelt": 1}))
+    monkeypatch.setattr(demo, "CONFIGS", configs)
+    monkeypatch.setattr(demo, "TRAIN_TILES", 1)
+    monkeypatch.setattr(demo, "TEST_TILES", 1)
+    monkeypatch.setattr(demo, "TILE_SIZE", 32)
+    monkeypatch.chdir(tmp_path)
+    assert demo.main([]) == 2

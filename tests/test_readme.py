@@ -1,0 +1,93 @@
+"""Every command and snippet of the READMEs runs, on small data where its own would take hours."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import TEST, TEST_IDS, image_path
+from Utils import splits
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ("trainViT", "evaluateViT", "trainDiffusion", "evaluateDiffusion")
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def commands(name: str) -> list[list[str]]:
+    """The shell commands of a page's unmarked blocks, continued lines joined, comments dropped."""
+    lines = "\n".join(blocks(name, "")).replace("\\\n", " ").splitlines()
+    found = [shlex.split(line, comments=True) for line in lines if line.startswith(("python ", "make "))]
+    return found
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = [command[1] for command in commands("README.md") if command[0] == "make"]
+    assert {"demo", "test"} <= set(targets)
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    assert "Utils.demo" in makefile  # run at small size in test_demo.py
+
+
+@pytest.mark.parametrize("command", [c for c in commands("README.md") if c[0] == "python"], ids=lambda c: " ".join(c[:4]))
+def test_commands_of_the_readme(
+    command: list[str],
+    shared_dataset: Path,
+    vit_run: Path,
+    diffusion_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    script = command[1].removesuffix(".py")
+    assert script in SCRIPTS
+    small = {"dataset_path": shared_dataset, "prior_path": shared_dataset, "output_dir": tmp_path / "out"}
+    if script.startswith("evaluate"):
+        small["checkpoint_path"] = vit_run if script == "evaluateViT" else diffusion_run
+    if script == "evaluateDiffusion":
+        small["diffusion_cfg"] = '{"diff_iter": false}'  # the small run has a schedule of its own
+    if script == "trainDiffusion":
+        small |= {"coarse_checkpoint_path": vit_run, "vae_crop_size": 0}
+    changes = [part for key, value in small.items() for part in ("--set", f"{key}={value}")]
+    assert importlib.import_module(script).main([*command[2:], *changes, "--dry-run"]) == 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_snippet_of_the_readme(shared_dataset: Path, diffusion_run: Path, tmp_path: Path) -> None:
+    (snippet,) = blocks("README.md", "python")
+    with_stage_1 = tmp_path / "model"
+    from Modules.pipeline import D3RSMDE
+    from tests.toys import toy_model
+
+    toy_model().save_pretrained(with_stage_1)
+    snippet = snippet.replace("output/Demo/diffusion/model", str(with_stage_1))
+    snippet = snippet.replace("tile.png", str(image_path(shared_dataset, TEST_IDS[0], TEST)))
+    names: dict[str, object] = {}
+    exec(snippet, names)
+    assert isinstance(names["model"], D3RSMDE)
+    height = names["height"]
+    assert isinstance(height, np.ndarray) and height.dtype == np.float32
+    image = np.asarray(Image.open(image_path(shared_dataset, TEST_IDS[0], TEST)))
+    assert height.shape == image.shape[:2] and 0.0 <= height.min() <= height.max() <= 1.0
+
+
+def test_the_command_of_the_dataset_page(shared_dataset: Path, tmp_path: Path) -> None:
+    (command,) = [c for c in commands("Dataset/README.md") if c[0] == "python"]
+    assert command[1:3] == ["-m", "Utils.splits"]
+    where = ["--dataset", str(shared_dataset), "--output", str(tmp_path)]
+    assert splits.main([*command[3:], *where]) == 0
+    assert len(list(tmp_path.rglob("*stage1-*.txt"))) == 5
+
+
+def test_configs_named_in_the_readme_exist() -> None:
+    for name in re.findall(r"Config/\w+/\w+\.json", (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert (ROOT / name).is_file(), name
