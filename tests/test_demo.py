@@ -29,7 +29,8 @@ def test_the_demo_ends_with_a_table_and_pictures(
 
     printed = capsys.readouterr().out
     assert "| refined " in printed and "| change " in printed
-    named = [line.split()[-1] for line in printed.splitlines() if line.startswith(("overview picture", "every picture"))]
+    pictures = ("overview picture", "every picture")
+    named = [line.split()[-1] for line in printed.splitlines() if line.startswith(pictures)]
     assert len(named) == 2 and all((tmp_path / name).exists() for name in named)
     trained = json.loads((tmp_path / "output" / "Demo" / "vit" / "config.json").read_text())
     assert trained["seed"] == 5

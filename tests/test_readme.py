@@ -19,7 +19,8 @@ SCRIPTS = ("trainViT", "evaluateViT", "trainDiffusion", "evaluateDiffusion")
 
 
 def blocks(name: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / name).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    page = (ROOT / name).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
 
 
 def commands(name: str) -> list[list[str]]:
@@ -38,7 +39,10 @@ def test_make_targets_exist() -> None:
     assert "Utils.demo" in makefile  # run at small size in test_demo.py
 
 
-@pytest.mark.parametrize("command", [c for c in commands("README.md") if c[0] == "python"], ids=lambda c: " ".join(c[:4]))
+PYTHON_COMMANDS = [command for command in commands("README.md") if command[0] == "python"]
+
+
+@pytest.mark.parametrize("command", PYTHON_COMMANDS, ids=lambda command: " ".join(command[1:4]))
 def test_commands_of_the_readme(
     command: list[str],
     shared_dataset: Path,

@@ -1,0 +1,113 @@
+"""The refiner's training loss: what goes in, what is compared, what masks do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from Modules.autoencoders import encode
+from Modules.pipeline import to_vae
+from Modules.plbr import PLBRScheduler
+from tests.toys import toy_model
+from Utils import tasks
+from Utils.tasks import RefinerTask
+
+SIZE = 16
+
+
+def make_batch(count: int = 4, seed: int = 0) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    maps = torch.rand(3, count, 1, SIZE, SIZE, generator=generator)
+    return {
+        "image": torch.rand(count, 3, SIZE, SIZE, generator=generator),
+        "height": maps[0],
+        "target": maps[0] * 255.0,
+        "prior": maps[1],
+        "valid": torch.ones(count, 1, SIZE, SIZE, dtype=torch.bool),
+        "id": [str(i) for i in range(count)],
+    }
+
+
+def make_task(share: float = 0.0, losses: tuple[str, ...] = ("L1Loss",)) -> RefinerTask:
+    return RefinerTask(toy_model(coarse=False), losses, share)
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Records (blended, timestep, prediction) of every call of the U-Net."""
+    calls: list[tuple[Tensor, Tensor, Tensor]] = []
+    real = tasks.predict_truth
+
+    def record(unet: Any, image: Tensor, blended: Tensor, timestep: Tensor) -> Tensor:
+        prediction = real(unet, image, blended, timestep)
+        calls.append((blended, timestep, prediction.detach()))
+        return prediction
+
+    monkeypatch.setattr(tasks, "predict_truth", record)
+    return calls
+
+
+def latents(task: RefinerTask, maps: Tensor) -> Tensor:
+    return encode(task._vae, to_vae(maps))
+
+
+def test_the_published_loss_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, batch = make_task(), make_batch()
+    calls = watch(monkeypatch)
+    loss = task.loss(batch, torch.Generator().manual_seed(1))
+    ((blended, timestep, prediction),) = calls
+    truth, coarse = latents(task, batch["height"]), latents(task, batch["prior"])
+    weight = PLBRScheduler().weights[timestep].float().view(-1, 1, 1, 1)
+    # Three kinds of map are encoded in one batch there: another order of sums.
+    torch.testing.assert_close(blended, weight * truth + (1 - weight) * coarse, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(loss.detach(), (prediction - truth).abs().mean(), atol=1e-5, rtol=1e-4)
+
+
+def test_timesteps_cover_the_schedule_and_follow_the_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, batch = make_task(), make_batch()
+    calls = watch(monkeypatch)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        task.loss(batch, generator)
+    assert set(torch.cat([timestep for _, timestep, _ in calls]).tolist()) == set(range(6))
+
+
+def test_own_predictions_take_the_truths_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, batch = make_task(share=1.0), make_batch(8)
+    calls = watch(monkeypatch)
+    task.loss(batch, torch.Generator().manual_seed(1))
+    (_, first_steps, guess), (blended, timestep, _) = calls
+    later = timestep < 5
+    assert later.any() and not later.all() and set(first_steps.tolist()) == {5}
+    coarse = latents(task, batch["prior"])
+    weight = PLBRScheduler().weights[timestep].float().view(-1, 1, 1, 1)
+    expected = (1 - weight) * coarse
+    expected[later] += (weight[later]) * guess
+    torch.testing.assert_close(blended, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_heights_under_invalid_pixels_change_nothing() -> None:
+    task, batch = make_task(losses=("L1Loss", "HDNLoss")), make_batch()
+    batch["valid"][:, :, :6, :9] = False
+    loss = task.loss(batch, torch.Generator().manual_seed(1))
+    other = batch | {"height": torch.where(batch["valid"], batch["height"], 0.123)}
+    assert torch.equal(task.loss(other, torch.Generator().manual_seed(1)), loss)
+    assert not torch.equal(task.loss(batch | {"height": batch["height"] * 0.5}, torch.Generator().manual_seed(1)), loss)
+
+
+def test_a_tile_without_valid_pixels_is_safe() -> None:
+    task, batch = make_task(), make_batch()
+    batch["valid"][0] = False
+    loss = task.loss(batch, torch.Generator().manual_seed(1))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in task.network.parameters())
+
+
+def test_the_autoencoder_stays_frozen() -> None:
+    task, batch = make_task(losses=("SSIMAELoss",)), make_batch()
+    task.loss(batch, torch.Generator().manual_seed(1)).backward()
+    assert all(parameter.grad is None for parameter in task._vae.parameters())
+    assert any(parameter.grad is not None for parameter in task.network.parameters())
