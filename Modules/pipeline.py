@@ -128,6 +128,11 @@ class D3RSMDE(DiffusionPipeline):
         return None if self.vae is None else family(self.vae)
 
     @property
+    def size_multiple(self) -> int:
+        """Heights and widths that stage 2 takes without padding are multiples of this many pixels."""
+        return latent_stride(self.vae) * 2 ** (len(self.unet.config["block_out_channels"]) - 1)
+
+    @property
     def refines(self) -> bool:
         """Whether this model has a second stage."""
         return self.unet is not None
@@ -154,10 +159,10 @@ class D3RSMDE(DiffusionPipeline):
         """
         if self.unet is None or self.vae is None or self.scheduler is None:
             raise ValueError("this model holds no stage 2; it is the folder of a ViT run")
-        multiple = latent_stride(self.vae) * 2 ** (len(self.unet.config["block_out_channels"]) - 1)
         steps = self.config["steps"] if steps is None else steps
         both = torch.cat([to_vae(images), to_vae(priors)])  # one pass of the encoder for image and prior
-        image_latent, coarse_latent = encode(self.vae, pad_to_multiple(both, multiple, self.config["margin"])).chunk(2)
+        padded = pad_to_multiple(both, self.size_multiple, self.config["margin"])
+        image_latent, coarse_latent = encode(self.vae, padded).chunk(2)
         trail = walk(self.unet, self.scheduler, image_latent, coarse_latent, steps)
         wanted = trail if keep_steps else trail[-1:]
         maps = [_cut(from_vae(decode(self.vae, latent)), images, self.config["margin"]) for latent in wanted]

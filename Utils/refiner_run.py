@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from Modules.autoencoders import (
     latent_stride,
     measure_latent_scale,
 )
+from Modules.backbone import pad_to_multiple
 from Modules.pipeline import to_vae
 from Utils.coarse_run import Priors, Tiles, check_stages, find_tiles, split_stage, stage_datasets
 from Utils.config import DiffusionTrainingConfig
@@ -125,7 +127,7 @@ def run_refiner(config: DiffusionTrainingConfig, folder: Path, resume: bool) -> 
 def _keep_latents(task: RefinerTask, vae: Autoencoder, train: TileDataset, config: DiffusionTrainingConfig) -> None:
     """Encode the training tiles once, where they are the same in every epoch and their latents fit into the cache."""
     height, width = train[0]["image"].shape[-2:]
-    cells = (height // latent_stride(vae)) * (width // latent_stride(vae))
+    cells = math.ceil(height / latent_stride(vae)) * math.ceil(width / latent_stride(vae))
     needed = len(train) * 3 * latent_channels(vae) * cells * 4
     if train.augments or needed > config.cache_gigabytes * 2**30:
         why = "flips change the tiles" if train.augments else f"{needed / 2**30:.1f} GiB do not fit cache_gigabytes"
@@ -172,7 +174,7 @@ def _latent_scale(vae: Autoencoder, tiles: Tiles, stage: StagePlan, batch_size: 
     dataset = TileDataset(tiles.training, stage.train[:_TILES_FOR_SCALE])
     device = next(vae.parameters()).device
     latents = [
-        encode(vae, to_vae(values))
+        encode(vae, pad_to_multiple(to_vae(values), latent_stride(vae)))
         for batch in on_device(make_loader(dataset, batch_size, 0), device)
         for values in (batch["image"], batch["height"])
     ]

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from Modules.autoencoders import Autoencoder, VaeType, decode, encode, latent_stride, reconstruct
+from Modules.backbone import pad_to_multiple
 from Modules.coarse import CoarseNet
 from Modules.losses import build_loss
 from Modules.pipeline import D3RSMDE, from_vae, reconstruct_maps, to_vae
@@ -84,6 +85,7 @@ class AutoencoderTask:
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Mean absolute error of the reconstruction, and a whiff of KL divergence."""
         values = torch.cat([to_vae(batch["image"]), to_vae(batch["height"])])
+        values = pad_to_multiple(values, latent_stride(self._vae))
         reconstruction, divergence = reconstruct(self._vae, values, generator)
         return functional.l1_loss(reconstruction, values) + _KL_WEIGHT * divergence
 
@@ -138,10 +140,11 @@ class RefinerTask:
 
     @torch.no_grad()
     def encode(self, batch: Batch) -> dict[str, Tensor]:
-        """The frozen autoencoder's latents of image, prior and truth, each (B, C, h, w)."""
+        """The frozen autoencoder's latents of image, prior and truth, each (B, C, h, w), of padded tiles."""
         # Under invalid pixels the truth says nothing; the prior there keeps an edge out of the latent.
         filled = torch.where(batch["valid"], batch["height"], batch["prior"])
-        latents = encode(self._vae, torch.cat([to_vae(batch["image"]), to_vae(batch["prior"]), to_vae(filled)]))
+        values = torch.cat([to_vae(batch["image"]), to_vae(batch["prior"]), to_vae(filled)])
+        latents = encode(self._vae, pad_to_multiple(values, self._model.size_multiple))
         return dict(zip(LATENTS, latents.chunk(3), strict=True))
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
@@ -157,7 +160,7 @@ class RefinerTask:
         if self._in_latent_space:
             loss = loss + (1.0 - self._map_share) * self._latent_l1(prediction, truth_latent, valid)
         if self._map_loss is not None:
-            decoded = from_vae(decode(self._vae, prediction))
+            decoded = from_vae(decode(self._vae, prediction))[..., : height.shape[-2], : height.shape[-1]]
             loss = loss + self._map_share * self._map_loss(decoded, height, valid)
         return loss
 
@@ -182,7 +185,9 @@ class RefinerTask:
         """Mean |prediction - truth| over the latent cells all of whose pixels are valid; 0 where there is none."""
         error = (prediction - truth).abs().mean(dim=1, keepdim=True)
         stride = latent_stride(self._vae)
-        whole = 1.0 - functional.max_pool2d((~valid).to(error.dtype), stride)
+        right, bottom = (truth.shape[d] * stride - valid.shape[d] for d in (-1, -2))  # padding is not valid
+        invalid = functional.pad((~valid).to(error.dtype), (0, right, 0, bottom), value=1.0)
+        whole = 1.0 - functional.max_pool2d(invalid, stride)
         per_tile = (error * whole).sum(dim=(1, 2, 3)) / whole.sum(dim=(1, 2, 3)).clamp_min(1.0)
         return per_tile.mean()
 

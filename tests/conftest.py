@@ -185,6 +185,17 @@ def small_diffusion_evaluation(dataset: Path, model: Path, results: Path) -> Con
 
 
 @pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty cache of the model hub, and a hub that cannot be reached."""
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", unreachable)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+
+@pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     """Six training and three test tiles of 32 x 32 with priors, for a test to spoil."""
     return make_dataset(tmp_path / "dataset")

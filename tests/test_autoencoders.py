@@ -6,7 +6,6 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from Modules import hub
 from Modules.autoencoders import (
     Autoencoder,
     AutoencoderShape,
@@ -198,12 +196,7 @@ def test_a_missing_path_is_said_to_be_missing(source: str) -> None:
         load_autoencoder("AutoencoderKL", source)
 
 
-def test_a_hub_name_without_a_network_fails_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def unreachable(*_: Any, **__: Any) -> None:
-        raise RuntimeError("Name or service not known")
-
-    monkeypatch.setattr(hub.HfApi, "model_info", unreachable)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+def test_a_hub_name_without_a_network_fails_at_once(no_network: None) -> None:
     started = time.monotonic()
     with pytest.raises(OSError, match="Name or service not known") as raised:
         load_autoencoder("AutoencoderKL", "stabilityai/sd-vae-ft-mse")

@@ -215,12 +215,7 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_pretrained_without_a_network_fails_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def unreachable(*_: Any, **__: Any) -> None:
-        raise RuntimeError("Name or service not known")
-
-    monkeypatch.setattr(hub.HfApi, "model_info", unreachable)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+def test_pretrained_without_a_network_fails_at_once(no_network: None) -> None:
     started = time.monotonic()
     with pytest.raises(OSError, match="Name or service not known") as raised:
         ViTBackbone("vitb16_384", options=SMALL, weights=True)

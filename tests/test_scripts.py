@@ -22,6 +22,7 @@ from tests.conftest import (
     TRAINING_IDS,
     height_path,
     image_path,
+    make_dataset,
     prior_path,
     small_diffusion,
     small_diffusion_evaluation,
@@ -222,3 +223,16 @@ def test_losses_on_the_decoded_map(shared_dataset: Path, tmp_path: Path) -> None
     assert trainDiffusion.main(["--config", str(write_config(tmp_path / "c.json", config))]) == 0
     row = json.loads((tmp_path / "run" / "unet" / "log.jsonl").read_text().splitlines()[0])
     assert math.isfinite(row["train/latent_l1+map_SSIMAELoss"])
+
+
+@pytest.mark.parametrize("vae_type", ["AutoencoderKL", "DC_AE"])
+@pytest.mark.parametrize("losses", ["L1Loss", "HDNLoss"])
+def test_tiles_of_a_size_that_no_stride_divides(tmp_path: Path, vae_type: str, losses: str) -> None:
+    dataset = make_dataset(tmp_path / "dataset", size=40)
+    train = small_diffusion(dataset, tmp_path / "run", vae_type) | {"loss_types": losses}
+    train["vae"] |= {"block_out_channels": [8, 8, 8, 8, 8]}  # stride 16, and 32 with the U-Net's two levels
+    assert trainDiffusion.main(["--config", str(write_config(tmp_path / "train.json", train))]) == 0
+    score = small_diffusion_evaluation(dataset, tmp_path / "run", tmp_path / "out") | {"vae_type": vae_type}
+    assert evaluateDiffusion.main(["--config", str(write_config(tmp_path / "score.json", score))]) == 0
+    with rasterio.open(tmp_path / "out" / "maps" / f"tile_{TEST_IDS[0]}.tif") as written:
+        assert written.shape == (40, 40)
