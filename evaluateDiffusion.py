@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from Modules.pipeline import reconstruct_maps
 from Utils.cli import config_parser, parse_arguments, run_script
 from Utils.config import DiffusionEvaluationConfig, load_config
@@ -30,18 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         priors = find_priors(prior_path, TEST_PART, ids)
         check_tiles(files, ids, priors)
         device = pick_device()
-        model = load_refiner(config).to(device)
+        model = load_refiner(config).to(device).optimise(config.precision, config.channels_last, config.compile)
         if given.dry_run:
             print(f"config and dataset are in order: {len(ids)} test tiles, results would go to '{config.output_dir}'")
             return
 
         def predict(batch: Batch) -> Prediction:
             refinement = model.refine(batch["image"], batch["prior"], keep_steps=config.save_steps)
-            maps = {"coarse": batch["prior"], "refined": refinement.height}
-            ceiling = reconstruct_maps(model.vae, batch["height"], model.config["margin"])
-            return Prediction(maps, refinement.steps, {CEILING: ceiling})
+            return Prediction({"coarse": batch["prior"], "refined": refinement.height}, refinement.steps)
 
-        found = evaluate(predict, TileDataset(files, ids, priors), config, device)
+        def ceiling(batch: Batch) -> dict[str, Tensor]:
+            return {CEILING: reconstruct_maps(model.vae, batch["height"], model.config["margin"])}
+
+        found = evaluate(predict, TileDataset(files, ids, priors), config, device, references=ceiling)
         timesteps = model.scheduler.timesteps.tolist()
         facts = {"model": config.checkpoint_path, "prior_path": str(prior_path), "timesteps": timesteps}
         print(write_report(found, config, facts))

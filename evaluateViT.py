@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from Modules.pipeline import D3RSMDE
 from Utils.cli import config_parser, parse_arguments, run_script
 from Utils.coarse_run import PRIORS_FOLDER, save_prior
 from Utils.config import ViTEvaluationConfig, load_config
@@ -26,13 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         files, ids = test_tiles(config)
         check_tiles(files, ids)
         device = pick_device()
-        network = load_coarse(Path(config.checkpoint_path)).to(device).eval()
+        model = D3RSMDE(coarse=load_coarse(Path(config.checkpoint_path))).to(device)
+        model.optimise(config.precision, config.channels_last, config.compile)
         priors = Path(config.prior_path or Path(config.output_dir) / PRIORS_FOLDER)
         if given.dry_run:
             print(f"config and dataset are in order: {len(ids)} test tiles, results would go to '{config.output_dir}'")
             return
         found = evaluate(
-            lambda batch: Prediction({"coarse": network(batch["image"])}),
+            lambda batch: Prediction({"coarse": model.predict_coarse(batch["image"])}),
             TileDataset(files, ids),
             config,
             device,

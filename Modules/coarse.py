@@ -76,8 +76,8 @@ class CoarseNet(ModelMixin, ConfigMixin):
             (B, 1, H, W) in [0, 1], each tile stretched by its own minimum and maximum.
         """
         height, width = image.shape[-2:]
-        normalised = (image - self.mean) / self.std
+        normalised = ((image - self.mean) / self.std).to(self.dtype)
         # Twice the stride: the coarsest level halves the token grid, and the fusion doubles it back exactly.
         padded = pad_to_multiple(normalised, 2 * self.encoder.stride)
         raw = self.decoder(self.encoder(padded), padded.shape[-2:])[..., :height, :width]
-        return self.normalisation.forward(raw)[0]
+        return self.normalisation.forward(raw.float())[0]

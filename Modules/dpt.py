@@ -121,7 +121,10 @@ class DPTDecoder(nn.Module):
         for fuse, level in zip(reversed(self.fuse), reversed(levels), strict=True):
             path = fuse(level, path)  # strides 16, 8, 4, 2 for a stride-16 backbone
         drawn = functional.interpolate(self.widen(path), size=size, mode="bilinear", align_corners=False)
-        return self.head(drawn)
+        before, last = self.head[:-1](drawn), self.head[-1]
+        # In fp32 under autocast too: bf16 knows 128 values between 0.5 and 1, and each tile's map is stretched.
+        with torch.autocast(drawn.device.type, enabled=False):
+            return last(before.to(last.weight.dtype))
 
 
 def _double(feature: Tensor) -> Tensor:

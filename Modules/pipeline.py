@@ -18,6 +18,7 @@ import torch
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from Modules.autoencoders import Autoencoder, VaeType, decode, encode, family, l
 from Modules.backbone import pad_to_multiple
 from Modules.coarse import CoarseNet
 from Modules.components import load_component
+from Modules.inference import Layout, Precision, compile_networks, draw_in_fp32, set_format, vae_precision
 from Modules.plbr import PLBRScheduler
 from Modules.refiner import walk
 
@@ -34,7 +36,7 @@ _INDEX = "model_index.json"
 # The classes that a model folder may name; nothing else is imported, whatever the folder says.
 _KNOWN_CLASSES: Mapping[str, Mapping[tuple[str, str], type[ConfigMixin]]] = {
     "coarse": {("Modules.coarse", "CoarseNet"): CoarseNet},
-    "vae": {("diffusers", "AutoencoderKL"): AutoencoderKL, ("diffusers", "AutoencoderDC"): AutoencoderDC},
+    "vae": {("diffusers", kind.__name__): kind for kind in (AutoencoderKL, AutoencoderDC, AutoencoderTiny)},
     "unet": {("diffusers", "UNet2DModel"): UNet2DModel},
     "scheduler": {("Modules.plbr", "PLBRScheduler"): PLBRScheduler},
 }
@@ -77,7 +79,7 @@ class D3RSMDE(DiffusionPipeline):
     def __init__(
         self,
         coarse: CoarseNet | None = None,
-        vae: AutoencoderKL | AutoencoderDC | None = None,
+        vae: AutoencoderKL | AutoencoderDC | AutoencoderTiny | None = None,
         unet: UNet2DModel | None = None,
         scheduler: PLBRScheduler | None = None,
         steps: int | None = None,
@@ -120,6 +122,32 @@ class D3RSMDE(DiffusionPipeline):
         for network in (self.coarse, self.vae, self.unet):
             if network is not None:
                 network.eval()
+        return self
+
+    def optimise(self, precision: Precision = "fp32", channels_last: Layout = "auto", compile: bool = False) -> D3RSMDE:
+        """Make the networks fast, in place, for prediction; call it once, after moving the model to its device.
+
+        Args:
+            precision: number format of the weights.  Maps and blending stay in fp32, as do the layers that draw the
+                maps and, with fp16, an autoencoder that would overflow.
+            channels_last: memory layout of the convolutions; ``auto`` takes what measured best.
+            compile: torch.compile; where it does not work, a line says so and the model runs as it is.
+        """
+        if self.coarse is not None:
+            # Not the whole of it: the statistics that it normalises images by stay in fp32.
+            set_format(self.coarse.encoder, precision, channels_last)
+            set_format(self.coarse.decoder, precision, channels_last)
+            draw_in_fp32(self.coarse.decoder)
+        if self.refines:
+            set_format(self.vae, vae_precision(self.vae, precision), channels_last)
+            draw_in_fp32(self.vae.decoder)
+            set_format(self.unet, precision, channels_last)
+        if compile:
+            networks = [self.coarse, self.unet, *((self.vae.encoder, self.vae.decoder) if self.refines else ())]
+            side = 2 * self.size_multiple if self.refines else 64
+            probe = torch.zeros(1, 3, side, side, device=self.device)
+            prior = None if self.coarse is not None else probe[:, 0]
+            compile_networks([part for part in networks if part is not None], lambda: self(probe, prior))
         return self
 
     @property
@@ -285,21 +313,21 @@ def _images(image: Tensor | NDArray[Any] | Any, device: torch.device) -> tuple[T
     single = values.ndim == 3
     values = values[None] if single else values
     values = values if as_tensor else values.permute(0, 3, 1, 2)
-    full_scale = {torch.uint8: 255.0, torch.uint16: 65535.0}.get(values.dtype, 1.0)
-    values = values.to(device=device, dtype=torch.float32) / full_scale
-    if not _within_unit(values):
+    full_scale = {torch.uint8: 255.0, torch.uint16: 65535.0}.get(values.dtype)
+    # Where the values lie now: on a GPU it would wait for the check.
+    if full_scale is None and not _within_unit(values):
         raise ValueError("an image must be finite, and uint8, uint16 or float in [0, 1]")
-    return values, single, as_tensor
+    return values.to(device).float() / (full_scale or 1.0), single, as_tensor
 
 
 def _priors(prior: Tensor | NDArray[Any], images: Tensor) -> Tensor:
     """To (B, 1, H, W) float32 in [0, 1], of the images' size and on their device."""
-    values = _to_tensor(prior).to(device=images.device, dtype=torch.float32)
+    values = _to_tensor(prior)
     if values.shape[-2:] != images.shape[-2:] or values.numel() != images[:, 0].numel():
         raise ValueError(f"a prior of shape {tuple(values.shape)} does not fit images {tuple(images.shape)}")
     if not _within_unit(values):
         raise ValueError("a prior must be finite and in [0, 1]")
-    return values.reshape(len(images), 1, *images.shape[-2:])
+    return values.to(images.device).float().reshape(len(images), 1, *images.shape[-2:])
 
 
 def _to_tensor(values: Tensor | NDArray[Any] | Any) -> Tensor:

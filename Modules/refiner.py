@@ -41,6 +41,8 @@ PUBLISHED_REFINERS: dict[VaeType, RefinerShape] = {
     "AutoencoderKL": RefinerShape((128, 256, 512, 512), 2, (1, 2, 4, 8)),
     "VA_VAE": RefinerShape((192, 384, 576, 768), 3, (2, 4, 8), scale_shift=True, dropout=0.1),
     "DC_AE": RefinerShape((256, 512, 1024), 2, (1, 2, 4), dropout=0.1),
+    # Not published: the light VAE's latents have the channels and the stride of Stable Diffusion's.
+    "AutoencoderTiny": RefinerShape((128, 256, 512, 512), 2, (1, 2, 4, 8)),
 }
 
 
@@ -79,8 +81,8 @@ def build_refiner(shape: RefinerShape, latent_channels: int, timesteps: int) -> 
 
 
 def predict_truth(unet: UNet2DModel, image: Tensor, blended: Tensor, timestep: Tensor) -> Tensor:
-    """The U-Net's guess of the truth's latent, all (B, C, h, w), at int64 timesteps (B,)."""
-    return unet(torch.cat([image, blended], dim=1), timestep).sample
+    """The U-Net's guess of the truth's latent, all (B, C, h, w), at int64 timesteps (B,); fp32 whatever its format."""
+    return unet(torch.cat([image, blended], dim=1).to(unet.dtype), timestep).sample.float()
 
 
 def walk(

@@ -16,6 +16,7 @@ from Utils.checkpoint import load_checkpoint
 from Utils.config import TrainingConfig, ViTTrainingConfig
 from Utils.errors import UserError, write_error
 from Utils.factory import build_coarse
+from Utils.loading import make_loader
 from Utils.rasters import RasterError, write_map_16bit
 from Utils.runs import StagePlan, loop_settings, open_run, save_model
 from Utils.scoring import on_device
@@ -33,7 +34,7 @@ from Utils.tiles import (
     list_tiles,
     prior_file,
 )
-from Utils.training import best_checkpoint, fit, make_loader
+from Utils.training import best_checkpoint, fit
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +137,8 @@ def stage_datasets(
     crop: int = 0,
 ) -> tuple[TileDataset, TileDataset | None]:
     """Training and validation tiles of a stage."""
-    # With workers each would keep a cache of its own, and lose it at the end of every epoch.
-    cache = 0.0 if config.num_workers else config.cache_gigabytes * _BYTES
+    # Every worker keeps a part of its own.
+    cache = config.cache_gigabytes * _BYTES / max(config.num_workers, 1)
     priors = priors or {}
     own = priors.get(TRAINING_PART)
     train = TileDataset(tiles.training, stage.train, own, config.flips, crop, config.seed, cache * 0.9)

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from Modules.autoencoders import LargeVaeType, VaeType
+from Modules.inference import Layout, Precision
 from Modules.losses import LOSSES
 from Utils.errors import UserError
 
@@ -56,7 +58,10 @@ class NetworkSection(Section):
 
 
 class VaeSection(Section):
-    """``vae``: the autoencoder that is built when ``vae_path`` is empty."""
+    """``vae``: the autoencoder that is built when ``vae_path`` is empty.
+
+    The default widths are those of no AutoencoderTiny, whose widths are all the same: it has to be given a size.
+    """
 
     block_out_channels: Annotated[list[Positive], Field(min_length=1)] = [32, 64, 128, 128]
     layers_per_block: Positive = 1
@@ -124,6 +129,7 @@ class TrainingConfig(DataConfig):
     save_n_epoch: NotNegative = 0
     save_i_epoch: list[Positive] = []
     validate_every: Positive = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
     cache_gigabytes: Annotated[float, Field(ge=0.0)] = 1.0
     flips: list[Literal["horizontal", "vertical"]] = []
     split_text: Paths | None = None
@@ -169,9 +175,11 @@ class DiffusionTrainingConfig(TrainingConfig):
     lr: Annotated[float, Field(gt=0.0)] = 1e-4
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
     loss_types: str | Annotated[list[str], Field(min_length=1)] = ["L1Loss"]
-    vae_type: Literal["AutoencoderKL", "VA_VAE", "DC_AE"]
+    vae_type: VaeType
     vae_path: str | None = None
     pretrained_vae_path: str | None = None
+    teacher_vae_type: LargeVaeType | None = None
+    teacher_vae_path: str | None = None
     vae_lr: Annotated[float, Field(ge=0.0)] = 1e-5
     vae_epochs: NotNegative = 0
     vae_batch_size: Positive | None = None
@@ -182,8 +190,36 @@ class DiffusionTrainingConfig(TrainingConfig):
     diffusion_cfg: DiffusionSection = DiffusionSection()
     margin: NotNegative = 0
     keep_latents: bool = True
+    latent_path: str | None = None
+    latent_gigabytes: Annotated[float, Field(ge=0.0)] = 20.0
     own_prediction_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    one_step: bool = False
     coarse_checkpoint_path: str | None = None
+
+    @model_validator(mode="after")
+    def _one_step_is_one_step(self) -> DiffusionTrainingConfig:
+        if self.one_step and self.own_prediction_share:
+            raise ValueError("one_step trains the first step alone, which blends nothing: set own_prediction_share 0")
+        if self.one_step and self.diffusion_cfg.diff_iter not in (False, 1):
+            raise ValueError(f"one_step takes one step, not diff_iter {self.diffusion_cfg.diff_iter}: set that false")
+        return self
+
+    @property
+    def steps(self) -> int | None:
+        """Blending steps at inference, None for all."""
+        return 1 if self.one_step else self.diffusion_cfg.steps
+
+    @model_validator(mode="after")
+    def _a_teacher_has_a_light_pupil(self) -> DiffusionTrainingConfig:
+        kind, path = self.teacher_vae_type, self.teacher_vae_path
+        if (kind is None) != (path is None):
+            given, absent = ("type", "path") if path is None else ("path", "type")
+            raise ValueError(f"teacher_vae_{given} is given without teacher_vae_{absent}; a teacher needs both")
+        if path is not None and self.vae_type != "AutoencoderTiny":
+            raise ValueError(f"a teacher is for vae_type AutoencoderTiny, not {self.vae_type}; remove teacher_vae_path")
+        if path is not None and not self.vae_epochs:
+            raise ValueError("teacher_vae_path is given but vae_epochs is 0: nothing would be learnt; set vae_epochs")
+        return self
 
 
 class EvaluationConfig(DataConfig):
@@ -197,6 +233,9 @@ class EvaluationConfig(DataConfig):
     metres_per_unit: Annotated[float, Field(gt=0.0)] = 1.0
     map_format: Literal["tif", "npy"] = "tif"
     pictures: NotNegative = 8
+    precision: Precision = "fp32"
+    channels_last: Layout = "auto"
+    compile: bool = False
 
 
 class ViTEvaluationConfig(EvaluationConfig):
@@ -206,7 +245,7 @@ class ViTEvaluationConfig(EvaluationConfig):
 class DiffusionEvaluationConfig(EvaluationConfig):
     """``evaluateDiffusion.py``."""
 
-    vae_type: Literal["AutoencoderKL", "VA_VAE", "DC_AE"]
+    vae_type: VaeType
     vae_path: str | None = None
     pretrained_vae_path: str | None = None
     diffusion_cfg: DiffusionSection = DiffusionSection()

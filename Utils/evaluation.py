@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from Utils.config import EvaluationConfig
 from Utils.errors import UserError, write_error
+from Utils.loading import make_loader
 from Utils.metrics import ALIGNED, LPIPS, PAPER, Metric, paired_change, stretch_to_255, summarise
 from Utils.perceptual import HOW_TO_GET_LPIPS, LpipsScore, find_lpips_weights
 from Utils.pictures import Panel, save_comparison, save_overview
@@ -28,7 +29,6 @@ from Utils.seeds import named_generator
 from Utils.splits import select
 from Utils.tables import format_table, write_csv, write_json
 from Utils.tiles import TEST_PART, Batch, TileDataset, TileFiles, list_tiles
-from Utils.training import make_loader
 
 logger = logging.getLogger(__name__)
 
@@ -43,15 +43,15 @@ class Prediction:
     Attributes:
         maps: (B, 1, H, W) in [0, 1] by name, as ``coarse`` and ``refined``; the last is the model's result.
         steps: intermediate maps, (B, 1, H, W) each; empty unless asked for.
-        reference: maps scored beside them that are no prediction, as the autoencoder's reconstruction of the truth.
     """
 
     maps: dict[str, Tensor]
     steps: list[Tensor] = field(default_factory=list)
-    reference: dict[str, Tensor] = field(default_factory=dict)
 
 
 Predict = Callable[[Batch], Prediction]
+# Maps (B, 1, H, W) by name that are scored beside the predictions and are none, nor part of the time they take.
+References = Callable[[Batch], dict[str, Tensor]]
 
 
 @dataclass
@@ -101,6 +101,7 @@ def evaluate(
     config: EvaluationConfig,
     device: torch.device,
     on_maps: Callable[[str, Mapping[str, Map]], None] = lambda tile, maps: None,
+    references: References = lambda batch: {},
 ) -> Evaluation:
     """Predict and score every tile, writing maps and pictures into ``config.output_dir`` on the way.
 
@@ -110,6 +111,7 @@ def evaluate(
         config: where to write, how many pictures, and the scorer's settings.
         device: where the model is.
         on_maps: called with each tile's id and its predicted maps (H, W).
+        references: what else to score, as the autoencoder's reconstruction of the truth.
 
     Raises:
         UserError: a file that cannot be read or written.
@@ -128,9 +130,10 @@ def evaluate(
             torch.cuda.synchronize(device)
         found.seconds += time.perf_counter() - started
         found.ids.extend(batch["id"])
-        for name, values in (prediction.maps | prediction.reference).items():
+        beside = references(batch)
+        for name, values in (prediction.maps | beside).items():
             found.rows.setdefault(name, []).extend(scorer.score_batch(batch, values))
-        found.references |= set(prediction.reference)
+        found.references |= set(beside)
         for place, tile in enumerate(batch["id"]):
             maps = {name: _map(values, place) for name, values in prediction.maps.items()}
             on_maps(tile, maps)

@@ -19,6 +19,7 @@ from Modules.autoencoders import (
     build_autoencoder,
     check_family,
     latent_channels,
+    latent_stride,
     load_autoencoder,
 )
 from Modules.coarse import CoarseNet
@@ -130,18 +131,44 @@ def build_vae(
                 raise UserError("vae_path is empty and there is no autoencoder beside the checkpoint; give vae_path")
             return build_autoencoder(config.vae_type, fallback)
         if config.vae_path is None or config.pretrained_vae_path is None:
-            source = config.vae_path or config.pretrained_vae_path or ""
-            if _is_checkpoint(Path(source)):
-                raise UserError(
-                    f"'{source}' is a checkpoint, which lacks the scale of the latents; "
-                    f"give the folder '{VAE_FOLDER}' of its run"
-                )
-            return load_autoencoder(config.vae_type, source)
+            return _load_whole_vae(config.vae_type, config.vae_path or config.pretrained_vae_path or "")
         vae = load_autoencoder(config.vae_type, config.vae_path)
         load_weights(vae, _vae_weights(config.vae_type, config.pretrained_vae_path), config.pretrained_vae_path)
     except (ValueError, OSError) as error:
         raise _as_user_error(error) from error
     return vae
+
+
+def _load_whole_vae(vae_type: VaeType, source: str) -> Autoencoder:
+    """An autoencoder with the scale of its latents."""
+    if _is_checkpoint(Path(source)):
+        raise UserError(
+            f"'{source}' is a checkpoint, which lacks the scale of the latents; "
+            f"give the folder '{VAE_FOLDER}' of its run"
+        )
+    return load_autoencoder(vae_type, source)
+
+
+def build_teacher(config: DiffusionTrainingConfig, vae: Autoencoder) -> Autoencoder | None:
+    """The large autoencoder that teaches ``vae``, None where the config names none.
+
+    Raises:
+        UserError: a path, hub name, layout or family that does not fit; latents of another shape than those of ``vae``.
+    """
+    vae_type, source = config.teacher_vae_type, config.teacher_vae_path
+    if vae_type is None or source is None:
+        return None
+    try:
+        teacher = _load_whole_vae(vae_type, source)
+    except (ValueError, OSError) as error:
+        raise UserError(f"teacher_vae_path: {_first_line(error)}") from error
+    own, taught = ((latent_channels(each), latent_stride(each)) for each in (vae, teacher))
+    if own != taught:
+        raise UserError(
+            f"the teacher '{source}' has latents of {taught[0]} channels and stride {taught[1]}, but the light VAE of "
+            f"{own[0]} and {own[1]}; they must be the same: change latent_channels, or the number of block_out_channels"
+        )
+    return teacher
 
 
 def _vae_weights(vae_type: VaeType, source: str) -> Mapping[str, Tensor]:
@@ -168,7 +195,7 @@ def build_model(config: DiffusionTrainingConfig, vae: Autoencoder, coarse: Coars
     try:
         shape = replace(PUBLISHED_REFINERS[config.vae_type], **changes)
         unet = build_refiner(shape, latent_channels(vae), len(schedule.weights))
-        model = D3RSMDE(coarse, vae, unet, schedule, config.diffusion_cfg.steps, config.margin)
+        model = D3RSMDE(coarse, vae, unet, schedule, config.steps, config.margin)
     except ValueError as error:
         raise _as_user_error(error) from error
     if config.pretrained_model_path is not None:
@@ -236,7 +263,9 @@ def _refiner_from_checkpoint(path: Path, config: DiffusionEvaluationConfig) -> D
     load_weights(unet, checkpoint.network, str(path))
     schedule = _from_architecture(lambda: PLBRScheduler.from_config(checkpoint.architecture["scheduler"]), path)
     try:
-        return D3RSMDE(None, vae, unet, schedule, margin=checkpoint.architecture["margin"])
+        # Checkpoints from before one-step training do not name their steps: all of them.
+        steps = checkpoint.architecture.get("steps")
+        return D3RSMDE(None, vae, unet, schedule, steps, checkpoint.architecture["margin"])
     except ValueError as error:
         raise _as_user_error(error) from error
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from Modules.autoencoders import (
     Autoencoder,
     AutoencoderShape,
     encode,
-    latent_channels,
     latent_stride,
     measure_latent_scale,
 )
@@ -22,20 +21,23 @@ from Modules.backbone import pad_to_multiple
 from Modules.pipeline import to_vae
 from Utils.coarse_run import Priors, Tiles, check_stages, find_tiles, split_stage, stage_datasets
 from Utils.config import DiffusionTrainingConfig
-from Utils.device import pick_device
+from Utils.distillation import DistillationTask
 from Utils.errors import UserError
-from Utils.factory import VAE_FOLDER, build_model, build_vae, load_coarse
+from Utils.factory import VAE_FOLDER, build_model, build_teacher, build_vae, load_coarse
+from Utils.latents import keep_latents
+from Utils.loading import make_loader
 from Utils.runs import StagePlan, loop_settings, open_run, save_folder, save_model
 from Utils.scoring import on_device
 from Utils.seeds import derive_seed
 from Utils.splits import select
 from Utils.tasks import AutoencoderTask, RefinerTask
 from Utils.tiles import TRAINING_PART, TileCheck, TileDataset, find_priors
-from Utils.training import fit, make_loader
+from Utils.training import fit
 
 logger = logging.getLogger(__name__)
 
 _VAE_STAGE, _UNET_STAGE = "vae", "unet"
+_LATENTS_FOLDER = "latents"
 # Latents of this many tiles give the spread of a freshly trained autoencoder to about a per cent.
 _TILES_FOR_SCALE = 64
 
@@ -87,6 +89,9 @@ def check_refiner(config: DiffusionTrainingConfig) -> RefinerSetup:
         raise UserError(f"vae_crop_size {config.vae_crop_size} is larger than the tiles, {size[1]} x {size[0]}")
     if config.vae_path is None and config.pretrained_vae_path is None and not config.vae_epochs:
         raise UserError("vae_path is empty and vae_epochs is 0: the autoencoder would stay random; give one of them")
+    sources = [config.vae_path, config.pretrained_vae_path, config.teacher_vae_path]
+    if config.teacher_vae_path and all(Path(source).exists() for source in sources if source):
+        build_teacher(config, _build_vae(config))  # those of the hub are downloaded when the run starts, not to check
     return RefinerSetup(tiles, plan, priors, check)
 
 
@@ -103,11 +108,13 @@ def run_refiner(config: DiffusionTrainingConfig, folder: Path, resume: bool) -> 
     if config.vae_crop_size % latent_stride(vae):
         stride = latent_stride(vae)
         raise UserError(f"vae_crop_size {config.vae_crop_size} is no multiple of the latent stride {stride}")
+    teacher = build_teacher(config, vae)
     coarse = load_coarse(Path(config.coarse_checkpoint_path)) if config.coarse_checkpoint_path else None
     build_model(config, vae, coarse)  # fails early, before anything is written
     open_run(folder, config, plan, resume)
     if config.vae_epochs:
-        _train_vae(config, tiles, plan[0], vae, folder / _VAE_STAGE)
+        _train_vae(config, tiles, plan[0], vae, teacher, folder / _VAE_STAGE)
+    del teacher  # the U-Net needs the memory
     vae.requires_grad_(False).eval()
     # Beside the U-Net's checkpoints, which hold the U-Net alone.
     save_folder(folder / VAE_FOLDER, vae.save_pretrained)
@@ -115,33 +122,16 @@ def run_refiner(config: DiffusionTrainingConfig, folder: Path, resume: bool) -> 
     model = build_model(config, vae, coarse)
     train, validation = stage_datasets(config, tiles, plan[-1], priors)
     logger.info("%s: %d training, %d validation tiles", _UNET_STAGE, len(train), len(validation or []))
-    task = RefinerTask(model, config.losses, config.own_prediction_share)
-    if config.keep_latents:
-        _keep_latents(task, vae, train, config)
-    fit(task, train, validation, loop_settings(config), folder / _UNET_STAGE)
+    task = RefinerTask(model, config.losses, config.own_prediction_share, config.one_step)
+    with ExitStack() as kept:
+        if config.keep_latents:
+            latents = Path(config.latent_path) if config.latent_path else folder / _LATENTS_FOLDER
+            size = config.latent_gigabytes
+            train = kept.enter_context(keep_latents(task, model, train, latents, size, config.num_workers))
+        fit(task, train, validation, loop_settings(config), folder / _UNET_STAGE)
     path = save_model(model.to("cpu"), folder)
     logger.info("model: %s", path)
     return path
-
-
-def _keep_latents(task: RefinerTask, vae: Autoencoder, train: TileDataset, config: DiffusionTrainingConfig) -> None:
-    """Encode the training tiles once, where they are the same in every epoch and their latents fit into the cache."""
-    height, width = train[0]["image"].shape[-2:]
-    cells = math.ceil(height / latent_stride(vae)) * math.ceil(width / latent_stride(vae))
-    needed = len(train) * 3 * latent_channels(vae) * cells * 4
-    if train.augments or needed > config.cache_gigabytes * 2**30:
-        why = "flips change the tiles" if train.augments else f"{needed / 2**30:.1f} GiB do not fit cache_gigabytes"
-        logger.info("latents are encoded in every step: %s", why)
-        return
-    device = pick_device()
-    task.to(device)
-    vae.eval()
-    kept: dict[str, dict[str, torch.Tensor]] = {}
-    for batch in on_device(make_loader(train, config.batch_size, config.num_workers), device):
-        latents = {name: values.cpu() for name, values in task.encode(batch).items()}
-        # Copies: a slice would keep its whole batch, and workers would be sent all of it.
-        kept |= {tile: {name: latents[name][i].clone() for name in latents} for i, tile in enumerate(batch["id"])}
-    train.extras = kept
 
 
 def _build_vae(config: DiffusionTrainingConfig) -> Autoencoder:
@@ -154,16 +144,29 @@ def _build_vae(config: DiffusionTrainingConfig) -> Autoencoder:
 
 
 def _train_vae(
-    config: DiffusionTrainingConfig, tiles: Tiles, stage: StagePlan, vae: Autoencoder, folder: Path
+    config: DiffusionTrainingConfig,
+    tiles: Tiles,
+    stage: StagePlan,
+    vae: Autoencoder,
+    teacher: Autoencoder | None,
+    folder: Path,
 ) -> None:
-    """Train or tune the autoencoder; one that was built here gets the scale of its latents measured."""
+    """Train or tune the autoencoder.
+
+    One that was built here gets the scale of its latents measured; one with a teacher has learnt that of the teacher.
+    """
     train, validation = stage_datasets(config, tiles, stage, crop=config.vae_crop_size)
     settings = loop_settings(
         config, epochs=config.vae_epochs, lr=config.vae_lr, batch_size=config.vae_batch_size or config.batch_size
     )
     logger.info("%s: %d training, %d validation tiles", stage.name, len(train), len(validation or []))
-    fit(AutoencoderTask(vae, config.vae_type, config.margin), train, validation, settings, folder)
-    if config.vae_path is None and config.pretrained_vae_path is None:
+    task = (
+        AutoencoderTask(vae, config.vae_type, config.margin)
+        if teacher is None
+        else DistillationTask(vae, config.vae_type, teacher, config.margin)
+    )
+    fit(task, train, validation, settings, folder)
+    if config.vae_path is None and config.pretrained_vae_path is None and teacher is None:
         vae.register_to_config(scaling_factor=_latent_scale(vae, tiles, stage, settings.batch_size))
 
 

@@ -24,7 +24,17 @@ CONFIG_FILE = "config.json"
 PLAN_FILE = "plan.json"
 # Keys that may differ from the run's own when it is resumed: none of them changes an epoch that was already trained.
 _MAY_CHANGE = frozenset(
-    {"epochs", "num_workers", "save_n_epoch", "save_i_epoch", "validate_every", "cache_gigabytes", "output_dir"}
+    {
+        "epochs",
+        "num_workers",
+        "save_n_epoch",
+        "save_i_epoch",
+        "validate_every",
+        "cache_gigabytes",
+        "latent_path",
+        "latent_gigabytes",
+        "output_dir",
+    }
 )
 
 ConfigT = TypeVar("ConfigT", bound=TrainingConfig)

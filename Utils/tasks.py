@@ -24,6 +24,8 @@ from Utils.tiles import Batch
 MONITOR = "paper.mae"
 LATENT_LOSS = "L1Loss"
 LATENTS = ("image_latent", "coarse_latent", "truth_latent")
+# Beside the latents: which of their cells lie on valid pixels alone.
+WHOLE = "whole"
 # Enough to keep the latents near the origin, too little to cost sharpness: the weight Stable Diffusion's VAE had.
 _KL_WEIGHT = 1e-6
 
@@ -103,24 +105,32 @@ class RefinerTask:
         loss_types: ``L1Loss`` is the mean absolute error of the latent; every other loss acts on the decoded map.
         own_prediction_share: share of the draws in which the U-Net's own first prediction stands for the truth in the
             blend, as it does at inference.  0 is the published training.
+        one_step: train the walk's first step alone, to be its only one: from the coarse latent to the truth's, judged
+            by the decoded map as well as by the latent (by L1, where ``loss_types`` names no other loss of maps).
     """
 
     name = "unet"
     monitor = MONITOR
 
-    def __init__(self, model: D3RSMDE, loss_types: Sequence[str], own_prediction_share: float = 0.0) -> None:
+    def __init__(
+        self, model: D3RSMDE, loss_types: Sequence[str], own_prediction_share: float = 0.0, one_step: bool = False
+    ) -> None:
         self._model = model
         self._own_prediction_share = own_prediction_share
+        self._one_step = one_step
         self._vae: Autoencoder = model.vae
         self._unet: UNet2DModel = model.unet
         self._schedule: PLBRScheduler = model.scheduler
         self.network: nn.Module = model.unet
         self._vae.requires_grad_(False)
-        self._in_latent_space = LATENT_LOSS in loss_types
+        latent_losses = [name for name in loss_types if name == LATENT_LOSS]
         map_losses = [name for name in loss_types if name != LATENT_LOSS]
+        if one_step and not map_losses:
+            map_losses = ["L1Loss"]
+        self._in_latent_space = bool(latent_losses)
         self._map_loss = build_loss(map_losses) if map_losses else None
-        self._map_share = len(map_losses) / len(loss_types)
-        self.loss_name = "+".join("latent_l1" if name == LATENT_LOSS else f"map_{name}" for name in loss_types)
+        self._map_share = len(map_losses) / (len(latent_losses) + len(map_losses))
+        self.loss_name = "+".join(["latent_l1" for _ in latent_losses] + [f"map_{name}" for name in map_losses])
         self._device = torch.device("cpu")
 
     def architecture(self) -> Mapping[str, Any]:
@@ -128,6 +138,7 @@ class RefinerTask:
         return {
             "vae_type": self._model.vae_type,
             "margin": self._model.config["margin"],
+            "steps": self._model.config["steps"],
             "unet": plain_config(self._unet.config),
             "scheduler": plain_config(self._schedule.config),
         }
@@ -138,28 +149,43 @@ class RefinerTask:
         nn.Module.to(self._vae, device)
         nn.Module.to(self._unet, device)
 
+    @property
+    def needs_maps(self) -> bool:
+        """Whether the loss compares maps as well, so that ``height`` and ``valid`` must come beside latents."""
+        return self._map_loss is not None
+
     @torch.no_grad()
     def encode(self, batch: Batch) -> dict[str, Tensor]:
-        """The frozen autoencoder's latents of image, prior and truth, each (B, C, h, w), of padded tiles."""
+        """The frozen autoencoder's latents of image, prior and truth, each (B, C, h, w), of padded tiles.
+
+        Beside them ``whole`` (B, 1, h, w) bool, the cells all of whose pixels are valid; padding is not.  Always in the
+        precision of the autoencoder's weights, so that latents that were kept are those that a step would compute.
+        """
         # Under invalid pixels the truth says nothing; the prior there keeps an edge out of the latent.
         filled = torch.where(batch["valid"], batch["height"], batch["prior"])
         values = torch.cat([to_vae(batch["image"]), to_vae(batch["prior"]), to_vae(filled)])
-        latents = encode(self._vae, pad_to_multiple(values, self._model.size_multiple))
-        return dict(zip(LATENTS, latents.chunk(3), strict=True))
+        with torch.autocast(values.device.type, enabled=False):
+            latents = encode(self._vae, pad_to_multiple(values, self._model.size_multiple))
+        whole = _whole_cells(batch["valid"], latents.shape[-2:], latent_stride(self._vae))
+        return dict(zip(LATENTS, latents.chunk(3), strict=True)) | {WHOLE: whole}
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Blend, predict, compare; latents that come with the batch are not computed again."""
-        height, valid = batch["height"], batch["valid"]
-        latents = {name: batch[name] for name in LATENTS} if LATENTS[0] in batch else self.encode(batch)
+        latents = batch if LATENTS[0] in batch else self.encode(batch)
         image_latent, coarse_latent, truth_latent = (latents[name] for name in LATENTS)
-        draws = torch.randint(len(self._schedule.weights), (len(height),), generator=generator)
-        timestep = draws.to(truth_latent.device)
-        blended = self._blend(image_latent, coarse_latent, truth_latent, timestep, generator)
+        if self._one_step:
+            timestep = torch.full((len(coarse_latent),), len(self._schedule.weights) - 1, device=coarse_latent.device)
+            blended = coarse_latent
+        else:
+            draws = torch.randint(len(self._schedule.weights), (len(truth_latent),), generator=generator)
+            timestep = draws.to(truth_latent.device)
+            blended = self._blend(image_latent, coarse_latent, truth_latent, timestep, generator)
         prediction = predict_truth(self._unet, image_latent, blended, timestep)
         loss = prediction.new_zeros(())
         if self._in_latent_space:
-            loss = loss + (1.0 - self._map_share) * self._latent_l1(prediction, truth_latent, valid)
+            loss = loss + (1.0 - self._map_share) * _latent_l1(prediction, truth_latent, latents[WHOLE])
         if self._map_loss is not None:
+            height, valid = batch["height"], batch["valid"]
             decoded = from_vae(decode(self._vae, prediction))[..., : height.shape[-2], : height.shape[-1]]
             loss = loss + self._map_share * self._map_loss(decoded, height, valid)
         return loss
@@ -181,21 +207,25 @@ class RefinerTask:
             truth = truth.index_put((own,), guess)
         return self._schedule.blend(truth, coarse, timestep)
 
-    def _latent_l1(self, prediction: Tensor, truth: Tensor, valid: Tensor) -> Tensor:
-        """Mean |prediction - truth| over the latent cells all of whose pixels are valid; 0 where there is none."""
-        error = (prediction - truth).abs().mean(dim=1, keepdim=True)
-        stride = latent_stride(self._vae)
-        right, bottom = (truth.shape[d] * stride - valid.shape[d] for d in (-1, -2))  # padding is not valid
-        invalid = functional.pad((~valid).to(error.dtype), (0, right, 0, bottom), value=1.0)
-        whole = 1.0 - functional.max_pool2d(invalid, stride)
-        per_tile = (error * whole).sum(dim=(1, 2, 3)) / whole.sum(dim=(1, 2, 3)).clamp_min(1.0)
-        return per_tile.mean()
-
     def validate(self, loader: DataLoader[Batch]) -> dict[str, float]:
         """Evaluation's scores of maps refined from the priors, by the whole walk of inference."""
         return mean_scores(
             loader, self._device, lambda batch: self._model.refine(batch["image"], batch["prior"]).height
         )
+
+
+def _whole_cells(valid: Tensor, size: Sequence[int], stride: int) -> Tensor:
+    """The latent cells (B, 1, h, w), ``size`` being (h, w), all of whose pixels in ``valid`` (B, 1, H, W) are set."""
+    right, bottom = (size[d] * stride - valid.shape[d] for d in (-1, -2))
+    invalid = functional.pad((~valid).float(), (0, right, 0, bottom), value=1.0)  # padding is not valid
+    return functional.max_pool2d(invalid, stride) == 0.0
+
+
+def _latent_l1(prediction: Tensor, truth: Tensor, whole: Tensor) -> Tensor:
+    """Mean |prediction - truth|, both (B, C, h, w), over the cells (B, 1, h, w) that are whole; 0 where none is."""
+    error = (prediction - truth).abs().mean(dim=1, keepdim=True)
+    per_tile = (error * whole).sum(dim=(1, 2, 3)) / whole.sum(dim=(1, 2, 3)).clamp_min(1)
+    return per_tile.mean()
 
 
 def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:

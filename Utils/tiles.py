@@ -35,6 +35,9 @@ IMAGE_FOLDER = "png-stretched-unique"
 HEIGHT_FOLDER = "DEM_255-unique"
 PRIOR_FOLDER = "stage1_depth"
 
+# The axes that tiles can be mirrored along, in the order in which they are drawn for, with their dimensions.
+AXES = {"horizontal": -1, "vertical": -2}
+
 _LISTED_IDS = 8
 
 Batch = dict[str, Any]
@@ -128,6 +131,9 @@ class TileDataset(Dataset[Batch]):
         crop: side of a random square crop, 0 for whole tiles.
         seed: of crops and flips.
         cache_bytes: decoded tiles are kept up to this much memory, in each process that reads them.
+
+    Attributes:
+        epoch: what crops and flips are drawn from, besides seed and tile; setting it reaches running workers too.
     """
 
     def __init__(
@@ -146,9 +152,9 @@ class TileDataset(Dataset[Batch]):
         self.flips = sorted(flips)
         self.crop = crop
         self.seed = seed
-        self.epoch = 0
-        # Further tensors of each tile, as latents that are computed once; only for tiles that are not augmented.
-        self.extras: Mapping[str, Mapping[str, Tensor]] = {}
+        self.cache_bytes = cache_bytes
+        # Workers outlive an epoch: they see its number in memory that they share with the loop.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._cache_left = cache_bytes
         self._cache: dict[str, Batch] = {}
 
@@ -159,43 +165,60 @@ class TileDataset(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         """One tile."""
         tile = self.ids[index]
-        item = dict(self._read(tile))
-        item |= self.extras.get(tile, {})
-        if self.augments:
-            item = self._augment(item, tile)
-        return item
+        return self._augment(dict(self._read(tile)), tile)
 
     @property
-    def augments(self) -> bool:
-        """Whether a tile differs from epoch to epoch."""
-        return bool(self.crop or self.flips)
+    def epoch(self) -> int:
+        """The epoch that is drawn for."""
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
+
+    def mirrored(self, tile: str) -> list[str]:
+        """The axes along which a tile, where tiles are not cropped, is mirrored in this epoch."""
+        assert not self.crop, "the crop is drawn before the flips"
+        return self._draw_flips(self._generator(tile))
 
     def _read(self, tile: str) -> Batch:
         if tile in self._cache:
             return self._cache[tile]
-        item = read_tile(tile, self.files[tile], self.priors[tile] if self.priors is not None else None)
+        item = self._decode(tile)
         size = sum(value.nbytes for value in item.values() if isinstance(value, Tensor))
         if size <= self._cache_left:
             self._cache_left -= size
             self._cache[tile] = item
         return item
 
-    def _augment(self, item: Batch, tile: str) -> Batch:
+    def _decode(self, tile: str) -> Batch:
+        """What is read from a tile's files, before it is augmented."""
+        return read_tile(tile, self.files[tile], self.priors[tile] if self.priors is not None else None)
+
+    def _generator(self, tile: str) -> torch.Generator:
         # Drawn from the epoch and the tile, so that neither workers nor resuming change what is drawn.
-        generator = named_generator(self.seed, "augmentation", self.epoch, tile)
+        return named_generator(self.seed, "augmentation", self.epoch, tile)
+
+    def _draw_flips(self, generator: torch.Generator) -> list[str]:
+        return [axis for axis in AXES if axis in self.flips and _draw(1, generator)]
+
+    def _augment(self, item: Batch, tile: str) -> Batch:
+        generator = self._generator(tile)
         if self.crop:
             height, width = item["image"].shape[-2:]
             top = _draw(height - self.crop, generator)
             left = _draw(width - self.crop, generator)
             item = _each_map(item, lambda value: value[..., top : top + self.crop, left : left + self.crop])
-        for axis, dimension in (("horizontal", -1), ("vertical", -2)):
-            if axis in self.flips and _draw(1, generator):
-                item = _each_map(item, lambda value, dimension=dimension: value.flip(dimension))
-        return item
+        return mirror(item, self._draw_flips(generator))
 
 
 def _draw(highest: int, generator: torch.Generator) -> int:
     return int(torch.randint(0, max(highest, 0) + 1, (), generator=generator))
+
+
+def mirror(item: Batch, axes: Sequence[str]) -> Batch:
+    """Mirror every map (..., H, W) of an item or a batch along some of ``AXES``."""
+    return _each_map(item, lambda value: value.flip([AXES[axis] for axis in axes])) if axes else item
 
 
 def _each_map(item: Batch, change: Any) -> Batch:
@@ -210,25 +233,32 @@ def read_tile(tile: str, files: TileFiles, prior: Path | None = None) -> Batch:
     """
     try:
         image = read_image(files.image)
-        raster = read_height(files.height)
         coarse = None if prior is None else read_prior(prior)
     except (RasterError, OSError) as error:
         raise UserError(str(error)) from error
-    _same_size(files.image, image.shape[-2:], files.height, raster.values.shape)
-    target = torch.from_numpy(raster.values)[None]
-    valid = torch.from_numpy(raster.valid)[None]
-    height, _ = MinMaxNormalisation().forward(target[None], valid[None])
-    item: Batch = {
-        "image": torch.from_numpy(image),
-        "target": target,
-        "height": height[0],
-        "valid": valid,
-        "id": tile,
-    }
+    item: Batch = {"image": torch.from_numpy(image), "id": tile}
+    item |= read_truth(files.height)
+    _same_size(files.image, image.shape[-2:], files.height, item["target"].shape[-2:])
     if coarse is not None and prior is not None:
         _same_size(files.image, image.shape[-2:], prior, coarse.shape)
         item["prior"] = torch.from_numpy(coarse)[None]
     return item
+
+
+def read_truth(path: Path) -> Batch:
+    """A tile's ``target``, ``height`` and ``valid``, as ``TileDataset`` serves them.
+
+    Raises:
+        UserError: a file that cannot be read.
+    """
+    try:
+        raster = read_height(path)
+    except (RasterError, OSError) as error:
+        raise UserError(str(error)) from error
+    target = torch.from_numpy(raster.values)[None]
+    valid = torch.from_numpy(raster.valid)[None]
+    height, _ = MinMaxNormalisation().forward(target[None], valid[None])
+    return {"target": target, "height": height[0], "valid": valid}
 
 
 def _same_size(

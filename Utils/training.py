@@ -23,6 +23,7 @@ from tqdm import tqdm
 from Utils.checkpoint import Checkpoint, Progress, load_checkpoint, load_weights, save_checkpoint
 from Utils.errors import UserError, write_error
 from Utils.files import atomic_write_bytes
+from Utils.loading import TrainingLoader, make_loader
 from Utils.seeds import derive_seed, named_generator
 from Utils.tiles import Batch, TileDataset
 
@@ -73,6 +74,7 @@ class LoopSettings:
     save_n_epoch: int
     save_i_epoch: tuple[int, ...]
     validate_every: int
+    precision: str
 
 
 def last_checkpoint(folder: Path) -> Path:
@@ -83,13 +85,6 @@ def last_checkpoint(folder: Path) -> Path:
 def best_checkpoint(folder: Path) -> Path:
     """The checkpoint that evaluation reads."""
     return folder / "checkpoints" / "best.safetensors"
-
-
-def make_loader(dataset: TileDataset, batch_size: int, num_workers: int) -> DataLoader[Batch]:
-    """An ordered loader, for validation and evaluation."""
-    return DataLoader(
-        dataset, batch_size=batch_size, num_workers=num_workers, pin_memory=torch.cuda.is_available()
-    )
 
 
 def fit(
@@ -117,8 +112,10 @@ def fit(
         logger.info("%s: no validation tiles; 'best' is the last epoch, the plateau follows the training loss", folder)
     with SummaryWriter(folder / "tensorboard", purge_step=loop.progress.epoch + 1) as board:
         log = _Log(folder / "log.jsonl", loop.progress.epoch)
+        loader = TrainingLoader(train, settings.batch_size, settings.num_workers, settings.seed)
+        checked = None if validation is None else make_loader(validation, settings.batch_size, settings.num_workers)
         while loop.progress.epoch < settings.epochs:
-            row = loop.run_epoch(train, validation)
+            row = loop.run_epoch(loader, checked)
             for name, value in row.items():
                 board.add_scalar(name, value, row["epoch"])
             loop.check(row)
@@ -159,27 +156,28 @@ class _Loop:
         self.plateau.load_state_dict(checkpoint.progress.plateau)
         logger.info("%s: continuing after epoch %d", self.folder, self.progress.epoch)
 
-    def run_epoch(self, train: TileDataset, validation: TileDataset | None) -> dict[str, Any]:
+    def run_epoch(self, train: TrainingLoader, validation: DataLoader[Batch] | None) -> dict[str, Any]:
         """Train one epoch, validate, move the schedule; returns the log row."""
         settings, progress = self.settings, self.progress
         epoch = progress.epoch + 1
         # Dropout has no generator of its own: seeding by the epoch keeps it the same after resuming.
         torch.manual_seed(derive_seed(settings.seed, "dropout", epoch))
         started = time.perf_counter()
-        mean_loss = self._train(train, epoch)
+        mean_loss, waited = self._train(train, epoch)
         seconds = time.perf_counter() - started
         row: dict[str, Any] = {
             "epoch": epoch,
             "step": progress.step,
             "lr": self.optimiser.param_groups[0]["lr"],
             f"train/{self.task.loss_name}": mean_loss,
-            "tiles_per_second": len(train) / seconds,
+            "tiles_per_second": len(train.tiles) / seconds,
+            "data_wait_share": waited / seconds,
         }
         monitored: float | None = mean_loss if validation is None else None
         if validation is not None and (epoch % settings.validate_every == 0 or epoch == settings.epochs):
-            loader = make_loader(validation, settings.batch_size, settings.num_workers)
             self.task.network.eval()
-            scores = self.task.validate(loader)
+            with self._autocast():
+                scores = self.task.validate(validation)
             row |= {f"validation/{name}": value for name, value in scores.items()}
             # No score where no validation tile has a valid pixel.
             monitored = scores.get(self.task.monitor, mean_loss)
@@ -208,27 +206,20 @@ class _Loop:
         kept = f"the last good checkpoint is '{last}'" if last.is_file() else "no checkpoint was written yet"
         return UserError(f"{what}; {kept}")
 
-    def _train(self, train: TileDataset, epoch: int) -> float:
-        """One pass over the training tiles; returns the mean loss per tile."""
+    def _train(self, train: TrainingLoader, epoch: int) -> tuple[float, float]:
+        """One pass over the training tiles; returns the mean loss per tile, and the seconds waited for data."""
         settings, task = self.settings, self.task
-        train.epoch = epoch
-        loader = DataLoader(
-            train,
-            batch_size=settings.batch_size,
-            shuffle=True,
-            generator=named_generator(settings.seed, "order", epoch),
-            num_workers=settings.num_workers,
-            pin_memory=self.accelerator.device.type == "cuda",
-        )
+        batches = train.batches(epoch)
         generator = named_generator(settings.seed, "timestep", epoch)
         task.network.train()
         total = 0.0
-        bar = tqdm(loader, desc=f"{task.name} {epoch}/{settings.epochs}", unit="batch", leave=False, disable=None)
+        bar = tqdm(batches, desc=f"{task.name} {epoch}/{settings.epochs}", unit="batch", leave=False, disable=None)
         for place, batch in enumerate(bar):
             if settings.lr_schedule == "cosine":
-                self._set_cosine_rate(place / len(loader))
+                self._set_cosine_rate(place / len(batches))
             batch = send_to_device(batch, self.accelerator.device, non_blocking=True)
-            loss = task.loss(batch, generator)
+            with self._autocast():
+                loss = task.loss(batch, generator)
             value = loss.item()
             if not math.isfinite(value):
                 tiles = ", ".join(batch["id"])
@@ -241,7 +232,11 @@ class _Loop:
             self.progress.step += 1
             total += value * len(batch["id"])
             bar.set_postfix(loss=f"{value:.4f}")
-        return total / len(train)
+        return total / len(train.tiles), batches.seconds
+
+    def _autocast(self) -> torch.autocast:
+        """The number format of activations; weights and optimiser stay in fp32, and bf16 needs no loss scaling."""
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16")
 
     def _set_cosine_rate(self, part: float) -> None:
         """Half a cosine over the whole stage, from lr to 0."""

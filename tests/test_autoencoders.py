@@ -1,4 +1,4 @@
-"""Autoencoders: the three families at toy size, loading from folders, files and an absent hub, scales."""
+"""Autoencoders: the families at toy size, loading from folders, files and an absent hub, scales."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from Modules.autoencoders import (
     Autoencoder,
@@ -25,11 +26,12 @@ from Modules.autoencoders import (
     latent_channels,
     latent_stride,
     load_autoencoder,
+    load_folder,
     measure_latent_scale,
     reconstruct,
 )
 from Modules.ldm_checkpoint import ldm_name
-from tests.toys import VAE_TYPES, toy_vae
+from tests.toys import VAE_TYPES, toy_unet, toy_vae
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -49,6 +51,8 @@ def as_ldm_file(vae: Autoencoder, path: Path) -> Path:
 @pytest.mark.parametrize("vae_type", VAE_TYPES)
 @pytest.mark.parametrize("widths", [(16, 32), (16, 16, 32, 32)])
 def test_built_shapes(vae_type: VaeType, widths: tuple[int, ...]) -> None:
+    if vae_type == "AutoencoderTiny":
+        widths = widths[:1] * len(widths)
     vae = build_autoencoder(vae_type, AutoencoderShape(widths, 1, 4, 8)).eval()
     stride = 2 ** (len(widths) - 1)
     values = torch.rand(2, 3, 4 * stride, 6 * stride) * 2 - 1
@@ -100,6 +104,20 @@ def test_another_familys_folder_is_refused(held: VaeType, asked: VaeType, tmp_pa
         check_family(toy_vae(held), asked, "here")
 
 
+@pytest.mark.parametrize("vae_type", VAE_TYPES)
+def test_a_folder_loads_whatever_its_family(vae_type: VaeType, tmp_path: Path) -> None:
+    toy_vae(vae_type).save_pretrained(tmp_path)
+    loaded = load_folder(tmp_path)
+    assert family(loaded) == vae_type
+    assert all(torch.equal(value, toy_vae(vae_type).state_dict()[name]) for name, value in loaded.state_dict().items())
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    toy_unet(toy_vae()).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="holds a UNet2DModel, and an autoencoder is one of AutoencoderKL, "):
+        load_folder(tmp_path)
+
+
 @pytest.mark.parametrize(("vae_type", "scale"), [("VA_VAE", 1.0), ("AutoencoderKL", 0.18215)])
 def test_single_files_in_ldm_layout(vae_type: VaeType, scale: float, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -113,8 +131,9 @@ def test_single_files_in_ldm_layout(vae_type: VaeType, scale: float, tmp_path: P
     other: VaeType = "AutoencoderKL" if vae_type == "VA_VAE" else "VA_VAE"
     with pytest.raises(ValueError, match=f"of type {vae_type}"):
         load_autoencoder(other, str(path))
-    with pytest.raises(ValueError, match="single file"):
-        load_autoencoder("DC_AE", str(path))
+    for without_files in ("DC_AE", "AutoencoderTiny"):
+        with pytest.raises(ValueError, match=f"single file; {without_files} comes as"):
+            load_autoencoder(without_files, str(path))  # type: ignore[arg-type]
 
 
 def test_scale_and_shift_are_read_from_the_config() -> None:
@@ -129,6 +148,39 @@ def test_scale_and_shift_are_read_from_the_config() -> None:
             torch.testing.assert_close(scaled, (mean - (shift or 0.0)) * scale)
             # dividing and multiplying by the scale again rounds once each
             torch.testing.assert_close(decode(vae, scaled), vae.decode(mean).sample, rtol=1e-4, atol=1e-5)
+
+
+def test_the_light_vaes_scale_lies_outside_of_its_decoders_squeeze() -> None:
+    """Latents of unit variance round-trip, however far the unscaled ones reach."""
+    vae = toy_vae("AutoencoderTiny")
+    values = torch.rand(1, 3, 8, 8) * 2 - 1
+    with torch.no_grad():
+        # As drawn at random, the last layer gives latents near 0.
+        vae.encoder.layers[-1].weight.mul_(20.0)
+        raw = vae.encode(values).latents
+        assert 3.0 < raw.abs().max()
+        drawn = vae.decode(raw).sample
+        for scale in (1.0, 0.1, 5.0):
+            vae.register_to_config(scaling_factor=scale)
+            torch.testing.assert_close(encode(vae, values), raw * scale)
+            # dividing and multiplying by the scale again rounds once each
+            torch.testing.assert_close(decode(vae, encode(vae, values)), drawn, rtol=1e-4, atol=1e-5)
+
+
+def test_the_size_of_taesd() -> None:
+    with torch.device("meta"):
+        vae = build_autoencoder("AutoencoderTiny", AutoencoderShape((64, 64, 64, 64), 3, 4, 8))
+        published = AutoencoderTiny()
+        image, latent = torch.zeros(1, 3, 512, 512), torch.zeros(1, 4, 64, 64)
+    shapes = {name: value.shape for name, value in vae.state_dict().items()}
+    assert shapes == {name: value.shape for name, value in published.state_dict().items()}
+    assert (latent_stride(vae), latent_channels(vae)) == (8, 4)
+    costs = []
+    for work in (lambda: encode(vae, image), lambda: decode(vae, latent)):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            work()
+        costs.append(counter.get_total_flops() / 1e12)
+    assert costs == pytest.approx([0.122, 0.141], abs=0.001)  # a tenth and an eighteenth of Stable Diffusion's VAE
 
 
 def test_stable_diffusions_scale_survives_its_config_file(tmp_path: Path) -> None:
@@ -220,6 +272,7 @@ def test_a_hub_name_loads_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_pa
         ("DC_AE", AutoencoderShape((16, 30), 1, 4, 8), "latent channels"),
         ("DC_AE", AutoencoderShape((16,), 1, 4, 8), "two resolutions"),
         ("DC_AE", AutoencoderShape((16, 24), 1, 4, 8), "divide one another"),
+        ("AutoencoderTiny", AutoencoderShape((32, 64, 128, 128), 1, 4, 8), "must all be the same.* TAESD's size is"),
     ],
 )
 def test_widths_that_a_family_cannot_take(vae_type: VaeType, shape: AutoencoderShape, words: str) -> None:
@@ -235,7 +288,7 @@ def test_reconstruction_teaches_every_parameter(vae_type: VaeType) -> None:
     assert drawn.shape == values.shape and divergence.shape == ()
     ((drawn - values).abs().mean() + divergence).backward()
     assert [name for name, parameter in vae.named_parameters() if parameter.grad is None] == []
-    assert (divergence.item() == 0.0) == (vae_type == "DC_AE")
+    assert (divergence.item() == 0.0) == (vae_type in ("DC_AE", "AutoencoderTiny"))
 
 
 def test_the_generator_alone_decides_the_posterior_sample() -> None:

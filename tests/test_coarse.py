@@ -139,3 +139,13 @@ def test_fusion_by_hand() -> None:
 def test_the_decoder_takes_four_taps() -> None:
     with pytest.raises(ValueError, match="4 taps, not 3"):
         DPTDecoder(toy_coarse().encoder.taps[:3])
+
+
+def test_autocast_leaves_no_terraces() -> None:
+    """A map of bf16 numbers has few values, and the stretch of each tile would show them as steps."""
+    net = toy_coarse()
+    pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        drawn = net(pixels)
+    assert drawn.dtype == torch.float32
+    assert drawn.unique().numel() > 0.9 * drawn.numel()

@@ -211,7 +211,7 @@ def test_unknown_keys_get_the_nearest(kind: type[Section], added: Config, said: 
         (ViTTrainingConfig, {"model": {"options": {"depth": [4]}}}, "key 'model.options.depth' = [4]: it should be"),
         (ViTTrainingConfig, {"validate_on": "tset"}, "key 'validate_on' = \"tset\": it should be 'training' or 'test'"),
         (ViTEvaluationConfig, {"map_format": "png"}, "key 'map_format' = \"png\": it should be 'tif' or 'npy'"),
-        (DiffusionTrainingConfig, {"vae_type": "KL"}, "it should be 'AutoencoderKL', 'VA_VAE' or 'DC_AE'"),
+        (DiffusionTrainingConfig, {"vae_type": "KL"}, "it should be 'AutoencoderKL', 'VA_VAE', 'DC_AE' or"),
         (DiffusionTrainingConfig, {"dropout": 1.0}, "key 'dropout' = 1.0: it should be less than 1"),
         (DiffusionTrainingConfig, {"diffusion_cfg": {"diff_iter": True}}, "key 'diffusion_cfg.diff_iter' = true: "),
         (DiffusionTrainingConfig, {"diffusion_cfg": {"diff_iter": 7}}, "diff_iter 7 is more than betas.num"),

@@ -139,6 +139,7 @@ OTHER_VALUES: Config = {
     "validate_on": "test",
     "k_folds": 7,
     "model": {"features": 8},
+    "precision": "bf16",
 }
 
 

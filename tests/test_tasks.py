@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from Modules.autoencoders import encode
-from Modules.pipeline import to_vae
+from Modules.autoencoders import decode, encode
+from Modules.pipeline import from_vae, to_vae
 from Modules.plbr import PLBRScheduler
 from tests.toys import toy_model
 from Utils import tasks
@@ -111,3 +111,44 @@ def test_the_autoencoder_stays_frozen() -> None:
     task.loss(batch, torch.Generator().manual_seed(1)).backward()
     assert all(parameter.grad is None for parameter in task._vae.parameters())
     assert any(parameter.grad is not None for parameter in task.network.parameters())
+
+
+def one_step_task(losses: tuple[str, ...] = ("L1Loss",)) -> RefinerTask:
+    model = toy_model(coarse=False, steps=1)
+    # The toy VAE is random and decodes maps out of [0, 1], where nothing could be learnt from them.
+    with torch.no_grad():
+        model.vae.decoder.conv_out.weight.mul_(0.1)
+    return RefinerTask(model, losses, one_step=True)
+
+
+def test_one_step_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, batch = one_step_task(), make_batch()
+    calls = watch(monkeypatch)
+    loss = task.loss(batch, torch.Generator().manual_seed(1))
+    ((seen, timestep, prediction),) = calls
+    assert timestep.tolist() == [5] * 4
+    torch.testing.assert_close(seen, latents(task, batch["prior"]), atol=1e-5, rtol=1e-4)
+    decoded = from_vae(decode(task._vae, prediction))
+    of_latents = (prediction - latents(task, batch["height"])).abs().mean()
+    of_maps = (decoded - batch["height"]).abs().mean()
+    torch.testing.assert_close(loss.detach(), (of_latents + of_maps) / 2, atol=1e-5, rtol=1e-4)
+    assert task.loss_name == "latent_l1+map_L1Loss"
+
+
+def test_one_step_trains_what_inference_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, batch = one_step_task(), make_batch()
+    calls = watch(monkeypatch)
+    task.loss(batch, torch.Generator().manual_seed(1))
+    monkeypatch.undo()
+    drawn = task._model.refine(batch["image"], batch["prior"]).height
+    torch.testing.assert_close(from_vae(decode(task._vae, calls[0][2])), drawn, atol=1e-4, rtol=1e-4)
+
+
+def test_one_step_with_a_loss_of_maps_takes_that_one() -> None:
+    assert one_step_task(("L1Loss", "HDNLoss")).loss_name == "latent_l1+map_HDNLoss"
+
+
+def test_one_step_learns_from_the_decoded_map_alone() -> None:
+    task, batch = one_step_task(("HDNLoss",)), make_batch()
+    task.loss(batch, torch.Generator().manual_seed(1)).backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in task.network.parameters())

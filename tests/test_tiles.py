@@ -27,8 +27,8 @@ from tests.conftest import (
     write_tile,
 )
 from Utils.errors import UserError
+from Utils.loading import make_loader
 from Utils.tiles import TileDataset, check_tiles, find_priors, list_tiles, read_tile
-from Utils.training import make_loader
 
 
 def open_dataset(folder: Path, with_priors: bool = True, **options: Any) -> TileDataset:

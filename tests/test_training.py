@@ -18,6 +18,7 @@ import trainDiffusion
 import trainViT
 from tests.conftest import Config, small_diffusion, small_vit, write_config
 from Utils.checkpoint import load_checkpoint
+from Utils.factory import load_model
 from Utils.training import best_checkpoint, last_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,7 +53,7 @@ def assert_same_model(one: Path, other: Path) -> None:
 
 
 def rows_without_times(stage: Path) -> list[dict[str, Any]]:
-    timed = ("seconds", "tiles_per_second")
+    timed = ("seconds", "tiles_per_second", "data_wait_share")
     return [{key: value for key, value in row.items() if key not in timed} for row in log_rows(stage)]
 
 
@@ -194,3 +195,36 @@ def test_kept_latents_give_the_same_losses(shared_dataset: Path, tmp_path: Path)
     for one, other in zip(kept, encoded, strict=True):
         # A tile encoded in a batch of other tiles differs by rounding.
         assert one["train/latent_l1"] == pytest.approx(other["train/latent_l1"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"precision": "bf16"}, {"one_step": True}, {"one_step": True, "keep_latents": False}]
+)
+def test_ways_of_training_resume_exactly(shared_dataset: Path, tmp_path: Path, changes: Config) -> None:
+    whole = small_diffusion(shared_dataset, tmp_path / "whole") | {"epochs": 2} | changes
+    train(trainDiffusion, whole, tmp_path / "a")
+    train(trainDiffusion, whole | {"epochs": 1, "output_dir": str(tmp_path / "halves")}, tmp_path / "b")
+    assert trainDiffusion.main(["--resume", str(tmp_path / "halves"), "--set", "epochs=2"]) == 0
+    assert_same_state(tmp_path / "whole" / "unet", tmp_path / "halves" / "unet")
+    checkpoint = load_checkpoint(last_checkpoint(tmp_path / "whole" / "unet"))
+    assert {value.dtype for value in checkpoint.network.values()} == {torch.float32}
+
+
+def test_bf16_trains_another_way_but_not_to_another_place(shared_dataset: Path, tmp_path: Path) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        config = small_diffusion(shared_dataset, tmp_path / precision) | {"epochs": 1, "precision": precision}
+        train(trainDiffusion, config, tmp_path / f"{precision}-config")
+        losses[precision] = log_rows(tmp_path / precision / "unet")[0]["train/latent_l1"]
+    assert losses["fp32"] != losses["bf16"], "bf16 changed nothing"
+    # A few steps from the same weights: apart by bf16's rounding, 2^-9, as the loss sees it.
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+
+
+def test_a_one_step_model_takes_one_step(shared_dataset: Path, tmp_path: Path) -> None:
+    config = small_diffusion(shared_dataset, tmp_path / "run") | {"epochs": 1, "one_step": True}
+    train(trainDiffusion, config, tmp_path / "a")
+    model = load_model(tmp_path / "run")
+    assert model.config["steps"] == 1
+    checkpoint = load_checkpoint(last_checkpoint(tmp_path / "run" / "unet"))
+    assert checkpoint.architecture["steps"] == 1

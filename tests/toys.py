@@ -11,7 +11,7 @@ from Modules.pipeline import D3RSMDE
 from Modules.plbr import PLBRScheduler
 from Modules.refiner import RefinerShape, build_refiner
 
-VAE_TYPES: tuple[VaeType, ...] = ("AutoencoderKL", "VA_VAE", "DC_AE")
+VAE_TYPES: tuple[VaeType, ...] = ("AutoencoderKL", "VA_VAE", "DC_AE", "AutoencoderTiny")
 SMALL_VIT = {"embed_dim": 32, "depth": 4, "num_heads": 2}
 
 
@@ -29,7 +29,8 @@ def toy_coarse(backbone: str = "test_vit", seed: int = 0) -> CoarseNet:
 def toy_vae(vae_type: VaeType = "AutoencoderKL", seed: int = 0) -> Autoencoder:
     """Stride 2."""
     torch.manual_seed(seed)
-    return build_autoencoder(vae_type, AutoencoderShape((16, 32), 1, 4, 8)).eval()
+    widths = (16, 16) if vae_type == "AutoencoderTiny" else (16, 32)
+    return build_autoencoder(vae_type, AutoencoderShape(widths, 1, 4, 8)).eval()
 
 
 def toy_unet(vae: Autoencoder, timesteps: int = 6, seed: int = 0) -> UNet2DModel:

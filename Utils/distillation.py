@@ -1,0 +1,76 @@
+"""A light VAE taught by a large one: the same latents at a fraction of the cost."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from Modules.autoencoders import Autoencoder, VaeType, decode, encode, latent_stride
+from Modules.backbone import pad_to_multiple
+from Modules.pipeline import to_vae
+from Utils.tasks import AutoencoderTask
+from Utils.tiles import Batch
+
+
+class DistillationTask(AutoencoderTask):
+    """The light VAE learns the teacher's latent space, on images and maps alike.
+
+    Its encoder learns the teacher's scaled latents; its decoder learns to draw, from the teacher's latents and from
+    those of its own encoder, what was encoded and what the teacher makes of it.  A refiner that was trained in the
+    teacher's latent space can so be used with the light VAE.
+
+    An AutoencoderTiny has a scaling factor of 1, so the teacher's scaled latents enter its decoder as they are, where
+    values far beyond ±3 are squeezed together (see ``Modules.autoencoders``): its encoder still learns them, but its
+    decoder tells them apart the worse the larger they are.  Latents scaled to unit variance rarely go so far.
+
+    Args:
+        vae: the light VAE.
+        vae_type: its family.
+        teacher: the large VAE; frozen, and of the same latent channels and stride.
+        margin: as ``AutoencoderTask``'s.
+    """
+
+    loss_name = "distillation_l1"
+
+    def __init__(self, vae: Autoencoder, vae_type: VaeType, teacher: Autoencoder, margin: int = 0) -> None:
+        super().__init__(vae, vae_type, margin)
+        self._teacher = teacher.requires_grad_(False).eval()
+
+    def to(self, device: torch.device) -> None:
+        """Move both autoencoders."""
+        super().to(device)
+        nn.Module.to(self._teacher, device)
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Mean absolute errors of latents and pixels; nothing is drawn at random."""
+        values = torch.cat([to_vae(batch["image"]), to_vae(batch["height"])])
+        values = pad_to_multiple(values, latent_stride(self._vae))
+        with torch.no_grad():
+            # In full precision, as a refiner in the teacher's latent space gets them.
+            with torch.autocast(values.device.type, enabled=False):
+                taught = encode(self._teacher, values)
+            example = decode(self._teacher, taught)
+        latents = encode(self._vae, values)
+        # Detached: the encoder would trade the teacher's latents for some that its own decoder draws more easily.
+        from_taught, from_own = decode(self._vae, torch.cat([taught, latents.detach()])).chunk(2)
+        drawing = 0.5 * (_drawing_error(from_taught, values, example) + _drawing_error(from_own, values, example))
+        return functional.l1_loss(latents, taught) + drawing
+
+
+def _drawing_error(drawn: Tensor, truth: Tensor, example: Tensor) -> Tensor:
+    """How far drawn pixels are from the truth and from the teacher's reconstruction of it, all (B, 3, H, W)."""
+    error = functional.l1_loss(drawn, truth) + functional.l1_loss(drawn, example)
+    # Of the truth alone: what the teacher blurs need not be learnt from it.
+    return error + gradient_l1(drawn, truth)
+
+
+def gradient_l1(first: Tensor, second: Tensor) -> Tensor:
+    """Mean absolute difference of the forward differences, along rows plus along columns, of (B, C, H, W).
+
+    The mean absolute error alone is nearly as small for an edge that is smeared over some pixels as for a sharp one in
+    the same place; this term is not, and ridges and valleys are what slopes are computed from.  It is the gradient
+    matching of Li and Snavely ("MegaDepth", CVPR 2018) at the finest scale, without the logarithm.
+    """
+    difference = first - second
+    return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()

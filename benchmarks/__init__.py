@@ -1,0 +1,1 @@
+"""Speed and memory of this project beside its peers, one command: ``python -m benchmarks``."""
