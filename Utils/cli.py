@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rasterio.errors import NotGeoreferencedWarning
 
+from Utils.device import keep_freed_memory
 from Utils.errors import UserError
 from Utils.rasters import RasterError
 
@@ -25,10 +26,9 @@ def run_script(work: Callable[[], None]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     for noisy in ("diffusers", "timm", "huggingface_hub", "rasterio", "accelerate", "httpx"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    # Tiles are read in threads, where the reader's own way of silencing this can be undone by a neighbour.
-    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     # PNG tiles have no georeference.  Tiles are read in threads, where a filter around one reading does not hold.
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    keep_freed_memory()
     try:
         work()
     except (UserError, RasterError) as error:

@@ -23,6 +23,7 @@ from benchmarks.models.subject import Subject
 from benchmarks.plan import Case
 from benchmarks.roofline import measure_rates
 from benchmarks.training import measure_training
+from Utils.device import keep_freed_memory
 
 # Imported by the process that all cases are forked from, so that no case waits for them.
 PRELOADED = (
@@ -47,6 +48,7 @@ def run(text: str, lines: Path, errors: Path) -> None:
     with errors.open("w", encoding="utf-8") as stream:
         for standard in (1, 2):
             os.dup2(stream.fileno(), standard)
+        keep_freed_memory()  # as the scripts do; peers have the advantage as well
         try:
             with lines.open("w", encoding="utf-8") as target:
                 for row in measure(Case.model_validate_json(text)):

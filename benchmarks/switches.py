@@ -22,7 +22,7 @@ from benchmarks.measuring import WHOLE, summarise, time_runs
 from benchmarks.models.ours import VAE_CLASSES, build_model
 from benchmarks.models.sizes import PUBLISHED
 from Modules.pipeline import D3RSMDE
-from Utils.device import pick_device
+from Utils.device import keep_freed_memory, pick_device
 from Utils.factory import load_model
 from Utils.tables import format_table
 from Utils.tiles import TEST_PART, list_tiles, read_tile
@@ -96,7 +96,8 @@ def format_outcomes(outcomes: dict[str, Outcome]) -> str:
     rows = []
     for name, outcome in outcomes.items():
         time = summarise(outcome.seconds)
-        row = [name, f"{time['median']:.3f} ({time['low']:.3f}-{time['high']:.3f})", f"{reference / time['median']:.2f}"]
+        spread = f"{time['low']:.3f}-{time['high']:.3f}"
+        row = [name, f"{time['median']:.3f} ({spread})", f"{reference / time['median']:.2f}"]
         for maps in (outcome.coarse, outcome.refined):
             row.append("—" if maps is None else f"{float(maps.max()):.2f} ({float(maps.mean()):.3f})")
         rows.append(row)
@@ -110,7 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.switches", description=__doc__, formatter_class=text)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", type=Path, help="a trained model, or its run")
-    what.add_argument("--published", choices=sorted(VAE_CLASSES), help="the published sizes with this VAE, random weights")
+    random = "the published sizes with this VAE, random weights"
+    what.add_argument("--published", choices=sorted(VAE_CLASSES), help=random)
     parser.add_argument("--dataset", type=Path, help="its test tiles are drawn (with --model)")
     parser.add_argument("--tiles", type=int, default=24)
     parser.add_argument("--size", type=int, default=512, help="pixels of a side (with --published)")
@@ -119,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if given.model and not given.dataset:
         parser.error("--model needs --dataset")
+    keep_freed_memory()
     device = pick_device()
     names = [name for name in SWITCHES if given.compile or name != _COMPILED]
     if given.model:
