@@ -20,7 +20,8 @@ import torch
 from diffusers.models.autoencoders.autoencoder_dc import AutoencoderDC
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
-from torch import Tensor
+from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
+from torch import Tensor, nn
 
 from Modules.components import load_component
 from Modules.hub import hub_file
@@ -77,13 +78,30 @@ def _build_tiny(shape: AutoencoderShape) -> AutoencoderTiny:
             "block_out_channels [64, 64, 64, 64] with layers_per_block 3"
         )
     deeper = (shape.layers_per_block,) * (len(channels) - 1)
-    return AutoencoderTiny(
+    vae = AutoencoderTiny(
         encoder_block_out_channels=channels,
         decoder_block_out_channels=channels,
         num_encoder_blocks=(1, *deeper),
         num_decoder_blocks=(*deeper, 1),
         latent_channels=shape.latent_channels,
     )
+    _draw_first_weights(vae)
+    return vae
+
+
+def _draw_first_weights(vae: AutoencoderTiny) -> None:
+    """Weights of He et al. (ICCV 2015), and residual blocks that begin as the identity.
+
+    It has no norms, and with torch's own first weights its signal shrinks from layer to layer.
+    """
+    for part in vae.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+    for part in vae.modules():
+        if isinstance(part, AutoencoderTinyBlock):
+            nn.init.zeros_(part.conv[-1].weight)
 
 
 def _build_dc(shape: AutoencoderShape) -> AutoencoderDC:

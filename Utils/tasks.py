@@ -163,11 +163,15 @@ class RefinerTask:
         """
         # Under invalid pixels the truth says nothing; the prior there keeps an edge out of the latent.
         filled = torch.where(batch["valid"], batch["height"], batch["prior"])
-        values = torch.cat([to_vae(batch["image"]), to_vae(batch["prior"]), to_vae(filled)])
-        with torch.autocast(values.device.type, enabled=False):
-            latents = encode(self._vae, pad_to_multiple(values, self._model.size_multiple))
-        whole = _whole_cells(batch["valid"], latents.shape[-2:], latent_stride(self._vae))
-        return dict(zip(LATENTS, latents.chunk(3), strict=True)) | {WHOLE: whole}
+        kinds = dict(zip(LATENTS, (batch["image"], batch["prior"], filled), strict=True))
+        with torch.autocast(filled.device.type, enabled=False):
+            # One after another: in one batch they would take three times the memory, and on a CPU more time.
+            latents = {
+                name: encode(self._vae, pad_to_multiple(to_vae(values), self._model.size_multiple))
+                for name, values in kinds.items()
+            }
+        whole = _whole_cells(batch["valid"], latents[LATENTS[0]].shape[-2:], latent_stride(self._vae))
+        return latents | {WHOLE: whole}
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Blend, predict, compare; latents that come with the batch are not computed again."""
