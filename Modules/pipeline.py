@@ -28,7 +28,7 @@ from Modules.autoencoders import Autoencoder, VaeType, decode, encode, family, l
 from Modules.backbone import pad_to_multiple
 from Modules.coarse import CoarseNet
 from Modules.components import load_component
-from Modules.inference import Layout, Precision, compile_networks, draw_in_fp32, set_format, vae_precision
+from Modules.inference import Precision, compile_networks, draw_in_fp32, set_format, vae_precision
 from Modules.plbr import PLBRScheduler
 from Modules.refiner import walk
 
@@ -124,13 +124,13 @@ class D3RSMDE(DiffusionPipeline):
                 network.eval()
         return self
 
-    def optimise(self, precision: Precision = "fp32", channels_last: Layout = "auto", compile: bool = False) -> D3RSMDE:
+    def optimise(self, precision: Precision = "fp32", channels_last: bool = True, compile: bool = False) -> D3RSMDE:
         """Make the networks fast, in place, for prediction; call it once, after moving the model to its device.
 
         Args:
             precision: number format of the weights.  Maps and blending stay in fp32, as do the layers that draw the
                 maps and, with fp16, an autoencoder that would overflow.
-            channels_last: memory layout of the convolutions; ``auto`` takes what measured best.
+            channels_last: memory layout of the convolutions.
             compile: torch.compile; where it does not work, a line says so and the model runs as it is.
         """
         if self.coarse is not None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from Modules.autoencoders import LargeVaeType, VaeType
-from Modules.inference import Layout, Precision
+from Modules.inference import Precision
 from Modules.losses import LOSSES
 from Utils.errors import UserError
 
@@ -234,7 +234,7 @@ class EvaluationConfig(DataConfig):
     map_format: Literal["tif", "npy"] = "tif"
     pictures: NotNegative = 8
     precision: Precision = "fp32"
-    channels_last: Layout = "auto"
+    channels_last: bool = True
     compile: bool = False
 
 

@@ -32,11 +32,10 @@ _STEPS_OF_8_BITS = 255.0
 
 SWITCHES: dict[str, Change] = {
     "as it is loaded (fp32)": lambda model: model,
-    "fp32, channels_last auto": lambda model: model.optimise("fp32"),
-    "fp32, channels_last": lambda model: model.optimise("fp32", channels_last=True),
+    "fp32, channels_last": lambda model: model.optimise("fp32"),
     "bf16": lambda model: model.optimise("bf16", channels_last=False),
-    "bf16, channels_last (auto)": lambda model: model.optimise("bf16"),
-    "fp16, channels_last (auto)": lambda model: model.optimise("fp16"),
+    "bf16, channels_last": lambda model: model.optimise("bf16"),
+    "fp16, channels_last": lambda model: model.optimise("fp16"),
     "fp32, compile": lambda model: model.optimise("fp32", compile=True),
 }
 _COMPILED = "fp32, compile"

@@ -22,9 +22,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 def test_freed_memory_is_used_again() -> None:
-    faults = {
-        how: int(subprocess.run([sys.executable, "-c", _FAULTS, how], capture_output=True, text=True, check=True).stdout)
-        for how in ("keep", "as it comes")
-    }
+
+    def count(how: str) -> int:
+        command = [sys.executable, "-c", _FAULTS, how]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    faults = {how: count(how) for how in ("keep", "as it comes")}
     # As it comes each of the 20 blocks is mapped anew.
     assert faults["keep"] < 0.2 * faults["as it comes"]

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from Modules.inference import Layout, Precision
+from Modules.inference import Precision
 
 # One pass has no steps; everything else goes through a number of them.
 Steps: TypeAlias = int | None
@@ -20,7 +20,7 @@ class Switches:
     """What is done to a model for speed, the same to ours and to the peers: see ``D3RSMDE.optimise``."""
 
     precision: Precision = "fp32"
-    channels_last: Layout = "auto"
+    channels_last: bool = True
     compile: bool = False
 
 
