@@ -81,8 +81,11 @@ def build_refiner(shape: RefinerShape, latent_channels: int, timesteps: int) -> 
 
 
 def predict_truth(unet: UNet2DModel, image: Tensor, blended: Tensor, timestep: Tensor) -> Tensor:
-    """The U-Net's guess of the truth's latent, all (B, C, h, w), at int64 timesteps (B,); fp32 whatever its format."""
-    return unet(torch.cat([image, blended], dim=1).to(unet.dtype), timestep).sample.float()
+    """The U-Net's guess of the truth's latent, all (B, C, h, w), at int64 timesteps (B,).
+
+    The U-Net may be in half precision; its guess comes in the format of ``blended``.
+    """
+    return unet(torch.cat([image, blended], dim=1).to(unet.dtype), timestep).sample.to(blended.dtype)
 
 
 def walk(

@@ -153,10 +153,10 @@ def _draw(path: Path, item: Batch, maps: Mapping[str, NDArray[np.float32]]) -> N
     panels = [Panel("image", item["image"].numpy(), "image"), Panel("truth", truth, "height")]
     panels += [Panel(name, values, "height") for name, values in drawn.items()]
     panels += [Panel(f"error, {name}", values - truth, "error") for name, values in drawn.items()]
-    panels += [Panel("truth, relief", truth, "relief")]
-    panels += [Panel(f"{name}, relief", values, "relief") for name, values in drawn.items()]
+    reliefs = [Panel("truth, relief", truth, "relief")]
+    reliefs += [Panel(f"{name}, relief", values, "relief") for name, values in drawn.items()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_comparison(path, panels, f"tile {item['id']}", valid, columns=len(drawn) + 2)
+    save_comparison(path, panels + reliefs, f"tile {item['id']}", valid, columns=len(panels))
 
 
 def format_report(vaes: Mapping[str, Autoencoder], costs: Mapping[str, Cost], found: Reconstructions) -> str:

@@ -20,6 +20,8 @@ GOLDEN = Path(__file__).resolve().parents[1].parent / "shared" / "golden" / "plb
 class KnownDenoiser:
     """pred = 0.5·img + 0.25·x + 0.1·t, called as a U-Net."""
 
+    dtype = torch.float32
+
     def __init__(self) -> None:
         self.timesteps: list[int] = []
 
