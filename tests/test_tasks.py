@@ -60,7 +60,7 @@ def test_the_published_loss_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     ((blended, timestep, prediction),) = calls
     truth, coarse = latents(task, batch["height"]), latents(task, batch["prior"])
     weight = PLBRScheduler().weights[timestep].float().view(-1, 1, 1, 1)
-    # Three kinds of map are encoded in one batch there: another order of sums.
+    # Whole batches and single calls may sum in another order.
     torch.testing.assert_close(blended, weight * truth + (1 - weight) * coarse, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(loss.detach(), (prediction - truth).abs().mean(), atol=1e-5, rtol=1e-4)
 
