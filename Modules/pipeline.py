@@ -40,7 +40,7 @@ _KNOWN_CLASSES: Mapping[str, Mapping[tuple[str, str], type[ConfigMixin]]] = {
     "unet": {("diffusers", "UNet2DModel"): UNet2DModel},
     "scheduler": {("Modules.plbr", "PLBRScheduler"): PLBRScheduler},
 }
-_SETTINGS = ("steps", "margin", "normalisation")
+_SETTINGS = ("steps", "margin", "normalisation", "tile_size")
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ class D3RSMDE(DiffusionPipeline):
         margin: pixels that stage 2 sees beyond each border, repeated from it; a small autoencoder draws its outermost
             pixels badly, and these are then cut away.
         normalisation: how truth and prior were normalised in training; ``per_tile_min_max`` is the only one.
+        tile_size: the shorter side, in pixels, of the tiles that it was trained on: the size at which it serves best.
 
     Raises:
         ValueError: parts that do not fit together.
@@ -85,13 +86,16 @@ class D3RSMDE(DiffusionPipeline):
         steps: int | None = None,
         margin: int = 0,
         normalisation: str = "per_tile_min_max",
+        tile_size: int | None = None,
     ) -> None:
         super().__init__()
         if normalisation != "per_tile_min_max":
             raise ValueError(f"unknown normalisation '{normalisation}'; this version knows per_tile_min_max")
         _check_parts(coarse, vae, unet, scheduler, steps, margin)
+        if tile_size is not None and not (isinstance(tile_size, int) and tile_size > 0):
+            raise ValueError(f"a tile size of {tile_size}; give pixels")
         self.register_modules(coarse=coarse, vae=vae, unet=unet, scheduler=scheduler)
-        self.register_to_config(steps=steps, margin=margin, normalisation=normalisation)
+        self.register_to_config(steps=steps, margin=margin, normalisation=normalisation, tile_size=tile_size)
         self.eval()
 
     @classmethod

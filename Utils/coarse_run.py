@@ -156,7 +156,7 @@ def run_coarse(config: ViTTrainingConfig, folder: Path, resume: bool) -> Path:
     """
     tiles = find_tiles(config)
     plan = plan_coarse(config, tiles)
-    check_stages(plan, tiles)
+    size = check_stages(plan, tiles).size
     network = build_coarse(config)  # fails early, before anything is written
     priors = Path(config.prior_path) if config.prior_path else folder / PRIORS_FOLDER
     open_run(folder, config, plan, resume)
@@ -173,7 +173,7 @@ def run_coarse(config: ViTTrainingConfig, folder: Path, resume: bool) -> Path:
         )
         if stage.held_out:
             _write_held_out_priors(network, config, tiles, stage, folder / stage.name, priors)
-    model = save_model(D3RSMDE(coarse=network), folder)
+    model = save_model(D3RSMDE(coarse=network, tile_size=min(size)), folder)
     if len(plan) > 1:
         logger.info("out-of-fold priors of %d tiles: %s", sum(len(s.held_out) for s in plan), priors)
     logger.info("model: %s", model)

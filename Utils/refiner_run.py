@@ -129,6 +129,7 @@ def run_refiner(config: DiffusionTrainingConfig, folder: Path, resume: bool) -> 
             size = config.latent_gigabytes
             train = kept.enter_context(keep_latents(task, model, train, latents, size, config.num_workers))
         fit(task, train, validation, loop_settings(config), folder / _UNET_STAGE)
+    model.register_to_config(tile_size=min(setup.check.size))
     path = save_model(model.to("cpu"), folder)
     logger.info("model: %s", path)
     return path

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     text = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__, formatter_class=text)
     parser.add_argument("--quick", action="store_true", help="fewest repeats, half the size, steps computed")
-    long = "really run every number of steps, however long it takes; best with --only"
+    long = "really run every number of steps and every size, however long it takes; best with --only"
     parser.add_argument("--full", action="store_true", help=long)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--size", type=int, help="pixels of an image's side (512; 256 with --quick)")

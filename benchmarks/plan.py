@@ -77,7 +77,7 @@ class Settings(BaseModel):
     Attributes:
         precisions: of the comparison with the peers, the same on both sides.
         quick: the fewest measurements.
-        full: really run every number of steps.
+        full: really run every number of steps, and the largest sizes.
         compile: see ``Switches``.
     """
 
@@ -101,6 +101,10 @@ class Settings(BaseModel):
             effort = Effort(target=5.0, least=3, most=20, case=100.0, timeout=900.0)
         # Compiling takes minutes on a few cores, anew for every size and batch.
         return replace(effort, case=5.0 * effort.case, timeout=5.0 * effort.timeout) if self.compile else effort
+
+    def unhurried(self) -> Effort:
+        """The same, or with ``full`` the time that the longest runs take."""
+        return replace(self.effort(), case=480.0, timeout=3600.0) if self.full else self.effort()
 
 
 _PEER_STEPS: dict[str, tuple[Steps, ...]] = {MARIGOLD: (1, 4, 10, 50)}
@@ -134,9 +138,7 @@ def _device(settings: Settings) -> Iterator[Case]:
 
 
 def _inference(settings: Settings) -> Iterator[Case]:
-    effort = settings.effort()
-    if settings.full:
-        effort = replace(effort, case=3600.0, timeout=7200.0)
+    effort = settings.unhurried()
     batches = _batches(settings)
 
     def one(subject: str, precision: Precision, steps: Sequence[Steps], switched: bool = True) -> Case:
@@ -186,7 +188,6 @@ def _training(settings: Settings) -> Iterator[Case]:
             scale=settings.scale,
         )
 
-
     if settings.device == "cpu":  # the loss is compared there alone
         effort = settings.effort()
         yield Case(name=LOSS, kind="loss", batches=(2 if settings.quick else 8,), size=settings.size, effort=effort)
@@ -206,7 +207,7 @@ def _growth(settings: Settings) -> Iterator[Case]:
             batches=_batches(settings),
             sizes=sizes,
             switches=Switches(precision, compile=settings.compile),
-            effort=settings.effort(),
+            effort=settings.unhurried(),
             device=settings.device,
             scale=settings.scale,
         )

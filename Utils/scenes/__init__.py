@@ -1,0 +1,1 @@
+"""Whole scenes: rasters of any size in, seamless height rasters out."""

@@ -1,0 +1,252 @@
+"""From the tiles' maps to the finished raster: aligned, blended, brought to metres where heights are given, written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from Utils.errors import UserError
+from Utils.scenes.alignment import Alignment, Anchor, align
+from Utils.scenes.anchors import Points, anchor_to_points, anchor_to_reference
+from Utils.scenes.fusion import Correction, fuse
+from Utils.scenes.mosaic import Mosaic, blend, write_mosaic
+from Utils.scenes.options import SceneOptions
+from Utils.scenes.output import Band, HeightWriter
+from Utils.scenes.overlaps import Overlap, measure_overlap
+from Utils.scenes.points import correct_to_points, read_points, sample_mosaic
+from Utils.scenes.reference import CoarseHeights, Geometry, average_onto, border_cells, read_reference
+from Utils.scenes.source import SceneSource
+from Utils.scenes.store import TileStore
+from Utils.scenes.tiling import TileGrid
+
+logger = logging.getLogger(__name__)
+
+# Values of the flag band; a pixel may have both.
+NOT_FITTED = 1
+NO_HEIGHTS = 2
+
+_STRIP = 512  # rows that are finished at once
+
+
+def scene_geometry(source: SceneSource) -> Geometry:
+    """Where the scene's pixels lie.
+
+    Raises:
+        UserError: nobody knows.
+    """
+    if source.crs is None or not source.georeferenced:
+        lacks = "has no CRS" if source.georeferenced else "is not georeferenced"
+        raise UserError(
+            f"'{source.path}' {lacks}, so metres cannot be brought to it; set it (gdal_edit -a_srs, gdal_translate "
+            "-a_ullr), or predict relative heights, without --reference and --points"
+        )
+    return Geometry(source.height, source.width, source.crs, source.transform)
+
+
+class Finisher:
+    """What is done once all tiles are predicted.
+
+    Args:
+        source: the scene.
+        grid: its tiles.
+        store: their maps.
+        options: how.
+        model: its name, for the tags.
+    """
+
+    def __init__(
+        self, source: SceneSource, grid: TileGrid, store: TileStore, options: SceneOptions, model: str
+    ) -> None:
+        self._source, self._grid, self._store, self._options, self._model = source, grid, store, options, model
+        self._geometry = scene_geometry(source) if options.metric else None
+        self._reference: CoarseHeights | None = None
+        self._points: Points | None = None
+        if self._geometry is not None and options.reference is not None:
+            self._reference = read_reference(options.reference, self._geometry, options.reference_nodata)
+        if self._geometry is not None and options.points is not None:
+            self._points = read_points(options.points, options.points_crs, self._geometry)
+
+    def finish(self, output: Path) -> dict[str, Any]:
+        """Align, blend, fuse and write; returns what the JSON says of it."""
+        logger.info("aligning %d tiles", len(self._grid))
+        anchors = self._anchors()
+        alignment = align(self._grid.tiles, self._overlaps(), anchors, self._options.tilt)
+        mosaic = self._blend(alignment, anchors)
+        if mosaic.valid_pixels == 0:
+            raise UserError(f"'{self._source.path}' has no valid pixel; nothing was written")
+        facts: dict[str, Any] = {"kind": "metric" if self._options.metric else "relative"}
+        correction: Correction | None = None
+        if self._options.metric and not any(anchor.supports for anchor in anchors):
+            raise UserError(
+                "no tile's heights go with the model's: nothing says which way is up, nor how high; check that the "
+                "heights belong to this scene, and the bands' order. Nothing was written; the tiles stay for --resume"
+            )
+        if self._reference is not None and self._geometry is not None:
+            correction = fuse(self._reference, mosaic.path, self._geometry)
+            facts["reference"] = dict(self._reference.description)
+        if self._points is not None and self._geometry is not None:
+            spacing = max(self._options.tile_size / 4, 1.0)
+            correction, residuals = correct_to_points(self._points, mosaic.path, self._geometry, spacing)
+            facts["points"] = {"count": len(residuals), "before": _spread(residuals)}
+        self._write(output, mosaic, correction)
+        if self._reference is not None and self._geometry is not None:
+            facts["reference"]["agreement"] = _agreement(self._reference, output, self._geometry)
+        if self._points is not None:
+            facts["points"]["after"] = _spread(self._points.heights - sample_mosaic(self._points, output))
+        return facts | self._tiles_document(alignment, anchors)
+
+    def _anchors(self) -> list[Anchor]:
+        if self._geometry is None:
+            return []
+        found: list[Anchor | None] = []
+        for tile in self._grid.tiles:
+            values = self._store.load(tile)
+            if self._reference is not None:
+                found.append(anchor_to_reference(tile, values, self._geometry, self._reference))
+            elif self._points is not None:
+                found.append(anchor_to_points(tile, values, self._points))
+        return [anchor for anchor in found if anchor is not None]
+
+    def _overlaps(self) -> list[Overlap]:
+        found = (
+            measure_overlap(first, second, self._store.load(first), self._store.load(second), self._options.tilt)
+            for first, second in self._grid.pairs()
+        )
+        return [overlap for overlap in found if overlap is not None]
+
+    @property
+    def _with_spread(self) -> bool:
+        return self._options.orientations > 1
+
+    def _blend(self, alignment: Alignment, anchors: Sequence[Anchor]) -> Mosaic:
+        supported = None
+        if self._options.metric:
+            supported = np.zeros(len(self._grid), bool)
+            supported[[anchor.tile for anchor in anchors if anchor.supports]] = True
+        strips = blend(self._grid, self._store, alignment, self._with_spread, supported)
+        georeference = {"crs": self._source.crs, "transform": self._source.transform or Affine.identity()}
+        bands = 1 + self._with_spread + self._options.metric
+        return write_mosaic(self._store.scratch("mosaic.tif"), strips, self._grid, bands, georeference)
+
+    def _write(self, output: Path, mosaic: Mosaic, correction: Correction | None) -> None:
+        finish = self._in_metres(correction) if correction is not None else self._relative(mosaic)
+        source = self._source
+        with HeightWriter(
+            output, source.height, source.width, self._bands(), source.crs, source.transform, self._tags(mosaic)
+        ) as writer:
+            for row, layers in _strips(mosaic.path):
+                writer.write(row, finish(row, layers))
+
+    def _relative(self, mosaic: Mosaic) -> Callable[[int, NDArray[np.float32]], NDArray[np.float32]]:
+        """0 is the lowest place of the scene and 1 the highest, as in a tile."""
+        span = max(mosaic.high - mosaic.low, 1e-12)
+        offsets = np.array([mosaic.low, 0.0], np.float32)[: 1 + self._with_spread, None, None]
+        return lambda row, layers: (layers - offsets) / np.float32(span)
+
+    def _in_metres(self, correction: Correction) -> Callable[[int, NDArray[np.float32]], NDArray[np.float32]]:
+        assert self._geometry is not None
+        scene = self._geometry
+
+        def finish(row: int, layers: NDArray[np.float32]) -> NDArray[np.float32]:
+            place = scene.window(row, 0, layers.shape[1], layers.shape[2])
+            heights = correction.apply(layers[0], place)
+            found = [heights]
+            if self._with_spread:
+                found.append(correction.uncertainty(layers[1], place))
+            flags = NOT_FITTED * (layers[-1] < 0.5) + NO_HEIGHTS * correction.filled(place)
+            found.append(flags.astype(np.float32))
+            return np.where(np.isfinite(heights), np.stack(found), np.float32(np.nan))
+
+        return finish
+
+    def _bands(self) -> list[Band]:
+        unit = "metre" if self._options.metric else ""
+        what = "height in metres" if self._options.metric else "relative height, 0 the scene's lowest, 1 its highest"
+        bands = [Band("height", what, unit)]
+        if self._with_spread:
+            bands.append(Band("uncertainty", "one standard deviation of the height, in its unit", unit))
+        if self._options.metric:
+            says = f"{NOT_FITTED}: tile not fitted to heights itself, {NO_HEIGHTS}: no heights known here, or their sum"
+            bands.append(Band("flag", says, ""))
+        return bands
+
+    def _tags(self, mosaic: Mosaic) -> dict[str, str]:
+        options = self._options
+        tags = {
+            "D3RSMDE_KIND": "metric" if options.metric else "relative",
+            "D3RSMDE_MODEL": self._model,
+            "D3RSMDE_SCENE": self._source.path.name,
+            "D3RSMDE_STRETCH": json.dumps(self._source.stretch.describe()),
+            "D3RSMDE_TILES": f"{len(self._grid)} of {self._grid.size} pixels, {self._grid.overlap} shared",
+        }
+        if options.reference is not None:
+            tags["D3RSMDE_FIT"] = f"fused with {options.reference.name}"
+        if options.points is not None:
+            tags["D3RSMDE_FIT"] = f"corrected to the points of {options.points.name}"
+        if not options.metric:
+            tags["D3RSMDE_FIT"] = "tiles aligned with each other, scene stretched to 0..1"
+        if options.vertical_datum:
+            tags["VERTICAL_DATUM"] = options.vertical_datum
+        return tags
+
+    def _tiles_document(self, alignment: Alignment, anchors: Sequence[Anchor]) -> dict[str, Any]:
+        by_tile = {anchor.tile: anchor for anchor in anchors}
+        rows = []
+        for tile in self._grid.tiles:
+            number, anchor = tile.number, by_tile.get(tile.number)
+            row: dict[str, Any] = {
+                "row": tile.row,
+                "column": tile.column,
+                "scale": float(alignment.scale[number]),
+                "shift": float(alignment.shift[number]),
+                "component": int(alignment.component[number]),
+            }
+            if self._options.tilt:
+                row["tilt"] = alignment.tilt[number].tolist()
+            if self._options.metric:
+                row["heights"] = anchor.count if anchor else 0
+                row["supported"] = bool(anchor and anchor.supports)
+                row["correlation"] = _finite(anchor.correlation if anchor else math.nan)
+                row["residual"] = _finite(anchor.residual if anchor else math.nan)
+            rows.append(row)
+        return {"components": int(alignment.component.max()) + 1, "tiles": rows}
+
+
+def _strips(path: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    with rasterio.open(path) as source:
+        for row in range(0, source.height, _STRIP):
+            yield row, source.read(window=Window(0, row, source.width, min(_STRIP, source.height - row)))
+
+
+def _agreement(reference: CoarseHeights, output: Path, scene: Geometry) -> dict[str, Any]:
+    """How the result, averaged to the reference's cells, differs from it."""
+    with rasterio.open(output) as source:
+        cells = average_onto(reference.geometry, rasterio.band(source, 1))
+    cells[border_cells(reference, scene)] = np.nan
+    return _spread(cells - reference.heights)
+
+
+def _spread(differences: NDArray[np.floating]) -> dict[str, Any]:
+    known = differences[np.isfinite(differences)].astype(np.float64)
+    if not known.size:
+        return {"count": 0}
+    return {
+        "count": int(known.size),
+        "bias": float(known.mean()),
+        "rmse": float(np.sqrt((known**2).mean())),
+        "nmad": 1.4826 * float(np.median(np.abs(known - np.median(known)))),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,67 @@
+"""How a scene is predicted: what the command line says."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """How a scene is predicted.
+
+    Attributes:
+        tile_size: pixels of a tile's side; the size that the model was trained on serves best.
+        overlap: pixels that neighbouring tiles share at least; None takes a quarter of the tile.
+        bands: 1 or 3 numbers of bands, from 1; None takes the first three.
+        nodata: a value that means no data, beside what the file says.
+        stretch: percentiles of the scene that become black and white; None takes the data type's full range.
+        batch_size: tiles at once.
+        orientations: ways to lay each tile, 1 to 8; more than 1 give the uncertainty band.
+        tilt: give each tile a slope of its own when tiles are aligned.
+        reference: a coarse DEM.
+        reference_nodata: its nodata value, if the file does not say.
+        points: a table of heights, in place of a reference.
+        points_crs: of its x and y.
+        vertical_datum: what heights refer to, for the tags.
+        preview: also draw a picture.
+        report: also write a page that shows it all.
+        resume: go on with an interrupted run.
+        overwrite: replace an output, or the remains of an interrupted run.
+    """
+
+    tile_size: int = 512
+    overlap: int | None = None
+    bands: tuple[int, ...] | None = None
+    nodata: float | None = None
+    stretch: tuple[float, float] | None = (2.0, 98.0)
+    batch_size: int = 4
+    orientations: int = 1
+    tilt: bool = False
+    reference: Path | None = None
+    reference_nodata: float | None = None
+    points: Path | None = None
+    points_crs: str = "EPSG:4326"
+    vertical_datum: str = ""
+    preview: bool = False
+    report: bool = False
+    resume: bool = False
+    overwrite: bool = False
+
+    @property
+    def metric(self) -> bool:
+        """Whether the result is in metres."""
+        return self.reference is not None or self.points is not None
+
+    @property
+    def shared(self) -> int:
+        """The overlap in pixels."""
+        return self.tile_size // 4 if self.overlap is None else self.overlap
+
+    def describe(self) -> dict[str, Any]:
+        """For JSON; files by name, as their paths mean nothing elsewhere."""
+        plain = {name: value.name if isinstance(value, Path) else value for name, value in asdict(self).items()}
+        return {
+            name: value for name, value in plain.items() if name not in ("resume", "overwrite", "preview", "report")
+        }

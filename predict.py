@@ -1,0 +1,176 @@
+"""Height rasters from whole scenes: any raster in, a GeoTIFF out, seamless, in metres where a reference is given.
+
+python predict.py --model output/Demo/diffusion/model --input scene.tif --output height.tif
+python predict.py --model FOLDER --input scene.tif --output height.tif --reference dem.tif --uncertainty --preview
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from Modules.inference import DTYPES
+from Utils.cli import run_script
+from Utils.device import pick_device
+from Utils.errors import UserError
+from Utils.rasters import RasterError
+from Utils.scenes.model import load_predictor
+from Utils.scenes.options import SceneOptions
+from Utils.scenes.prediction import MOST_ORIENTATIONS
+from Utils.scenes.run import check_scene, predict_scene, summary
+from Utils.scenes.source import find_scenes
+
+logger = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit status."""
+    given = _parser().parse_args(arguments)
+
+    def work() -> None:
+        scenes = find_scenes(given.input)
+        outputs = _outputs(scenes, Path(given.output))
+        options = _options(given)
+        device = pick_device()
+        predictor, facts, tile_size = load_predictor(
+            Path(given.model), device, given.precision, given.steps, given.compile
+        )
+        options = replace(options, tile_size=given.tile_size or tile_size)
+        for scene, output in zip(scenes, outputs, strict=True):
+            check_scene(scene, output, options)
+        failed = []
+        for scene, output in zip(scenes, outputs, strict=True):
+            if len(scenes) > 1:
+                logger.info("%s", scene)
+            try:
+                print(summary(predict_scene(scene, output, predictor, options, facts, device)))
+            except (UserError, RasterError) as error:
+                if len(scenes) == 1:
+                    raise
+                logger.error("error: %s", error)
+                failed.append(scene.name)
+        if failed:
+            raise UserError(f"{len(failed)} of {len(scenes)} scenes failed: {', '.join(failed)}")
+
+    return run_script(work)
+
+
+def _parser() -> argparse.ArgumentParser:
+    text = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=text)
+    parser.add_argument("--model", required=True, help="model folder, or the folder of a run")
+    parser.add_argument("--input", required=True, nargs="+", metavar="SCENE", help="rasters, folders or patterns")
+    parser.add_argument("--output", required=True, help="GeoTIFF to write; for several scenes, a folder")
+
+    reading = parser.add_argument_group("reading")
+    reading.add_argument("--bands", type=_bands, metavar="R,G,B", help="band numbers, from 1 (the first three)")
+    reading.add_argument("--nodata", type=float, help="value without data, if the file does not say")
+    reading.add_argument(
+        "--stretch",
+        type=_stretch,
+        default=(2.0, 98.0),
+        metavar="LOW,HIGH",
+        help="percentiles of the whole scene that become black and white (2,98); 'none' takes the type's full range",
+    )
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--tile-size", type=int, metavar="PIXELS", help="(the size that the model was trained on)")
+    model.add_argument("--overlap", type=int, metavar="PIXELS", help="shared by neighbouring tiles (a quarter)")
+    model.add_argument("--batch-size", type=int, default=4, help="tiles at once (4)")
+    model.add_argument("--steps", type=int, help="refinement steps (the model's own)")
+    model.add_argument("--precision", choices=sorted(DTYPES), default="fp32")
+    model.add_argument("--compile", action="store_true", help="torch.compile")
+    model.add_argument(
+        "--uncertainty",
+        type=int,
+        nargs="?",
+        const=MOST_ORIENTATIONS,
+        default=1,
+        metavar="N",
+        help=f"a second band: one standard deviation, from N ways to flip and turn each tile ({MOST_ORIENTATIONS})",
+    )
+    model.add_argument("--tilt", action="store_true", help="align tiles by a slope each as well")
+
+    metres = parser.add_argument_group("metres")
+    metres.add_argument("--reference", type=Path, metavar="DEM", help="a coarse DEM, in any CRS and resolution")
+    metres.add_argument("--reference-nodata", type=float, help="its void value, if the file does not say")
+    metres.add_argument("--points", type=Path, metavar="CSV", help="heights at points: columns x, y, height")
+    metres.add_argument("--points-crs", default="EPSG:4326", help="of x and y (EPSG:4326)")
+    metres.add_argument("--vertical-datum", default="", help="what heights refer to, for the output's tags")
+
+    writing = parser.add_argument_group("writing")
+    writing.add_argument("--preview", action="store_true", help="also a PNG: relief in colours")
+    writing.add_argument("--report", action="store_true", help="also report.html beside the output")
+    writing.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    writing.add_argument("--overwrite", action="store_true", help="replace an output, or an interrupted run's remains")
+    return parser
+
+
+def _options(given: argparse.Namespace) -> SceneOptions:
+    """The options that the command line says; the tile size may wait for the model."""
+    if not 1 <= given.uncertainty <= MOST_ORIENTATIONS:
+        raise UserError(f"--uncertainty {given.uncertainty}: give 2 to {MOST_ORIENTATIONS} ways, or no number")
+    if given.batch_size < 1:
+        raise UserError(f"--batch-size {given.batch_size}: give 1 or more")
+    return SceneOptions(
+        tile_size=given.tile_size or 512,
+        overlap=given.overlap,
+        bands=given.bands,
+        nodata=given.nodata,
+        stretch=given.stretch,
+        batch_size=given.batch_size,
+        orientations=given.uncertainty,
+        tilt=given.tilt,
+        reference=given.reference,
+        reference_nodata=given.reference_nodata,
+        points=given.points,
+        points_crs=given.points_crs,
+        vertical_datum=given.vertical_datum,
+        preview=given.preview,
+        report=given.report,
+        resume=given.resume,
+        overwrite=given.overwrite,
+    )
+
+
+def _outputs(scenes: Sequence[Path], output: Path) -> list[Path]:
+    """One file a scene."""
+    if len(scenes) == 1 and not output.is_dir():
+        return [output]
+    if output.suffix:
+        raise UserError(f"--output '{output}': {len(scenes)} scenes go into a folder; give its name")
+    names = [scene.with_suffix(".tif").name for scene in scenes]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"several scenes would be written to '{twice[0]}'; give them one by one")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output '{output}': {error.strerror}") from error
+    return [output / name for name in names]
+
+
+def _bands(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}': give numbers like 4,3,2") from None
+
+
+def _stretch(text: str) -> tuple[float, float] | None:
+    if text.lower() == "none":
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}': give two percentiles like 2,98, or none") from None
+    if not 0 <= low < high <= 100:
+        raise argparse.ArgumentTypeError(f"'{text}': percentiles rise, between 0 and 100")
+    return low, high
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
