@@ -14,8 +14,9 @@ from Modules.pipeline import reconstruct_maps
 from Utils.cli import config_parser, parse_arguments, run_script
 from Utils.config import DiffusionEvaluationConfig, load_config
 from Utils.device import pick_device
-from Utils.evaluation import Prediction, evaluate, test_tiles, write_report
+from Utils.evaluation import Prediction, evaluate, test_tiles
 from Utils.factory import load_refiner
+from Utils.report.evaluation_report import REPORT_FILE, write_report
 from Utils.tiles import TEST_PART, Batch, TileDataset, check_tiles, find_priors
 
 CEILING = "VAE ceiling"
@@ -44,11 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         def ceiling(batch: Batch) -> dict[str, Tensor]:
             return {CEILING: reconstruct_maps(model.vae, batch["height"], model.config["margin"])}
 
-        found = evaluate(predict, TileDataset(files, ids, priors), config, device, references=ceiling)
+        dataset = TileDataset(files, ids, priors)
+        found = evaluate(predict, dataset, config, device, references=ceiling)
         timesteps = model.scheduler.timesteps.tolist()
         facts = {"model": config.checkpoint_path, "prior_path": str(prior_path), "timesteps": timesteps}
-        print(write_report(found, config, facts))
-        print(f"\ntables, maps and pictures: {config.output_dir}")
+        print(write_report(found, config, facts, dataset))
+        print(f"\nto look at: {Path(config.output_dir) / REPORT_FILE}\ntables, maps and pictures: {config.output_dir}")
 
     return run_script(work)
 

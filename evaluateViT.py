@@ -13,8 +13,9 @@ from Utils.cli import config_parser, parse_arguments, run_script
 from Utils.coarse_run import PRIORS_FOLDER, save_prior
 from Utils.config import ViTEvaluationConfig, load_config
 from Utils.device import pick_device
-from Utils.evaluation import Prediction, evaluate, test_tiles, write_report
+from Utils.evaluation import Prediction, evaluate, test_tiles
 from Utils.factory import load_coarse
+from Utils.report.evaluation_report import REPORT_FILE, write_report
 from Utils.tiles import TEST_PART, TileDataset, check_tiles, prior_file
 
 
@@ -33,15 +34,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.dry_run:
             print(f"config and dataset are in order: {len(ids)} test tiles, results would go to '{config.output_dir}'")
             return
+        dataset = TileDataset(files, ids)
         found = evaluate(
             lambda batch: Prediction({"coarse": model.predict_coarse(batch["image"])}),
-            TileDataset(files, ids),
+            dataset,
             config,
             device,
             on_maps=lambda tile, maps: save_prior(prior_file(priors, TEST_PART, tile), maps["coarse"]),
         )
-        print(write_report(found, config, {"model": config.checkpoint_path, "prior_path": str(priors)}))
-        print(f"\ntables, maps and pictures: {config.output_dir}\npriors of the test tiles: {priors}")
+        facts = {"model": config.checkpoint_path, "prior_path": str(priors)}
+        print(write_report(found, config, facts, dataset))
+        print(f"\nto look at: {Path(config.output_dir) / REPORT_FILE}\ntables, maps and pictures: {config.output_dir}")
+        print(f"priors of the test tiles: {priors}")
 
     return run_script(work)
 

@@ -1,4 +1,4 @@
-"""``make demo``: a synthetic dataset, then the four scripts, from images to a table that compares both stages.
+"""``make demo``: a synthetic dataset, the four scripts, and a whole scene brought to metres by a coarse DEM.
 
 python -m Utils.demo [--seed 0]
 """
@@ -17,10 +17,14 @@ from pathlib import Path
 from Utils.cli import run_script
 from Utils.errors import UserError
 from Utils.terrain import write_dataset
+from Utils.terrain_scene import write_scene
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "Config" / "Demo"
 TRAIN_TILES, TEST_TILES, TILE_SIZE = 480, 60, 128
+SCENE_SIZE = 2048
+# Far from the seeds that the dataset's scenes come from: the scene is new to the model.
+_SCENE_SEED = 1_000_000
 _STAGES = (
     ("trainViT", "vit_train", "stage 1: the ViT, 3 folds for out-of-fold priors, then the final model"),
     ("evaluateViT", "vit_evaluate", "stage 1 on the test tiles"),
@@ -51,17 +55,43 @@ def run_demo(seed: int) -> None:
     for script, config, title in _STAGES:
         _announce(title, started)
         # Imported when needed: the workers that make the terrain start without torch.
-        arguments = ["--config", str(CONFIGS / f"{config}.json"), "--set", f"seed={seed}"]
-        if importlib.import_module(script).main(arguments):
-            raise UserError(f"the demo stopped: {script}.py failed")
+        _call(script, ["--config", CONFIGS / f"{config}.json", "--set", f"seed={seed}"])
     results = Path(folders["diffusion_evaluate"]["output_dir"])
+    model = Path(folders["diffusion_train"]["output_dir"]) / "model"
+    scene = _predict_scene(dataset, results, model, seed, started)
     _announce("done", started)
     print(
         f"overview picture   {results / 'overview.png'}\n"
         f"every picture      {results / 'pictures'}\n"
         f"table, per tile    {results / 'table.md'}, {results / 'tiles.csv'}\n"
-        f"trained model      {Path(folders['diffusion_train']['output_dir']) / 'model'}"
+        f"report             {results / 'report.html'}\n"
+        f"trained model      {model}\n"
+        f"scene              {scene / 'height.tif'}, height.png, height.html; scores in {scene / 'accuracy'}"
     )
+
+
+def _predict_scene(dataset: Path, results: Path, model: Path, seed: int, started: float) -> Path:
+    """A scene that nobody has seen, in metres; returns the folder of what comes of it."""
+    what = f"{SCENE_SIZE} x {SCENE_SIZE} pixels of new terrain, and a DEM of it that is 8 times coarser"
+    _announce(f"scene: {what}", started)
+    files = write_scene(dataset / "scene", SCENE_SIZE, _SCENE_SEED + seed)
+    folder = results.parent / "scene"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    height = folder / "height.tif"
+    _announce("scene: heights in metres", started)
+    # The training tiles were not stretched, so this image must not be either.
+    arguments = ["--model", model, "--input", files.image, "--reference", files.reference, "--stretch", "none"]
+    _call("predict", [*arguments, "--output", height, "--batch-size", 8, "--preview", "--report"])
+    _announce("scene: against the truth, beside the coarse DEM interpolated bicubically", started)
+    truth = ["--prediction", height, "--truth", files.truth, "--baseline", files.reference]
+    _call("evaluateScene", [*truth, "--output", folder / "accuracy"])
+    return folder
+
+
+def _call(script: str, arguments: Sequence[object]) -> None:
+    if importlib.import_module(script).main([str(argument) for argument in arguments]):
+        raise UserError(f"the demo stopped: {script}.py failed")
 
 
 def _announce(title: str, started: float) -> None:

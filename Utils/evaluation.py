@@ -1,15 +1,13 @@
-"""Score a model over tiles and write what people read: tables, per-tile CSV, one JSON, maps and pictures."""
+"""Score a model over tiles, writing maps and pictures on the way; Utils.report writes the scores down."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +18,13 @@ from tqdm import tqdm
 from Utils.config import EvaluationConfig
 from Utils.errors import UserError, write_error
 from Utils.loading import make_loader
-from Utils.metrics import ALIGNED, LPIPS, PAPER, Metric, paired_change, stretch_to_255, summarise
+from Utils.metrics import stretch_to_255
 from Utils.perceptual import HOW_TO_GET_LPIPS, LpipsScore, find_lpips_weights
 from Utils.pictures import Panel, save_comparison, save_overview
 from Utils.rasters import RasterError, write_map_16bit, write_map_float
 from Utils.scoring import Scorer, on_device
 from Utils.seeds import named_generator
 from Utils.splits import select
-from Utils.tables import format_table, write_csv, write_json
 from Utils.tiles import TEST_PART, Batch, TileDataset, TileFiles, list_tiles
 
 logger = logging.getLogger(__name__)
@@ -35,13 +32,16 @@ logger = logging.getLogger(__name__)
 Row = dict[str, float]
 Map = NDArray[np.float32]
 
+_OVERVIEW_TILES = 4
+
 
 @dataclass(frozen=True)
 class Prediction:
     """What a model makes of a batch.
 
     Attributes:
-        maps: (B, 1, H, W) in [0, 1] by name, as ``coarse`` and ``refined``; the last is the model's result.
+        maps: (B, 1, H, W) in [0, 1] by name, as ``coarse`` and ``refined``; the last is the model's result, and one
+            before it the batch's prior that it was made of.
         steps: intermediate maps, (B, 1, H, W) each; empty unless asked for.
     """
 
@@ -137,22 +137,23 @@ def evaluate(
         for place, tile in enumerate(batch["id"]):
             maps = {name: _map(values, place) for name, values in prediction.maps.items()}
             on_maps(tile, maps)
-            _write_maps(folder / "maps", tile, maps, config.map_format)
+            _write_maps(folder, tile, maps, config.map_format)
             if tile in pictured:
-                panels, valid = _panels(batch, place, maps)
-                gallery.append((tile, panels, valid))
+                item = {key: batch[key][place] for key in ("image", "target", "valid")}
+                panels, valid = tile_panels(item, maps)
+                if len(gallery) < _OVERVIEW_TILES:
+                    gallery.append((tile, panels, valid))
                 _picture(folder, tile, panels, valid)
                 steps = [_map(values, place) for values in prediction.steps]
                 if steps:
                     _steps_picture(folder, tile, panels, [maps["coarse"], *steps], valid)
     if gallery:
-        shown = gallery[:4]
-        with _writing(folder / "overview.png"):
+        with writing(folder / "overview.png"):
             save_overview(
                 folder / "overview.png",
-                [panels for _, panels, _ in shown],
-                [tile for tile, _, _ in shown],
-                valids=[valid for _, _, valid in shown],
+                [panels for _, panels, _ in gallery],
+                [tile for tile, _, _ in gallery],
+                valids=[valid for _, _, valid in gallery],
             )
     return found
 
@@ -167,37 +168,43 @@ def _map(values: Tensor, place: int) -> Map:
     return values[place, 0].float().cpu().numpy()
 
 
-class _writing:
-    """Turns a failed write inside it into a ``UserError``."""
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make the folder of a file that is written inside; a write that fails becomes a ``UserError``."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except (OSError, RasterError) as error:
+        raise write_error(path, error, "what was written before is whole") from error
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
-    def __enter__(self) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise write_error(self.path, error, "what was written before is whole") from error
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (OSError, RasterError)):
-            raise write_error(self.path, error, "what was written before is whole") from error
+def map_file(folder: Path, tile: str, suffix: str) -> Path:
+    """Where ``evaluate``, writing into ``folder``, puts a tile's map as floats."""
+    return folder / "maps" / f"tile_{tile}.{suffix}"
 
 
 def _write_maps(folder: Path, tile: str, maps: Mapping[str, Map], suffix: str) -> None:
     """The model's result, as floats and as a 16-bit PNG."""
     values = list(maps.values())[-1]
-    stem = folder / f"tile_{tile}"
-    with _writing(stem):
-        write_map_float(f"{stem}.{suffix}", values)
-        write_map_16bit(f"{stem}.png", values)
+    path = map_file(folder, tile, suffix)
+    with writing(path):
+        write_map_float(path, values)
+        write_map_16bit(path.with_suffix(".png"), values)
 
 
-def _panels(batch: Batch, place: int, maps: Mapping[str, Map]) -> tuple[list[Panel], NDArray[np.bool_]]:
-    """Image, truth, predictions and their errors, on the paper protocol's 0..255 scale."""
-    valid = batch["valid"][place, 0].cpu().numpy()
-    truth = stretch_to_255(batch["target"][place, 0].cpu().numpy(), valid)
-    panels = [Panel("image", batch["image"][place].cpu().numpy(), "image"), Panel("truth", truth, "height")]
+def tile_panels(item: Mapping[str, Tensor], maps: Mapping[str, Map]) -> tuple[list[Panel], NDArray[np.bool_]]:
+    """Image, truth, predictions and their errors, on the paper protocol's 0..255 scale.
+
+    Args:
+        item: ``image``, ``target`` and ``valid`` of one tile, as a ``TileDataset`` serves them.
+        maps: predictions (H, W) by name.
+
+    Returns:
+        The panels, and the valid pixels (H, W).
+    """
+    valid = item["valid"][0].cpu().numpy()
+    truth = stretch_to_255(item["target"][0].cpu().numpy(), valid)
+    panels = [Panel("image", item["image"].cpu().numpy(), "image"), Panel("truth", truth, "height")]
     stretched = {name: stretch_to_255(values, valid) for name, values in maps.items()}
     panels += [Panel(name, values, "height") for name, values in stretched.items()]
     panels += [Panel(f"error, {name}", values - truth, "error") for name, values in stretched.items()]
@@ -209,7 +216,7 @@ def _panels(batch: Batch, place: int, maps: Mapping[str, Map]) -> tuple[list[Pan
 def _picture(folder: Path, tile: str, panels: Sequence[Panel], valid: NDArray[np.bool_]) -> None:
     path = folder / "pictures" / f"tile_{tile}.png"
     flat = [panel for panel in panels if panel.kind != "relief"]
-    with _writing(path):
+    with writing(path):
         save_comparison(path, panels, f"tile {tile}", valid, columns=len(flat))
 
 
@@ -222,95 +229,5 @@ def _steps_picture(
         Panel(f"step {number}", stretch_to_255(values, valid), "height")
         for number, values in enumerate(steps[1:], start=1)
     ]
-    with _writing(path):
+    with writing(path):
         save_comparison(path, [*panels[:2], *shown], f"tile {tile}, step by step", valid, columns=len(shown) + 2)
-
-
-def write_report(found: Evaluation, config: EvaluationConfig, facts: Mapping[str, Any]) -> str:
-    """Write ``tiles.csv``, ``metrics.json`` and ``table.md``; returns the table.
-
-    Args:
-        found: the scores.
-        config: the evaluation's config, which goes into the JSON.
-        facts: what else the JSON should say, as the model's path.
-
-    Raises:
-        UserError: a file that cannot be written.
-    """
-    folder = Path(config.output_dir)
-    table = format_report(found, has_lpips="paper.lpips" in next(iter(found.rows.values()))[0])
-    # One map needs no prefix in its columns.
-    prefix = {name: "" if len(found.rows) == 1 else f"{name}." for name in found.rows}
-    rows = [
-        {"id": tile}
-        | {prefix[name] + key: value for name, scores in found.rows.items() for key, value in scores[place].items()}
-        for place, tile in enumerate(found.ids)
-    ]
-    document = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "tiles": len(found.ids),
-        "protocols": {
-            "paper": "target and prediction each stretched to 0..255 by their own extremes and rounded",
-            "aligned": "float, prediction fitted to the target by least-squares scale (>= 0) and shift per tile",
-        },
-        "summary": {name: summarise(rows) for name, rows in found.rows.items()},
-        "seconds_per_tile": found.seconds / max(len(found.ids), 1),
-        "batch_size": config.batch_size,
-        "software": {name: version(name) for name in ("torch", "timm", "diffusers")},
-        "config": config.model_dump(mode="json"),
-        **facts,
-    }
-    names = found.predictions
-    if len(names) > 1:
-        document["change"] = paired_change(found.rows[names[0]], found.rows[names[-1]])
-    with _writing(folder / "metrics.json"):
-        write_csv(folder / "tiles.csv", rows)
-        write_json(folder / "metrics.json", document)
-        (folder / "table.md").write_text(table + "\n", encoding="utf-8")
-    return table
-
-
-def format_report(found: Evaluation, has_lpips: bool) -> str:
-    """Both protocols' tables: a line a map; with two predictions, their paired change and its standard error."""
-    lpips = (LPIPS,)
-    paper = _table(found, "paper", "paper protocol", PAPER + lpips, () if has_lpips else lpips)
-    no_slope = all(np.isnan(row["aligned.slope_error_degrees"]) for row in next(iter(found.rows.values())))
-    slope = tuple(metric for metric in ALIGNED if metric.key == "slope_error_degrees") if no_slope else ()
-    aligned = _table(found, "aligned", "aligned protocol", ALIGNED, slope)
-    return f"{paper}\n\n{aligned}"
-
-
-def _table(found: Evaluation, protocol: str, title: str, metrics: Sequence[Metric], absent: Sequence[Metric]) -> str:
-    """One protocol's table; ``absent`` metrics get a dash."""
-    names = found.predictions
-    lines: list[list[str]] = []
-    counts: set[int] = set()
-
-    def line(label: str, cells: Callable[[Metric, str], str]) -> None:
-        keyed = ((metric, f"{protocol}.{metric.key}") for metric in metrics)
-        lines.append([label, *("—" if metric in absent else cells(metric, key) for metric, key in keyed)])
-
-    for name in names:
-        summary = summarise(found.rows[name])
-        counts |= {int(summary[f"{protocol}.mae"]["count"])}
-        line(name, lambda metric, key, summary=summary: metric.format(summary[key]["mean"]))  # type: ignore[misc]
-    if len(names) > 1:
-        change = paired_change(found.rows[names[0]], found.rows[names[-1]])
-        line("change", lambda metric, key: _signed(metric, change[key]["mean"]))
-        line("± standard error", lambda metric, key: metric.format(change[key]["standard_error"]))
-    for name in found.rows:
-        if name in found.references:
-            summary = summarise(found.rows[name])
-            line(name, lambda metric, key, summary=summary: metric.format(summary[key]["mean"]))  # type: ignore[misc]
-    scored = "/".join(str(count) for count in sorted(counts))
-    headings = [f"{title}, {scored} of {len(found.ids)} tiles", *(_heading(metric) for metric in metrics)]
-    return format_table(headings, lines)
-
-
-def _heading(metric: Metric) -> str:
-    return f"{metric.heading} {'↑' if metric.higher_is_better else '↓'}"
-
-
-def _signed(metric: Metric, value: float) -> str:
-    text = metric.format(value)
-    return text if text.startswith("-") or np.isnan(value) else f"+{text}"

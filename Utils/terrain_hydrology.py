@@ -31,6 +31,8 @@ _STEPS = np.array([(0, 1), (1, 0), (1, 1), (1, -1), (0, -1), (-1, 0), (-1, -1), 
 _STEP_LENGTHS = np.hypot(_STEPS[:, 0], _STEPS[:, 1]).astype(np.float32)
 # Area, over the creep, below which water runs off as a sheet and cuts nothing; else every slope is combed with rills.
 _CHANNEL_HEAD = 4.0
+# Cells that are worked on at once where a field is passed over again and again: they stay in the processor's cache.
+_STRIP = 2**15
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,11 @@ def neighbour_cells(size: int) -> Cells:
 
     Do not write to it: it is shared.
     """
-    rows, columns = np.divmod(np.arange(size * size), size)
-    return np.stack([(rows + dy) % size * size + (columns + dx) % size for dy, dx in _STEPS])
+    line = np.arange(size)
+    cells = np.empty((8, size, size), dtype=np.intp)
+    for k, (dy, dx) in enumerate(_STEPS):
+        np.add(((line + dy) % size * size)[:, None], (line + dx) % size, out=cells[k])
+    return cells.reshape(8, size * size)
 
 
 def around(field: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -104,20 +109,31 @@ def route(height: Floats, outlets: Mask, neighbours: Cells, preference: Floats |
     lining up with the eight directions of the grid.
     """
     cells = np.arange(height.size)
-    best = np.zeros_like(height)
-    direction = np.zeros(height.size, dtype=np.intp)
-    for k, neighbour in enumerate(around(height)):
-        slope = (height - neighbour) / _STEP_LENGTHS[k]
-        if preference is not None:
-            slope *= preference[k]
-        steeper = slope > best
-        np.copyto(best, slope, where=steeper)
-        np.copyto(direction, k, where=steeper)
-    receiver = np.where((best > 0) & ~outlets, _at(neighbours.ravel(), direction * np.intp(height.size) + cells), cells)
+    best, direction = _steepest(height, preference)
+    drains = (best > 0) & ~outlets
+    receiver = np.where(drains, _at(neighbours.ravel(), direction * np.intp(height.size) + cells), cells)
     length = _at(_STEP_LENGTHS, direction)
     _open_basins(receiver, length, height, outlets, neighbours)
     receiver[outlets] = height.size
     return Flow(receiver, length)
+
+
+def _steepest(height: Floats, preference: Floats | None) -> tuple[Floats, NDArray[np.int8]]:
+    """The steepest way down from each cell of ``height`` (N,): slope, 0 where there is none, and number of the step."""
+    size = math.isqrt(height.size)
+    padded = np.pad(height.reshape(size, size), 1, mode="wrap")
+    best, direction = np.zeros((size, size), dtype=np.float32), np.zeros((size, size), dtype=np.int8)
+    rows = _STRIP // size + 1
+    for strip in (slice(top, top + rows) for top in range(0, size, rows)):
+        here = padded[1:-1, 1:-1][strip]
+        for k, (dy, dx) in enumerate(_STEPS):
+            slope = here - padded[1 + dy : 1 + dy + size, 1 + dx : 1 + dx + size][strip]
+            slope /= _STEP_LENGTHS[k]
+            if preference is not None:
+                slope *= preference[k].reshape(size, size)[strip]
+            np.copyto(direction[strip], k, where=slope > best[strip])
+            np.maximum(best[strip], slope, out=best[strip])
+    return best.ravel(), direction.ravel()
 
 
 def _open_basins(receiver: Cells, length: Floats, height: Floats, outlets: Mask, neighbours: Cells) -> None:
@@ -128,7 +144,7 @@ def _open_basins(receiver: Cells, length: Floats, height: Floats, outlets: Mask,
     pits = np.flatnonzero((receiver == np.arange(receiver.size)) & ~outlets)
     if not pits.size:
         return
-    number = np.zeros(receiver.size, dtype=np.intp)  # basin 0 holds all that drains to an outlet
+    number = np.zeros(receiver.size, dtype=np.int32)  # basin 0 holds all that drains to an outlet
     number[pits] = np.arange(1, pits.size + 1)
     basin = _at(number, _roots(receiver))
 
@@ -140,7 +156,7 @@ def _open_basins(receiver: Cells, length: Floats, height: Floats, outlets: Mask,
     order = np.argsort(np.maximum(height[one], height[other]))
     low, high = np.minimum(basin[one], basin[other])[order], np.maximum(basin[one], basin[other])[order]
     count = pits.size + 1
-    _, first = np.unique(low * count + high, return_index=True)
+    _, first = np.unique(low * np.intp(count) + high, return_index=True)
     first.sort()
     passes = coo_array((np.arange(1.0, first.size + 1), (low[first], high[first])), shape=(count, count))
     tree = minimum_spanning_tree(passes.tocsr())
@@ -171,15 +187,23 @@ def drained_area(flow: Flow) -> NDArray[np.float64]:
 
 def solve_upstream(flow: Flow, constant: Floats, factor: Floats) -> Floats:
     """Solve v = constant + factor * v[receiver] for v (N,); outlets take v = constant."""
-    size = flow.receiver.size
-    target = np.append(flow.receiver, size)
-    value = np.append(constant, np.float32(0))
-    weight = np.append(factor, np.float32(0))
-    while target.min() < size:
+    # A walk ends where the factor is 0; left are the cells where it is not, and those right below them.
+    walked = np.append(factor != 0, False)
+    walked[_at(flow.receiver, np.flatnonzero(walked))] = True
+    walked[-1] = False
+    cells = np.flatnonzero(walked)
+    number = np.full(walked.size, cells.size)
+    number[cells] = np.arange(cells.size)
+    target = np.append(_at(number, _at(flow.receiver, cells)), cells.size)
+    value = np.append(_at(constant, cells), np.float32(0))
+    weight = np.append(_at(factor, cells), np.float32(0))
+    while target.min() < cells.size:
         value += weight * _at(value, target)
         weight *= _at(weight, target)
         target = _at(target, target)
-    return value[:size]
+    solved = constant.copy()
+    solved[cells] = value[:-1]
+    return solved
 
 
 def fill_upstream(flow: Flow, floor: Floats, rise: Floats) -> Floats:
@@ -258,7 +282,9 @@ def _erode(
     """Run ``steps`` steps of uplift, creep and river incision on a grid whose cells are ``cell`` pixels wide."""
     size = height.shape[0]
     neighbours = neighbour_cells(size)
-    preference = np.exp(0.2 * rng.standard_normal((8, size * size), dtype=np.float32))
+    preference = rng.standard_normal((8, size * size), dtype=np.float32)
+    preference *= 0.2
+    np.exp(preference, out=preference)
     base = outlets.ravel()
     sigma = (2.0 * creep * time) ** 0.5 / cell
     for _ in range(steps):

@@ -211,10 +211,14 @@ def _stamp(
     nearest = np.rint(centre).astype(np.intp)
     for dy in range(-radius, radius + 1):
         for dx in range(-radius, radius + 1):
-            distance = np.hypot(nearest[0] + dy - centre[0], nearest[1] + dx - centre[1])
-            share = np.clip(width / 2 + 0.5 - distance, 0, np.minimum(width, 1)).astype(np.float32)
+            # A dab reaches half its width and half a pixel from its centre, which is within 0.71 of the nearest pixel.
+            near = np.flatnonzero(width / 2 + 0.5 > math.hypot(dy, dx) - 0.75)
+            place, middle, across = nearest[:, near], centre[:, near], width[near]
+            distance = np.hypot(place[0] + dy - middle[0], place[1] + dx - middle[1])
+            share = np.clip(across / 2 + 0.5 - distance, 0, np.minimum(across, 1)).astype(np.float32)
             hit = np.flatnonzero(share > 0)
-            cells: Cells = (nearest[0, hit] + dy) % size * size + (nearest[1, hit] + dx) % size
+            cells: Cells = (place[0, hit] + dy) % size * size + (place[1, hit] + dx) % size
             np.maximum.at(covered, cells, share[hit])
-            np.add.at(weighted, cells, share[hit] * level[hit])
-            np.add.at(weight, cells, share[hit])
+            # As wide as what they are added to: numpy is several times as fast then.
+            np.add.at(weighted, cells, (share[hit] * level[near[hit]]).astype(np.float64))
+            np.add.at(weight, cells, share[hit].astype(np.float64))

@@ -225,12 +225,28 @@ def test_metres_need_a_georeferenced_scene(tmp_path: Path, truth: NDArray[np.flo
             predict_scene(scene, tmp_path / "height.tif", brightness, options(reference=reference), MODEL)
 
 
-def test_a_reference_that_contradicts_the_scene_is_refused_and_nothing_lost(
-    tmp_path: Path, scene: Path, truth: NDArray[np.float64]
+def test_a_reference_that_contradicts_the_model_is_kept_without_its_detail_and_said_so(
+    tmp_path: Path, scene: Path, truth: NDArray[np.float64], caplog: pytest.LogCaptureFixture
 ) -> None:
     reference = coarse_reference(tmp_path, 1.0 - truth)
+    result = predict_scene(scene, tmp_path / "height.tif", brightness, options(reference=reference), MODEL)
+    assert "no tile's heights go with the model's" in caplog.text
+    assert (read(result.output, band=2) == 1).all()
+    error = read(result.output) - (1000 + 500 * (1.0 - truth))
+    assert np.sqrt(np.mean(error**2)) < 15.0  # of a range of 500: smooth, but in its place
+
+
+def test_points_that_contradict_the_model_are_refused_and_nothing_lost(
+    tmp_path: Path, scene: Path, truth: NDArray[np.float64]
+) -> None:
+    rows, columns = np.random.default_rng(1).integers(0, 180, (2, 500))
+    xs, ys = ORIGIN @ (columns + 0.5, rows + 0.5)
+    heights = 500 - 500 * truth[rows, columns]
+    lines = [f"{x},{y},{height}" for x, y, height in zip(xs, ys, heights, strict=True)]
+    (tmp_path / "points.csv").write_text("x,y,height\n" + "\n".join(lines))
+    given = options(points=tmp_path / "points.csv", points_crs="EPSG:32643")
     with pytest.raises(UserError, match="no tile's heights go with the model's"):
-        predict_scene(scene, tmp_path / "height.tif", brightness, options(reference=reference), MODEL)
+        predict_scene(scene, tmp_path / "height.tif", brightness, given, MODEL)
     assert working_folder(tmp_path / "height.tif").exists()
     assert not (tmp_path / "height.tif").exists()
 

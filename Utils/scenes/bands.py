@@ -134,7 +134,7 @@ class BandReader:
             with np.errstate(over="ignore"):
                 by_band &= values != self.nodata
         is_colour = values.dtype.kind == "u"
-        valid = by_band.any(axis=0) if is_colour else by_band.all(axis=0)
+        valid: NDArray[np.bool_] = (np.logical_or if is_colour else np.logical_and).reduce(by_band)
         if values.dtype.kind == "f":
             valid &= np.isfinite(values).all(axis=0)
         if self._alpha is not None:

@@ -86,11 +86,8 @@ class Finisher:
             raise UserError(f"'{self._source.path}' has no valid pixel; nothing was written")
         facts: dict[str, Any] = {"kind": "metric" if self._options.metric else "relative"}
         correction: Correction | None = None
-        if self._options.metric and not any(anchor.supports for anchor in anchors):
-            raise UserError(
-                "no tile's heights go with the model's: nothing says which way is up, nor how high; check that the "
-                "heights belong to this scene, and the bands' order. Nothing was written; the tiles stay for --resume"
-            )
+        if self._options.metric:
+            self._check_support(anchors)
         if self._reference is not None and self._geometry is not None:
             correction = fuse(self._reference, mosaic.path, self._geometry)
             facts["reference"] = dict(self._reference.description)
@@ -104,6 +101,15 @@ class Finisher:
         if self._points is not None:
             facts["points"]["after"] = _spread(self._points.heights - sample_mosaic(self._points, output))
         return facts | self._tiles_document(alignment, anchors)
+
+    def _check_support(self, anchors: Sequence[Anchor]) -> None:
+        """Say what it means when the model's maps go with the heights nowhere, or stop where nothing can come of it."""
+        if any(anchor.supports for anchor in anchors):
+            return
+        what = "no tile's heights go with the model's map; check that they belong to this scene, and the bands' order"
+        if self._reference is None or not anchors:
+            raise UserError(f"{what}. Nothing was written; the tiles stay for --resume")
+        logger.warning("%s. What is written is the reference, with as much of the model's detail as it supports", what)
 
     def _anchors(self) -> list[Anchor]:
         if self._geometry is None:

@@ -14,6 +14,7 @@ from rasterio.windows import Window
 
 from Utils.rasters import RasterError
 from Utils.scenes.alignment import Alignment
+from Utils.scenes.environment import GDAL_ERRORS, root_cause
 from Utils.scenes.store import TileStore
 from Utils.scenes.tiling import TileGrid
 
@@ -144,6 +145,7 @@ def write_mosaic(
                 if heights.size:
                     low, high = min(low, float(heights.min())), max(high, float(heights.max()))
                     valid += heights.size
-    except (rasterio.errors.RasterioError, OSError) as error:
-        raise RasterError(path, f"cannot be written ({error})", "free some space and go on with --resume") from error
+    except GDAL_ERRORS as error:
+        why = f"cannot be written ({root_cause(error)})"
+        raise RasterError(path, why, "go on with --resume once it can") from error
     return Mosaic(path, low, high, valid)

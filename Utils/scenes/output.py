@@ -226,7 +226,7 @@ class _Strip:
 
 
 def _checksum(strip: NDArray[np.float32]) -> int:
-    return zlib.crc32(np.ascontiguousarray(strip, "<f4"))
+    return zlib.crc32(np.ascontiguousarray(strip, "<f4").data)
 
 
 class _Statistics:

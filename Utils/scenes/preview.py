@@ -17,7 +17,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import Resampling
@@ -43,8 +43,8 @@ _TITLE_CHARACTER = 9.5  # dots a character of the title takes, at _USUAL_WIDTH
 
 _NO_DATA_COLOUR = 0.85  # a grey that no height has
 _PERCENTILES = (1.0, 99.0)
-# Slopes are exaggerated or, in cities and cliffs, flattened until the steepest tenth of them is lit as something between
-# these: below there is no relief to see, above all is black or white.
+# Slopes are exaggerated or, in cities and at cliffs, flattened until the steepest tenth of them begins between these:
+# below there is no relief to see, above all is black or white.
 _STEEP_PERCENTILE = 90.0
 _STEEP_SLOPES = (0.6, 1.4)
 _MOST_EXAGGERATION = 25.0  # or the noise on a plain became mountains
@@ -237,9 +237,9 @@ class _Frame:
             orientation="horizontal",
             extend=clipped,
             extendfrac=0.03,
+            format=ScalarFormatter(useOffset=False),
         )
         bar.locator = MaxNLocator(nbins=5, min_n_ticks=3)
-        bar.formatter.set_useOffset(False)
         bar.ax.tick_params(labelsize=(_TEXT_POINTS - 1) * self._size, length=3 * self._size, pad=2 * self._size)
         bar.set_label(label, fontsize=_TEXT_POINTS * self._size, labelpad=2 * self._size)
 

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from Utils.errors import UserError, write_error
+from Utils.scenes.environment import gdal_environment
 from Utils.scenes.finishing import Finisher, scene_geometry
 from Utils.scenes.options import SceneOptions
-from Utils.scenes.output import check_output
+from Utils.scenes.output import check_output, space_needed
 from Utils.scenes.points import read_points
 from Utils.scenes.prediction import Predictor, predict_tiles
 from Utils.scenes.preview import write_preview
@@ -59,9 +60,9 @@ def check_scene(scene: Path, output: Path, options: SceneOptions) -> None:
         grid = TileGrid(source.height, source.width, options.tile_size, options.shared)
         pixels, layers = source.height * source.width, 1 + (options.orientations > 1)
         tiles = len(grid) * grid.size**2 * layers
-        # Tiles, the mosaic, the result before and after it is compressed.
-        needed = 4 * (tiles + pixels * (1 + layers + 2 * (layers + options.metric)))
-        inputs = [path for path in (scene, options.reference, options.points) if path is not None]
+        bands = layers + options.metric
+        needed = 4 * (tiles + pixels * bands) + space_needed(source.height, source.width, bands)
+        inputs = [path for path in (scene, *source.files, options.reference, options.points) if path is not None]
         check_output(output, inputs, needed, options.overwrite or options.resume)
         if options.metric:
             geometry = scene_geometry(source)
@@ -95,7 +96,7 @@ def predict_scene(
     """
     check_scene(scene, output, options)
     started = time.monotonic()
-    with _open(scene, options) as source:
+    with gdal_environment(), _open(scene, options) as source:
         grid = TileGrid(source.height, source.width, options.tile_size, options.shared)
         store = _open_store(source, grid, output, options, model)
         predict_tiles(

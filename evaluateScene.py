@@ -1,0 +1,65 @@
+"""Score a whole scene's heights against a true DEM on another grid, CRS or resolution.
+
+python evaluateScene.py --prediction height.tif --truth dem.tif --output results/scene
+python evaluateScene.py --prediction height.tif --truth lidar.tif --baseline reference.tif --output FOLDER --error-map
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from Utils.cli import run_script
+from Utils.scenes.accuracy.figure import save_accuracy_figure
+from Utils.scenes.accuracy.report import write_accuracy_report
+from Utils.scenes.accuracy.scoring import parse_slope_classes, score_scene
+from Utils.scenes.accuracy.tables import check_output, write_tables, writing
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit status."""
+    given = _parser().parse_args(arguments)
+
+    def work() -> None:
+        inputs = [path for path in (given.prediction, given.truth, given.baseline) if path is not None]
+        check_output(given.output, inputs)
+        scores = score_scene(
+            given.prediction,
+            given.truth,
+            baseline=given.baseline,
+            slope_classes=parse_slope_classes(given.slope_classes),
+            align=given.align,
+            truth_nodata=given.nodata,
+            error_map=given.output / "errors.tif" if given.error_map else None,
+        )
+        with writing(given.output):
+            print(write_tables(scores, given.output))
+            save_accuracy_figure(given.output / "figure.png", scores)
+            write_accuracy_report(given.output / "report.html", scores, given.output / "figure.png")
+        print(f"\ntables, numbers, figure and report: {given.output}")
+
+    return run_script(work)
+
+
+def _parser() -> argparse.ArgumentParser:
+    text = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=text)
+    parser.add_argument("--prediction", type=Path, required=True, metavar="TIF", help="of predict.py, or any DEM")
+    parser.add_argument("--truth", type=Path, required=True, metavar="DEM", help="true heights in metres, on any grid")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for tables, JSON and figure")
+    parser.add_argument("--baseline", type=Path, metavar="DEM", help="another DEM to score beside, as the reference")
+    parser.add_argument("--slope-classes", default="5,15,30", metavar="DEGREES", help="bounds of the classes (5,15,30)")
+    parser.add_argument(
+        "--align",
+        choices=("auto", "none", "affine"),
+        default="auto",
+        help="fit one scale and shift to the truth: for relative heights (auto), never, or always",
+    )
+    parser.add_argument("--nodata", type=float, metavar="X", help="the truth's value without data, as --nodata=-9999")
+    parser.add_argument("--error-map", action="store_true", help="also errors.tif: prediction minus truth")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
