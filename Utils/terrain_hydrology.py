@@ -24,7 +24,7 @@ from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 Floats = NDArray[np.float32]
 Cells = NDArray[np.intp]
 Mask = NDArray[np.bool_]
-Number = TypeVar("Number", np.float32, np.float64, np.intp)
+Number = TypeVar("Number", bound=np.number[Any])
 
 # Row and column steps to the eight neighbours; entry k + 4 is the opposite of entry k.
 _STEPS = np.array([(0, 1), (1, 0), (1, 1), (1, -1), (0, -1), (-1, 0), (-1, -1), (-1, 1)])
@@ -88,7 +88,7 @@ def around(field: NDArray[Any]) -> Iterator[NDArray[Any]]:
         yield padded[1 + dy : 1 + dy + size, 1 + dx : 1 + dx + size].ravel()
 
 
-def _at(values: NDArray[Number], cells: Cells) -> NDArray[Number]:
+def _at(values: NDArray[Number], cells: NDArray[np.integer[Any]]) -> NDArray[Number]:
     """``values[cells]`` for cells known to be in range, which is three times as fast."""
     return np.take(values, cells, mode="clip")
 

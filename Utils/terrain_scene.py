@@ -244,7 +244,8 @@ def _write_points(rng: np.random.Generator, path: Path, truth: Floats, ground_sa
     heights += _POINT_NOISE * rng.standard_normal(count)
     wrong = rng.choice(count, round(_OUTLIER_SHARE * count), replace=False)
     upwards = np.where(rng.random(wrong.size) < 0.75, 1.0, -1.0)
-    heights[wrong] += upwards * np.exp(rng.uniform(*np.log(_OUTLIERS), wrong.size))
+    low, high = np.log(_OUTLIERS).tolist()
+    heights[wrong] += upwards * np.exp(rng.uniform(low, high, wrong.size))
 
     longitudes, latitudes = transform(_SCENE_CRS, _POINTS_CRS, _WEST + east, _NORTH - south)
     table = np.stack([longitudes, latitudes, heights], axis=1)

@@ -161,8 +161,8 @@ def open_scene(
     path = Path(path)
     if not path.is_file():
         raise RasterError(path, "no such file", "check the path")
-    _check_whole(path)
     with raster_errors(path):
+        _check_whole(path)
         with georeference_optional():
             dataset = rasterio.open(path)
         try:

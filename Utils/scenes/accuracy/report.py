@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from Utils.report.drawing import draw_relief, encode
-from Utils.report.page import Picture, Section, Slider, Table, Text, write_page
+from Utils.report.page import Item, Picture, Section, Slider, Table, Text, write_page
 from Utils.scenes.accuracy.scores import PREDICTION, SceneScores
 from Utils.scenes.accuracy.tables import NO_SLOPES, notes, tables
 
@@ -26,10 +26,10 @@ def write_accuracy_report(path: Path, scores: SceneScores, figure: Path) -> None
     Raises:
         OSError: it cannot be written.
     """
-    shown = [Text("", notes(scores)), *(Table("", *rows) for rows in tables(scores))]
+    shown: list[Item] = [Text("", notes(scores)), *(Table("", *rows) for rows in tables(scores))]
     if not scores.classes:
         shown.append(Text("", [NO_SLOPES]))
-    pictures = [_slider(scores), Picture("", figure.read_bytes())]
+    pictures: list[Item] = [_slider(scores), Picture("", figure.read_bytes())]
     write_page(path, "Accuracy of a scene", [Section("Scores", shown), Section("Maps", pictures)], scores.to_document())
 
 
