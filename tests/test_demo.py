@@ -23,6 +23,7 @@ def test_the_demo_ends_with_a_table_and_pictures(
     monkeypatch.setattr(demo, "TRAIN_TILES", 9)
     monkeypatch.setattr(demo, "TEST_TILES", 3)
     monkeypatch.setattr(demo, "TILE_SIZE", 64)
+    monkeypatch.setattr(demo, "SCENE_SIZE", 160)
     monkeypatch.chdir(tmp_path)
 
     assert demo.main(["--seed", "5"]) == 0
@@ -32,6 +33,10 @@ def test_the_demo_ends_with_a_table_and_pictures(
     pictures = ("overview picture", "every picture")
     named = [line.split()[-1] for line in printed.splitlines() if line.startswith(pictures)]
     assert len(named) == 2 and all((tmp_path / name).exists() for name in named)
+    scene = tmp_path / "results" / "Demo" / "scene"
+    for name in ("height.tif", "height.json", "height.png", "height.html", "accuracy/report.html"):
+        assert (scene / name).is_file(), name
+    assert "| baseline " in printed and "| prediction " in printed
     trained = json.loads((tmp_path / "output" / "Demo" / "vit" / "config.json").read_text())
     assert trained["seed"] == 5
 
