@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 
 from tests.conftest import TEST, height_path, image_path, prior_path, write_prior, write_raster, write_tile
 from Utils.config import EvaluationConfig
@@ -73,11 +72,12 @@ def write_evaluation(dataset: Path, results: Path, stages: int = 2, **settings: 
 
 
 def rugged(size: int, seed: int) -> NDArray[np.float32]:
-    """Terrain in [0, 1] that is rough at every scale: pictures of it compress badly."""
-    rng = np.random.default_rng(seed)
-    field = sum(2.0**octave * gaussian_filter(rng.normal(size=(size, size)), 2.0**octave) for octave in range(7))
-    field = np.asarray(field) - np.min(field)
-    return (field / field.max()).astype(np.float32)
+    """Terrain in [0, 1], rougher than real one at every scale: pictures of it compress badly."""
+    frequencies = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.rfftfreq(size), indexing="ij"))
+    frequencies[0, 0] = np.inf
+    noise = np.fft.rfft2(np.random.default_rng(seed).normal(size=(size, size)))
+    field = np.fft.irfft2(noise / frequencies**1.5, s=(size, size))
+    return ((field - field.min()) / np.ptp(field)).astype(np.float32)
 
 
 def write_large_evaluation(folder: Path, count: int = 5000, size: int = 512) -> Path:

@@ -563,9 +563,9 @@ def test_a_map_that_is_gone_is_an_error_that_names_it(tmp_path: Path) -> None:
 def test_a_large_report_stays_small(tmp_path: Path) -> None:
     path = write_large_evaluation(tmp_path)
     assert path.stat().st_size < 10e6
-    page = read(path)
-    assert len(page.tables[2]) == 5001
-    assert len(page.attributes("img")) == 9 * 11
+    page = path.read_text(encoding="utf-8")
+    assert page.count("<tr>") == 2 * (1 + 4) + 1 + 5000
+    assert page.count("<img ") == 9 * 11
 
 
 # Training curves

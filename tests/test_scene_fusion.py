@@ -295,3 +295,21 @@ def test_a_smooth_correction_carries_a_mosaic_to_points(tmp_path: Path, truth: N
     after = correction.apply(model, SCENE) - truth
     assert rms(after) < 2.0 < 0.1 * rms(model - truth)
     assert np.isfinite(before).all()
+
+
+def test_the_spread_is_brought_to_what_the_reference_shows(tmp_path: Path, truth: NDArray[np.float64]) -> None:
+    """A model whose stated spread is ten times too large: where the reference can check it, it is cut back."""
+    rng = np.random.default_rng(1)
+    error = gaussian_filter(rng.standard_normal((SIZE, SIZE)), 3.0) * 150.0  # some 14 m
+    coarse = averaged(truth)
+    coarse[12:20, 12:20] = -9999
+    reference = read_reference(write_raster(tmp_path / "dem.tif", coarse, COARSE, nodata=-9999), SCENE)
+    model = (truth + error).astype(np.float32)
+    spread = np.full((SIZE, SIZE), 140.0, np.float32)
+    mosaic = write_raster(tmp_path / "mosaic.tif", np.stack([model, spread]), nodata=np.nan)
+    correction = fuse(reference, mosaic, SCENE, with_spread=True)
+    sigma = correction.uncertainty(spread, SCENE)
+    outside = ~correction.filled(SCENE)
+    wrong = rms((correction.apply(model, SCENE) - truth)[outside])
+    assert 0.5 * wrong < np.median(sigma[outside]) < 2.5 * wrong
+    assert np.median(sigma[~outside]) > 60.0  # in the void nothing speaks against it

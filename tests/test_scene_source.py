@@ -9,8 +9,9 @@ import os
 import subprocess
 import sys
 import textwrap
-import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +311,17 @@ def test_palette(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_all(source)[1], indices[0] != 1)
 
 
+def test_transparent_colours_of_a_palette_are_no_data(tmp_path: Path) -> None:
+    path = tmp_path / "palette.png"
+    with warnings.catch_warnings(), rasterio.Env(GDAL_PAM_ENABLED="NO"):
+        warnings.simplefilter("ignore")
+        with rasterio.open(path, "w", driver="PNG", height=1, width=4, count=1, dtype="uint8") as target:
+            target.write(np.array([[[0, 1, 2, 3]]], np.uint8))
+            # Two opacities below the full one: PNG has a nodata value for one alone.
+            target.write_colormap(1, {0: (9, 9, 9, 0), 1: (50, 60, 70, 255), 2: (80, 90, 99, 128), 3: (7, 7, 7, 0)})
+    np.testing.assert_array_equal(open_all(path)[1], [[False, True, True, False]])
+
+
 def test_complex_values_are_refused(tmp_path: Path) -> None:
     path = write_scene(tmp_path / "radar.tif", np.ones((1, 8, 8), np.complex64))
     with pytest.raises(RasterError, match="complex64"):
@@ -591,31 +603,33 @@ def test_windows_beyond_the_scene(tmp_path: Path, window: tuple[int, int, int, i
         source.read(*window)
 
 
-def test_threads_may_share_a_source(tmp_path: Path) -> None:
-    path = write_scene(
-        tmp_path / "scene.tif",
-        noise(3, height=256, width=256),
-        tiled=True,
-        blockxsize=64,
-        blockysize=64,
-        compress="deflate",
-    )
+def test_threads_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_scene(tmp_path / "scene.tif", noise(3, height=256, width=256), **BLOCKS)
+    reading, together = [0], [0]
+    read = source_module.BandReader.read
+
+    def slow(self: Any, window: Any, shape: tuple[int, int]) -> Any:
+        reading[0] += 1
+        together[0] = max(together[0], reading[0])
+        time.sleep(0.002)  # long enough for the others to come in, if they could
+        found = read(self, window, shape)
+        reading[0] -= 1
+        return found
+
+    monkeypatch.setattr(source_module.BandReader, "read", slow)
     with open_scene(path) as source:
         whole, _ = read_all(source)
-        wrong: list[tuple[int, int]] = []
 
-        def work(seed: int) -> None:
-            for row, column in np.random.default_rng(seed).integers(0, 200, (40, 2)):
-                found = source.read(int(row), int(column), 50, 50)[0]
-                if not np.array_equal(found, whole[:, row : row + 50, column : column + 50]):
-                    wrong.append((row, column))
+        def work(seed: int) -> bool:
+            places = np.random.default_rng(seed).integers(0, 200, (10, 2)).tolist()
+            return all(
+                np.array_equal(source.read(row, column, 50, 50)[0], whole[:, row : row + 50, column : column + 50])
+                for row, column in places
+            )
 
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert not wrong
+        with ThreadPoolExecutor(max_workers=4) as threads:
+            assert all(threads.map(work, range(4)))
+    assert together[0] == 1, "a GDAL dataset belongs to one thread at a time"
 
 
 def test_one_pixel(tmp_path: Path) -> None:
@@ -676,6 +690,17 @@ def test_a_file_cut_short_is_found_on_opening(tmp_path: Path) -> None:
             with pytest.raises(RasterError) as caught:
                 open_scene(path)
             assert path.name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_cut_behind_the_overviews_is_found_on_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A COG's overviews come first: the stretch is read from them, and never meets the lost end.
+    monkeypatch.setattr(source_module, "_SAMPLE_SIDE", 64)
+    bands = noise(1, height=512, width=512)
+    path = write_scene(tmp_path / "cog.tif", bands, driver="COG", compress="deflate", blocksize=128)
+    open_scene(path).close()
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(RasterError, match=r"cog\.tif"):
+        open_scene(path)
 
 
 def test_a_file_that_is_cut_short_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ class Finisher:
         if self._options.metric:
             self._check_support(anchors)
         if self._reference is not None and self._geometry is not None:
-            correction = fuse(self._reference, mosaic.path, self._geometry)
+            correction = fuse(self._reference, mosaic.path, self._geometry, self._with_spread)
             facts["reference"] = dict(self._reference.description)
         if self._points is not None and self._geometry is not None:
             spacing = max(self._options.tile_size / 4, 1.0)

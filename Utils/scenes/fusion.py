@@ -53,13 +53,15 @@ class Correction:
     Attributes:
         gain: (h, w) share of the model's detail that is kept.
         offset: (h, w) coefficients of a cubic B-spline surface, in metres.
-        spread: (h, w) standard deviation of what the finest octave leaves unexplained, in metres.
+        trust: (h, w) factor on the mosaic's own spread.
+        spread: (h, w) standard deviation that comes on top, in metres.
         known: (h, w) whether heights were known in a cell, and not filled.
         geometry: of the cells.
     """
 
     gain: Cells
     offset: Cells
+    trust: Cells
     spread: Cells
     known: NDArray[np.bool_]
     geometry: Geometry
@@ -72,7 +74,7 @@ class Correction:
     def uncertainty(self, spread: NDArray[np.float32], place: Geometry) -> NDArray[np.float32]:
         """Standard deviation in metres, from the mosaic's own."""
         at = self.geometry.locate(place)
-        return np.hypot(_at(self.gain, at, order=1) * spread, _at(self.spread, at, order=1))
+        return np.hypot(_at(self.trust, at, order=1) * spread, _at(self.spread, at, order=1))
 
     def filled(self, place: Geometry) -> NDArray[np.bool_]:
         """Where no heights were known, pixel by pixel."""
@@ -85,24 +87,46 @@ def _at(cells: Cells, places: Floats, order: Literal[0, 1, 3]) -> NDArray[np.flo
     return np.asarray(found, np.float32)
 
 
-def fuse(reference: CoarseHeights, mosaic: Path, scene: Geometry) -> Correction:
+def fuse(reference: CoarseHeights, mosaic: Path, scene: Geometry, with_spread: bool = False) -> Correction:
     """Make a mosaic agree with a reference.
 
     Args:
         reference: the DEM.
         mosaic: the blended map, in metres as far as its tiles' fits go; NaN where invalid.
         scene: where its pixels lie.
+        with_spread: the mosaic's second band is its spread, which is to be brought to what the reference shows.
     """
     with rasterio.open(mosaic) as source:
         model = average_onto(reference.geometry, rasterio.band(source, 1))
+        own = average_onto(reference.geometry, rasterio.band(source, 2)) if with_spread else np.zeros_like(model)
     model[border_cells(reference, scene)] = np.nan
     known = np.isfinite(reference.heights)
     if not (known & np.isfinite(model)).any():
         return _flat(reference)
-    gain, spread = injection_gain(reference.heights, model)
+    gain, unexplained = injection_gain(reference.heights, model)
     # In voids and beyond the scene's border the difference goes on smoothly.
     offset = fill_smoothly(reference.heights - gain * model)
-    return Correction(gain, mean_preserving(without_noise(offset)), spread, known, reference.geometry)
+    surface = mean_preserving(without_noise(offset))
+    trust = _trust(own, unexplained, np.where(known, np.float32(0.0), gain))
+    return Correction(gain, surface, trust, np.zeros_like(gain), known, reference.geometry)
+
+
+def _trust(own: Cells, unexplained: Cells, least: Cells) -> Cells:
+    """What to multiply the mosaic's spread by.
+
+    Most of the spread is of large shapes, in which the result follows the reference and not the model.  How large the
+    rest is, the reference itself tells in the finest octave that it resolves; where it lies, the spread tells.  In
+    voids, where nothing holds the large shapes, the spread counts in full.
+
+    Args:
+        own: (h, w) the spread averaged to cells, NaN where unknown.
+        unexplained: (h, w) standard deviation of the reference's finest octave about the model's, in metres.
+        least: (h, w) the smallest factor.
+    """
+    known = np.isfinite(own)
+    share = np.maximum(_smooth(known.astype(np.float64), _WINDOW), 1e-9)
+    usual = np.sqrt(_smooth(np.where(known, own, 0.0).astype(np.float64) ** 2, _WINDOW) / share)
+    return np.maximum(unexplained / np.maximum(usual, 1e-6), least).astype(np.float32)
 
 
 def mean_preserving(cells: Cells) -> Cells:
@@ -139,7 +163,7 @@ def _flat(reference: CoarseHeights) -> Correction:
     """For a scene so small that no cell lies wholly inside: the model as its tiles were fitted."""
     shape = reference.heights.shape
     zeros = np.zeros(shape, np.float32)
-    return Correction(zeros + 1.0, zeros, zeros, np.isfinite(reference.heights), reference.geometry)
+    return Correction(zeros + 1.0, zeros, zeros + 1.0, zeros, np.isfinite(reference.heights), reference.geometry)
 
 
 def injection_gain(reference: Cells, model: Cells) -> tuple[Cells, Cells]:

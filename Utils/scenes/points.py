@@ -128,7 +128,7 @@ def correct_to_points(points: Points, mosaic: Path, scene: Geometry, spacing: fl
     geometry = Geometry(1, 1, scene.crs, scene.transform @ shrink).window(-1, -1, len(rows), len(columns))
     ones = np.ones(offset.shape, np.float32)
     unexplained = ones * np.float32(_MAD_TO_SIGMA * np.median(np.abs(left)))
-    return Correction(ones, offset, unexplained, ones.astype(bool), geometry), residuals
+    return Correction(ones, offset, ones, unexplained, ones.astype(bool), geometry), residuals
 
 
 def sample_mosaic(points: Points, mosaic: Path) -> Floats:
