@@ -11,6 +11,7 @@ import rasterio
 import torch
 from affine import Affine
 from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 import predict
@@ -101,6 +102,23 @@ def test_with_a_reference_the_result_is_in_metres(tmp_path: Path, scene: Path, t
         assert source.descriptions == ("height", "flag") and source.units[0] == "metre"
         assert (source.read(2) == 0).all()
         assert source.tags()["D3RSMDE_KIND"] == "metric"
+
+
+def test_a_rotated_scene_meets_its_reference(tmp_path: Path) -> None:
+    """The scene's rows run at 25 degrees to the reference's."""
+    land = landscape(512, 512, seed=4)
+    turned = ORIGIN @ Affine.translation(230, 90) @ Affine.rotation(25)
+    columns, rows = np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5)
+    xs, ys = ~ORIGIN @ (turned @ (columns.ravel(), rows.ravel()))
+    truth = map_coordinates(land, [ys - 0.5, xs - 0.5], order=1).reshape(HEIGHT, WIDTH)
+    scene = write_raster(tmp_path / "scene.tif", np.rint(20 + 200 * truth).astype(np.uint8), turned)
+    cells = (1000 + 500 * land).reshape(64, 8, 64, 8).mean(axis=(1, 3)).astype(np.float32)
+    reference = write_raster(tmp_path / "dem.tif", cells, ORIGIN @ Affine.scale(8))
+    result = predict_scene(scene, tmp_path / "height.tif", brightness, options(reference=reference), MODEL)
+    error = read(result.output) - (1000 + 500 * truth)
+    assert np.sqrt(np.mean(error**2)) < 6.0
+    with rasterio.open(result.output) as source:
+        assert source.transform.almost_equals(turned)
 
 
 def test_tiles_without_support_are_flagged(tmp_path: Path, truth: NDArray[np.float64]) -> None:
