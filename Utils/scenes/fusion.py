@@ -38,6 +38,8 @@ _WINDOW = 12.0
 # The window's own evidence counts as so many times that of the scene's mean where it has average contrast.
 _TRUST_IN_SCENE = 0.25
 _HIGHEST_GAIN = 2.0
+# Of the standard deviation, what is the same all over a window: half of the variance.
+_LEVEL_SHARE = np.float32(math.sqrt(0.5))
 # Cells in the window, and how many of them repeat each other in that octave.
 _WINDOW_CELLS = 4.0 * math.pi * _WINDOW**2
 _CELLS_AN_OBSERVATION = 4.0
@@ -108,15 +110,16 @@ def fuse(reference: CoarseHeights, mosaic: Path, scene: Geometry, with_spread: b
     offset = fill_smoothly(reference.heights - gain * model)
     surface = mean_preserving(without_noise(offset))
     trust = _trust(own, unexplained, np.where(known, np.float32(0.0), gain))
-    return Correction(gain, surface, trust, np.zeros_like(gain), known, reference.geometry)
+    return Correction(gain, surface, trust, _LEVEL_SHARE * unexplained, known, reference.geometry)
 
 
 def _trust(own: Cells, unexplained: Cells, least: Cells) -> Cells:
     """What to multiply the mosaic's spread by.
 
     Most of the spread is of large shapes, in which the result follows the reference and not the model.  How large the
-    rest is, the reference itself tells in the finest octave that it resolves; where it lies, the spread tells.  In
-    voids, where nothing holds the large shapes, the spread counts in full.
+    rest is, the reference itself tells in the finest octave that it resolves; where it lies, the spread tells, though
+    it exaggerates: half of the variance is taken to be the same all over a window.  In voids, where nothing holds the
+    large shapes, the spread counts in full.
 
     Args:
         own: (h, w) the spread averaged to cells, NaN where unknown.
@@ -126,7 +129,7 @@ def _trust(own: Cells, unexplained: Cells, least: Cells) -> Cells:
     known = np.isfinite(own)
     share = np.maximum(_smooth(known.astype(np.float64), _WINDOW), 1e-9)
     usual = np.sqrt(_smooth(np.where(known, own, 0.0).astype(np.float64) ** 2, _WINDOW) / share)
-    return np.maximum(unexplained / np.maximum(usual, 1e-6), least).astype(np.float32)
+    return np.maximum(_LEVEL_SHARE * unexplained / np.maximum(usual, 1e-6), least).astype(np.float32)
 
 
 def mean_preserving(cells: Cells) -> Cells:
