@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +207,39 @@ def test_an_interrupted_scene_is_resumed_and_ends_the_same(tmp_path: Path, scene
     assert seen == len(resumed.document["tiles"]) - 6  # three batches of two were there
     np.testing.assert_array_equal(read(resumed.output), read(whole.output))
     assert not working_folder(output).exists()
+
+
+_SLOW_RUN = """
+import sys, time
+from pathlib import Path
+from tests.scenes import brightness
+from tests.test_predict import MODEL, options
+from Utils.scenes.run import predict_scene
+
+def slowly(images):
+    time.sleep(0.2)
+    return brightness(images)
+
+predict_scene(Path(sys.argv[1]), Path(sys.argv[2]), slowly, options(batch_size=1), MODEL)
+"""
+
+
+def test_a_killed_run_is_resumed(tmp_path: Path, scene: Path) -> None:
+    whole = predict_scene(scene, tmp_path / "whole.tif", brightness, options(batch_size=1), MODEL)
+    output = tmp_path / "height.tif"
+    root = Path(__file__).resolve().parents[1]
+    process = subprocess.Popen([sys.executable, "-c", _SLOW_RUN, str(scene), str(output)], cwd=root)
+    try:
+        deadline = time.monotonic() + 120
+        while len(list(working_folder(output).glob("tile_*.npy"))) < 4:
+            assert process.poll() is None and time.monotonic() < deadline, "it never got so far"
+            time.sleep(0.02)
+    finally:
+        process.kill()  # SIGKILL: nothing can be tidied up
+        process.wait()
+    assert not output.exists()
+    resumed = predict_scene(scene, output, brightness, options(batch_size=1, resume=True), MODEL)
+    np.testing.assert_array_equal(read(resumed.output), read(whole.output))
 
 
 def test_an_output_is_replaced_only_on_request(tmp_path: Path, scene: Path) -> None:
