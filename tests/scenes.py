@@ -10,9 +10,12 @@ import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.warp import reproject
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from Utils.scenes.reference import Geometry
 from Utils.scenes.store import TileStore
 from Utils.scenes.tiling import TileGrid
 
@@ -83,3 +86,22 @@ def without_affine(found: NDArray, truth: NDArray) -> NDArray[np.float64]:
     known = np.isfinite(found) & np.isfinite(truth)
     scale, shift = np.polyfit(found[known], truth[known], 1)
     return np.where(known, scale * found + shift - truth, np.nan) / np.ptp(truth[known])
+
+
+def interpolate(
+    cells: NDArray[np.float32], geometry: Geometry, target: Geometry, resampling: Resampling
+) -> NDArray[np.float32]:
+    """A coarse map on a finer grid; NaN where the coarse one ends."""
+    found = np.full((target.height, target.width), np.nan, np.float32)
+    reproject(
+        cells,
+        found,
+        src_transform=geometry.transform,
+        src_crs=geometry.crs,
+        src_nodata=np.nan,
+        dst_transform=target.transform,
+        dst_crs=target.crs,
+        dst_nodata=np.nan,
+        resampling=resampling,
+    )
+    return found

@@ -12,12 +12,12 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from scipy.ndimage import gaussian_filter
 
-from tests.scenes import ORIGIN, UTM, landscape, write_raster
+from tests.scenes import ORIGIN, UTM, interpolate, landscape, write_raster
 from Utils.errors import UserError
 from Utils.scenes.anchors import Points, anchor_to_points, anchor_to_reference, fit_line
 from Utils.scenes.fusion import fill_smoothly, fuse, injection_gain
 from Utils.scenes.points import correct_to_points, read_points
-from Utils.scenes.reference import CoarseHeights, Geometry, average_onto, border_cells, interpolate, read_reference
+from Utils.scenes.reference import CoarseHeights, Geometry, average_onto, border_cells, read_reference
 from Utils.scenes.tiling import Tile
 
 SIZE, FACTOR = 256, 8

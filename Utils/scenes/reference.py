@@ -234,23 +234,6 @@ def _between(
     return along(along(nodes, rows).T, columns).T
 
 
-def interpolate(cells: Cells, geometry: Geometry, target: Geometry, resampling: Resampling) -> Cells:
-    """A coarse map on a finer grid; NaN where the coarse one ends."""
-    found = np.full((target.height, target.width), np.nan, np.float32)
-    reproject(
-        cells,
-        found,
-        src_transform=geometry.transform,
-        src_crs=geometry.crs,
-        src_nodata=np.nan,
-        dst_transform=target.transform,
-        dst_crs=target.crs,
-        dst_nodata=np.nan,
-        resampling=resampling,
-    )
-    return found
-
-
 def _check(path: Path, source: Any) -> None:
     if source.crs is None:
         raise UserError(f"--reference '{path}' has no CRS, so nobody knows where it lies; set it (gdal_edit -a_srs)")
