@@ -46,7 +46,7 @@ RED, BLUE = (200, 30, 30), (30, 30, 200)
 ROWS: list[list[Any]] = [
     ["tile_10", 2.5, Number(-10.0, "-10.0")],
     ["tile_9", math.nan, Number(9.0, "+9.0")],
-    ["other_1", 10.25, None],
+    ["other_1", -20.5, None],
     ["tile_2", -3.0, Number(100.0, "+100.0")],
     ["tile_1", 2.5, Number(math.nan, "n/a")],
 ]
@@ -251,7 +251,7 @@ def test_clicking_a_heading_sorts_numbers_as_numbers_with_missing_ones_last(item
     before = column(items, 0)
     assert before == [row[0] for row in ROWS]
     for place, ascending, descending in (
-        (1, ["tile_2", "tile_10", "tile_1", "other_1", "tile_9"], ["other_1", "tile_10", "tile_1", "tile_2", "tile_9"]),
+        (1, ["other_1", "tile_2", "tile_10", "tile_1", "tile_9"], ["tile_10", "tile_1", "tile_2", "other_1", "tile_9"]),
         (2, ["tile_10", "tile_9", "tile_2", "other_1", "tile_1"], ["tile_2", "tile_9", "tile_10", "other_1", "tile_1"]),
         (0, ["other_1", "tile_1", "tile_2", "tile_9", "tile_10"], ["tile_10", "tile_9", "tile_2", "tile_1", "other_1"]),
     ):
@@ -268,9 +268,9 @@ def test_clicking_a_heading_sorts_numbers_as_numbers_with_missing_ones_last(item
 def test_sorting_with_the_keyboard(items: Chrome) -> None:
     button = heading(items, 1).find_element(By.TAG_NAME, "button")
     button.send_keys(Keys.ENTER)
-    assert column(items, 0)[0] == "tile_2"
-    button.send_keys(Keys.SPACE)
     assert column(items, 0)[0] == "other_1"
+    button.send_keys(Keys.SPACE)
+    assert column(items, 0)[0] == "tile_10"
 
 
 def test_only_sortable_tables_have_buttons(items: Chrome) -> None:
@@ -288,7 +288,7 @@ def test_the_box_filters_by_name_and_sorting_keeps_it(items: Chrome) -> None:
     sort_by(items, 0)
     assert column(items, 0) == ["tile_1", "tile_2", "tile_9", "tile_10"]
     box.send_keys(" _1")
-    assert column(items, 0) == ["tile_1", "tile_10"], "every word must be there; 10.25 and -10.0 are no names"
+    assert column(items, 0) == ["tile_1", "tile_10"], "every word must be there; numbers are no names"
     box.send_keys("x")
     assert column(items, 0) == [] and count.text == "0 of 5 rows"
     box.send_keys(Keys.CONTROL, "a", Keys.NULL, Keys.DELETE)
