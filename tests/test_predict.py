@@ -271,6 +271,16 @@ def test_mistakes_are_found_before_the_work(tmp_path: Path, scene: Path, changes
     assert [path.name for path in tmp_path.iterdir()] == ["scene.tif"]
 
 
+def test_the_picture_does_not_take_the_place_of_the_scene(tmp_path: Path) -> None:
+    scene = tmp_path / "scene.png"
+    with rasterio.open(scene, "w", driver="PNG", width=40, height=30, count=1, dtype="uint8") as target:
+        target.write(np.arange(1200, dtype=np.uint8).reshape(1, 30, 40))
+    before = scene.read_bytes()
+    with pytest.raises(UserError, match="could be overwritten"):
+        predict_scene(scene, tmp_path / "scene.tif", brightness, options(preview=True), MODEL)
+    assert scene.read_bytes() == before
+
+
 def test_metres_need_a_georeferenced_scene(tmp_path: Path, truth: NDArray[np.float64]) -> None:
     reference = coarse_reference(tmp_path, truth)
     for name, where in (("bare.tif", None), ("nocrs.tif", ORIGIN)):

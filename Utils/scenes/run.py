@@ -64,6 +64,10 @@ def check_scene(scene: Path, output: Path, options: SceneOptions) -> None:
         needed = 4 * (tiles + pixels * bands) + space_needed(source.height, source.width, bands)
         inputs = [path for path in (scene, *source.files, options.reference, options.points) if path is not None]
         check_output(output, inputs, needed, options.overwrite or options.resume)
+        # The picture of scene.tif is scene.png, which may be the scene itself.
+        for beside in (output.with_suffix(suffix) for suffix in (".json", ".png", ".html")):
+            if beside.exists() and any(path.exists() and beside.samefile(path) for path in inputs):
+                raise UserError(f"--output '{output}': the input '{beside}' could be overwritten; give another name")
         if options.metric:
             geometry = scene_geometry(source)
             if options.reference is not None:
