@@ -11,7 +11,7 @@ from pathlib import Path
 from Utils.cli import config_parser, parse_arguments, run_script
 from Utils.coarse_run import check_stages, find_tiles, plan_coarse, run_coarse
 from Utils.config import ViTTrainingConfig
-from Utils.runs import default_folder, describe_plan, resolve_config
+from Utils.run_folder import default_folder, describe_plan, resolve_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

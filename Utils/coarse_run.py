@@ -18,7 +18,7 @@ from Utils.errors import UserError, write_error
 from Utils.factory import build_coarse
 from Utils.loading import make_loader
 from Utils.rasters import RasterError, write_map_16bit
-from Utils.runs import StagePlan, loop_settings, open_run, save_model
+from Utils.run_folder import StagePlan, loop_settings, open_run, save_model
 from Utils.scoring import on_device
 from Utils.seeds import derive_seed
 from Utils.splits import hold_out, make_folds, read_folds, select

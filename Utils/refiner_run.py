@@ -26,7 +26,7 @@ from Utils.errors import UserError
 from Utils.factory import VAE_FOLDER, build_model, build_teacher, build_vae, load_coarse
 from Utils.latents import keep_latents
 from Utils.loading import make_loader
-from Utils.runs import StagePlan, loop_settings, open_run, save_folder, save_model
+from Utils.run_folder import StagePlan, loop_settings, open_run, save_folder, save_model
 from Utils.scoring import on_device
 from Utils.seeds import derive_seed
 from Utils.splits import select

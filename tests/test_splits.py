@@ -14,7 +14,7 @@ from Utils.coarse_run import FINAL_STAGE, Tiles, find_tiles, plan_coarse
 from Utils.config import DiffusionTrainingConfig, ViTTrainingConfig, parse_config
 from Utils.errors import UserError
 from Utils.refiner_run import plan_refiner
-from Utils.runs import StagePlan
+from Utils.run_folder import StagePlan
 from Utils.splits import hold_out, main, make_folds, read_folds, read_split, select
 from Utils.tiles import TileFiles
 

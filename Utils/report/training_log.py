@@ -11,7 +11,7 @@ from typing import Any
 
 from Utils.factory import MODEL_FOLDER
 from Utils.report.page import Curve
-from Utils.runs import PLAN_FILE
+from Utils.run_folder import PLAN_FILE
 from Utils.tasks import MONITOR
 
 __all__ = ["training_curves"]

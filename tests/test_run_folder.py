@@ -25,7 +25,7 @@ from tests.conftest import (
 from Utils.checkpoint import load_checkpoint
 from Utils.config import DiffusionTrainingConfig, TrainingConfig, ViTTrainingConfig, load_config, parse_config
 from Utils.errors import UserError
-from Utils.runs import (
+from Utils.run_folder import (
     StagePlan,
     default_folder,
     describe_plan,
