@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from Utils.cli import config_parser, parse_arguments, run_script
-from Utils.coarse_run import check_stages, find_tiles, plan_coarse, run_coarse
+from Utils.coarse_run import check_coarse, run_coarse
 from Utils.config import ViTTrainingConfig
 from Utils.run_folder import default_folder, describe_plan, resolve_config
 
@@ -22,10 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = resolve_config(given.config, given.resume, given.overrides, ViTTrainingConfig)
         folder = given.resume or Path(config.output_dir or default_folder("ViT", given.config))
         if given.dry_run:
-            tiles = find_tiles(config)
-            plan = plan_coarse(config, tiles)
-            check = check_stages(plan, tiles)
-            print(describe_plan(plan, check, folder, config))
+            setup = check_coarse(config)
+            print(describe_plan(setup.plan, setup.check, folder, config))
         else:
             run_coarse(config, folder, resume=given.resume is not None)
 

@@ -268,13 +268,14 @@ def decode(vae: Autoencoder, latents: Tensor) -> Tensor:
     return vae.decode(unscaled.to(vae.dtype)).sample.float()
 
 
-def reconstruct(vae: Autoencoder, values: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+def reconstruct(vae: Autoencoder, values: Tensor, generators: Sequence[torch.Generator] | None) -> tuple[Tensor, Tensor]:
     """One training pass of the autoencoder.
 
     Args:
         vae: the autoencoder.
         values: (B, 3, H, W) in [-1, 1].
-        generator: draws the posterior sample; None takes its mean.
+        generators: draw the posterior's samples, one an image, an image's neighbours having no part in them; None takes
+            its mean.
 
     Returns:
         The reconstruction (B, 3, H, W) and the mean KL divergence per latent value (0 for DC_AE and AutoencoderTiny,
@@ -283,7 +284,7 @@ def reconstruct(vae: Autoencoder, values: Tensor, generator: torch.Generator | N
     if isinstance(vae, AutoencoderDC | AutoencoderTiny):
         return vae.decode(_latent(vae, values)).sample, values.new_zeros(())
     posterior = vae.encode(values).latent_dist
-    latent = posterior.mode() if generator is None else posterior.sample(generator)
+    latent = posterior.mode() if generators is None else posterior.sample(list(generators))
     return vae.decode(latent).sample, posterior.kl().mean() / latent[0].numel()
 
 

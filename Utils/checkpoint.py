@@ -7,6 +7,7 @@ pickles, so a stranger's file can run no code.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,29 +21,39 @@ from torch import Tensor, nn
 from Utils.errors import UserError, write_error
 from Utils.files import replacing
 
-FORMAT = "d3-rsmde-checkpoint-1"
-_NETWORK, _OPTIMISER = "network/", "optimiser/"
+FORMAT = "d3-rsmde-checkpoint-2"
+# Its weights can be read; its run cannot be continued exactly, since random draws were made otherwise.
+_OLDER_FORMAT = "d3-rsmde-checkpoint-1"
+_NETWORK, _AVERAGE, _OPTIMISER = "network/", "average/", "optimiser/"
 _OTHER_WEIGHTS = "give weights of that network, or its sizes in the config"
 
 
 @dataclass
 class Progress:
-    """Where a training stage stands, after a whole epoch.
+    """Where a training stage stands, after an optimiser step.
 
     Attributes:
-        epoch: epochs done.
-        step: optimiser steps done.
+        epoch: whole epochs done.
+        step: optimiser steps done, in all.
+        step_in_epoch: those of them in the epoch that is not whole yet.
+        sums: what the log row of that epoch is made of, so far.
         best: best validation score, None before the first.
         best_epoch: the epoch that reached it.
+        rate: the learning rate before warm-up and cosine; None in files of older versions.
         plateau: state of the plateau schedule.
+        scaler: state of fp16's loss scale.
         groups: the optimiser's parameter groups.
     """
 
     epoch: int = 0
     step: int = 0
+    step_in_epoch: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
     best: float | None = None
     best_epoch: int = 0
+    rate: float | None = None
     plateau: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
     groups: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -53,16 +64,25 @@ class Checkpoint:
     Attributes:
         task: which kind of network it holds.
         architecture: what is needed to build that network again.
-        network: its weights.
+        network: its weights, as the optimiser left them.
+        average: the moving average of its parameters, by name; empty where none was kept.
         optimiser: the optimiser's tensors, by parameter number.
         progress: where the stage stood.
+        can_be_continued: whether training can go on from it exactly.
     """
 
     task: str
     architecture: dict[str, Any]
     network: dict[str, Tensor]
+    average: dict[str, Tensor]
     optimiser: dict[int, dict[str, Tensor]]
     progress: Progress
+    can_be_continued: bool = True
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights to use: the averaged ones, where an average was kept."""
+        return self.network | self.average
 
 
 def save_checkpoint(
@@ -72,8 +92,9 @@ def save_checkpoint(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
     progress: Progress,
+    average: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint, whole or not at all; ``average`` holds averaged parameters by name.
 
     Raises:
         UserError: it cannot be written; an older file of that name is intact.
@@ -81,6 +102,7 @@ def save_checkpoint(
     state = optimiser.state_dict()
     progress.groups = state["param_groups"]
     tensors = {_NETWORK + name: value.contiguous() for name, value in network.state_dict().items()}
+    tensors |= {_AVERAGE + name: value.contiguous() for name, value in (average or {}).items()}
     for number, values in state["state"].items():
         tensors |= {f"{_OPTIMISER}{number}/{name}": value.contiguous() for name, value in values.items()}
     header = {"format": FORMAT, "task": task, "architecture": dict(architecture), "progress": asdict(progress)}
@@ -88,6 +110,9 @@ def save_checkpoint(
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata={"d3rsmde": json.dumps(header)})
+            # The name must not reach the disk before the content does: a power cut would leave an empty file.
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
     except (OSError, SafetensorError) as error:
         raise write_error(path, error, "the checkpoint before it is intact: continue with --resume") from error
 
@@ -104,7 +129,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as reader:
             header = json.loads((reader.metadata() or {})["d3rsmde"])
             tensors = {name: reader.get_tensor(name) for name in reader.keys()}
-        if header["format"] != FORMAT:
+        if header["format"] not in (FORMAT, _OLDER_FORMAT):
             raise ValueError(f"format '{header['format']}', not '{FORMAT}'")
         task, architecture = str(header["task"]), dict(header["architecture"])
         progress = Progress(**header["progress"])
@@ -118,8 +143,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(
             f"'{path}' is no checkpoint of this project, or is damaged ({reason}); give one that a run wrote"
         ) from error
-    network = {name.removeprefix(_NETWORK): value for name, value in tensors.items() if name.startswith(_NETWORK)}
-    return Checkpoint(task, architecture, network, optimiser, progress)
+    network, average = (
+        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        for prefix in (_NETWORK, _AVERAGE)
+    )
+    return Checkpoint(task, architecture, network, average, optimiser, progress, header["format"] == FORMAT)
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

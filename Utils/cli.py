@@ -12,38 +12,49 @@ from pathlib import Path
 from rasterio.errors import NotGeoreferencedWarning
 
 from Utils.device import keep_freed_memory
-from Utils.errors import UserError
+from Utils.errors import UserError, last_line
+from Utils.processes import disconnect, is_main
 from Utils.rasters import RasterError
+from Utils.stopping import Stopped
 
 logger = logging.getLogger(__name__)
 
 EXIT_USER_ERROR = 2
+# What shells say of a program that Ctrl-C ended.
+EXIT_INTERRUPTED = 130
 
 
 def run_script(work: Callable[[], None]) -> int:
-    """Run a script's work with logging set up; return its exit status, 2 for an error that the user can mend."""
+    """Run a script's work with logging set up; return its exit status, 2 for an error that the user can mend.
+
+    In a launch of several processes the main one speaks.
+    """
     # Handlers are set anew: a test or notebook may call several scripts in one process.
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
-    for noisy in ("diffusers", "timm", "huggingface_hub", "rasterio", "accelerate", "httpx"):
+    level = logging.INFO if is_main() else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    for noisy in ("diffusers", "timm", "huggingface_hub", "rasterio", "accelerate", "httpx", "filelock"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     # PNG tiles have no georeference.  Tiles are read in threads, where a filter around one reading does not hold.
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    # Several processes average gradients, some of which have an odd layout: torch finds that slow, and says so.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     keep_freed_memory()
     try:
         work()
     except (UserError, RasterError) as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        if not getattr(error, "told_elsewhere", False):
+            print(f"error: {last_line(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
+    except Stopped as stop:
+        if is_main():
+            print(stop)
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    finally:
+        disconnect()
     return 0
-
-
-def _one_line(error: Exception) -> str:
-    """The message; of an error that a loader's worker sent, wrapped in a traceback, the last line, which is its own."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    if lines[0].startswith("Caught ") and len(lines) > 1:
-        return lines[-1].partition(": ")[2] or lines[-1]
-    # A file name or a key may hold a line break.
-    return " ".join(lines)
 
 
 def config_parser(description: str, resumable: bool) -> argparse.ArgumentParser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,14 @@ import torch
 from Modules.coarse import CoarseNet
 from Modules.pipeline import D3RSMDE
 from Utils.checkpoint import load_checkpoint
+from Utils.claims import ClaimedError, claim, claimed_elsewhere
 from Utils.config import TrainingConfig, ViTTrainingConfig
 from Utils.errors import UserError, write_error
-from Utils.factory import build_coarse
+from Utils.factory import MODEL_FOLDER, build_coarse
 from Utils.loading import make_loader
+from Utils.processes import everywhere, on_main
 from Utils.rasters import RasterError, write_map_16bit
-from Utils.run_folder import StagePlan, loop_settings, open_run, save_model
+from Utils.run_folder import StagePlan, loop_settings, open_run, resumable, save_model
 from Utils.scoring import on_device
 from Utils.seeds import derive_seed
 from Utils.splits import hold_out, make_folds, read_folds, select
@@ -135,49 +137,95 @@ def stage_datasets(
     stage: StagePlan,
     priors: Priors | None = None,
     crop: int = 0,
+    empty: Collection[str] = (),
 ) -> tuple[TileDataset, TileDataset | None]:
-    """Training and validation tiles of a stage."""
+    """Training and validation tiles of a stage; ``empty`` ones, in which no height is valid, are not trained on."""
     # Every worker keeps a part of its own.
     cache = config.cache_gigabytes * _BYTES / max(config.num_workers, 1)
     priors = priors or {}
     own = priors.get(TRAINING_PART)
-    train = TileDataset(tiles.training, stage.train, own, config.flips, crop, config.seed, cache * 0.9)
+    teaching = [tile for tile in stage.train if tile not in set(empty)] or stage.train
+    train = TileDataset(tiles.training, teaching, own, config.flips, crop, config.seed, cache * 0.9)
     if not stage.validation:
         return train, None
     part = stage.validation_part
     return train, TileDataset(tiles.part(part), stage.validation, priors.get(part), cache_bytes=cache * 0.1)
 
 
-def run_coarse(config: ViTTrainingConfig, folder: Path, resume: bool) -> Path:
-    """Train a ViT run to its end; returns the model folder.
+@dataclass(frozen=True)
+class CoarseSetup:
+    """What a ViT run works on: its tiles, its stages, what checking found."""
+
+    tiles: Tiles
+    plan: list[StagePlan]
+    check: TileCheck
+
+
+def check_coarse(config: ViTTrainingConfig) -> CoarseSetup:
+    """Find the tiles, and whatever can be known to be wrong before anything is written.
 
     Raises:
-        UserError: whatever the user can mend; checkpoints up to then are kept.
+        UserError: what is wrong.
     """
     tiles = find_tiles(config)
     plan = plan_coarse(config, tiles)
-    size = check_stages(plan, tiles).size
-    network = build_coarse(config)  # fails early, before anything is written
-    priors = Path(config.prior_path) if config.prior_path else folder / PRIORS_FOLDER
-    open_run(folder, config, plan, resume)
-    for stage in plan:
-        logger.info("%s: %d training, %d validation tiles", stage.name, len(stage.train), len(stage.validation))
-        # Every stage starts from the same pretrained weights, or from random ones of its own.
-        torch.manual_seed(derive_seed(config.seed, stage.name, "weights"))
-        network = build_coarse(config)
-        fit(
-            CoarseTask(network, config.losses),
-            *stage_datasets(config, tiles, stage),
-            loop_settings(config),
-            folder / stage.name,
-        )
-        if stage.held_out:
-            _write_held_out_priors(network, config, tiles, stage, folder / stage.name, priors)
-    model = save_model(D3RSMDE(coarse=network, tile_size=min(size)), folder)
-    if len(plan) > 1:
-        logger.info("out-of-fold priors of %d tiles: %s", sum(len(s.held_out) for s in plan), priors)
+    return CoarseSetup(tiles, plan, check_stages(plan, tiles))
+
+
+def run_coarse(config: ViTTrainingConfig, folder: Path, resume: bool) -> Path:
+    """Train a ViT run to its end; returns the model folder.
+
+    Folds that another launch has claimed are left to it: several can work on one run, on any machines that share its
+    folder, each started with ``--resume``.
+
+    Raises:
+        UserError: whatever the user can mend; checkpoints up to then are kept.
+        Stopped: a signal asked for it.
+    """
+    setup = on_main(lambda: check_coarse(config))
+    everywhere(lambda: build_coarse(config))  # fails early, before anything is written
+    on_main(lambda: open_run(folder, config, setup.plan, resume))
+    elsewhere = []
+    with resumable("trainViT.py", folder):
+        for stage in setup.plan:
+            try:
+                with claim(folder / stage.name):
+                    _run_stage(config, setup, stage, folder)
+            except ClaimedError as error:
+                elsewhere.append(error)
+    if len(elsewhere) == len(setup.plan):
+        raise claimed_elsewhere(folder, elsewhere)
+    for other in elsewhere:
+        logger.info("left to another process: %s", other)
+    model = folder / MODEL_FOLDER
+    if len(setup.plan) > 1 and not elsewhere:
+        count = sum(len(stage.held_out) for stage in setup.plan)
+        logger.info("out-of-fold priors of %d tiles: %s", count, _priors_folder(config, folder))
     logger.info("model: %s", model)
     return model
+
+
+def _run_stage(config: ViTTrainingConfig, setup: CoarseSetup, stage: StagePlan, folder: Path) -> None:
+    """Train a fold and write its priors, or train the final network and save it."""
+    logger.info("%s: %d training, %d validation tiles", stage.name, len(stage.train), len(stage.validation))
+    # Every stage starts from the same pretrained weights, or from random ones of its own.
+    torch.manual_seed(derive_seed(config.seed, stage.name, "weights"))
+    network = build_coarse(config)
+    fit(
+        CoarseTask(network, config.losses),
+        *stage_datasets(config, setup.tiles, stage, empty=setup.check.empty),
+        loop_settings(config),
+        folder / stage.name,
+    )
+    if stage.held_out:
+        priors = _priors_folder(config, folder)
+        _write_held_out_priors(network, config, setup.tiles, stage, folder / stage.name, priors)
+    if stage.name == FINAL_STAGE:
+        on_main(lambda: save_model(D3RSMDE(coarse=network, tile_size=min(setup.check.size)), folder))
+
+
+def _priors_folder(config: ViTTrainingConfig, folder: Path) -> Path:
+    return Path(config.prior_path) if config.prior_path else folder / PRIORS_FOLDER
 
 
 def _write_held_out_priors(
@@ -191,10 +239,14 @@ def _write_held_out_priors(
     dataset = TileDataset(tiles.training, stage.held_out)
     write_priors(network, dataset, TRAINING_PART, priors, config.batch_size, config.num_workers)
     facts = {"prior_path": str(priors), "epoch": chosen.epoch, "out_of_fold": True, "tiles": stage.held_out}
-    try:
-        write_json(manifest, facts)
-    except OSError as error:
-        raise write_error(manifest, error, "continue with --resume") from error
+
+    def mark_as_done() -> None:
+        try:
+            write_json(manifest, facts)
+        except OSError as error:
+            raise write_error(manifest, error, "continue with --resume") from error
+
+    on_main(mark_as_done)
 
 
 def _epoch_of_priors(manifest: Path) -> int | None:
@@ -209,17 +261,21 @@ def _epoch_of_priors(manifest: Path) -> int | None:
 def write_priors(
     network: CoarseNet, dataset: TileDataset, part: str, folder: Path, batch_size: int, num_workers: int
 ) -> None:
-    """Write the coarse map of every tile as a 16-bit prior.
+    """Write the coarse map of every tile as a 16-bit prior; the processes of a launch share them.
 
     Raises:
         UserError: a file that cannot be written.
     """
     network.eval()
     device = next(network.parameters()).device
-    for batch in on_device(make_loader(dataset, batch_size, num_workers), device):
-        maps = network(batch["image"])[:, 0].float().cpu().numpy()
-        for tile, values in zip(batch["id"], maps, strict=True):
-            save_prior(prior_file(folder, part, tile), values)
+
+    def write() -> None:
+        for batch in on_device(make_loader(dataset, batch_size, num_workers, shared=True), device):
+            maps = network(batch["image"])[:, 0].float().cpu().numpy()
+            for tile, values in zip(batch["id"], maps, strict=True):
+                save_prior(prior_file(folder, part, tile), values)
+
+    everywhere(write)
 
 
 def save_prior(path: Path, values: object) -> None:

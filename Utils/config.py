@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from Modules.autoencoders import LargeVaeType, VaeType
 from Modules.inference import Precision
 from Modules.losses import LOSSES
+from Modules.untrusted import check_json, parse_json, read_text
 from Utils.errors import UserError
 
 _LARGEST = 2**31 - 1
@@ -129,7 +130,12 @@ class TrainingConfig(DataConfig):
     save_n_epoch: NotNegative = 0
     save_i_epoch: list[Positive] = []
     validate_every: Positive = 1
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
+    accumulate: Positive = 1
+    warmup_steps: NotNegative = 0
+    gradient_clip: Annotated[float, Field(gt=0.0)] | None = None
+    ema_decay: Share = 0.0
+    save_minutes: Annotated[float, Field(ge=0.0)] = 10.0
     cache_gigabytes: Annotated[float, Field(ge=0.0)] = 1.0
     flips: list[Literal["horizontal", "vertical"]] = []
     split_text: Paths | None = None
@@ -268,17 +274,20 @@ def load_config(path: Path, kind: type[ConfigT], overrides: Sequence[str] = ()) 
         UserError: a missing or broken file, an unknown key, a wrong type or value.
     """
     try:
-        # Windows editors put a byte order mark in front.
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = parse_json(read_text(path))
     except OSError as error:
         reason = f"config '{path}' cannot be read: {error.strerror or error}"
         raise UserError(f"{reason}; give the path of a JSON file") from error
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"config '{path}' is not valid JSON: {error}; correct it there") from error
     if not isinstance(data, dict):
         raise UserError(f"config '{path}' must hold a JSON object, not a {type(data).__name__}")
     for override in overrides:
         _apply(data, override)
+    try:
+        check_json(data)
+    except ValueError as error:
+        raise UserError(f"config '{path}' with --set: {error}; correct that value") from error
     return parse_config(data, kind, str(path))
 
 

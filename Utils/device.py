@@ -6,12 +6,13 @@ import ctypes
 import sys
 
 import torch
-from accelerate import PartialState
+
+from Utils.processes import launch
 
 
 def pick_device() -> torch.device:
     """The device of this process: a GPU where there is one, else the CPU."""
-    return PartialState().device
+    return launch().device
 
 
 def keep_freed_memory() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -42,7 +44,7 @@ class DistillationTask(AutoencoderTask):
         super().to(device)
         nn.Module.to(self._teacher, device)
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+    def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
         """Mean absolute errors of latents and pixels; nothing is drawn at random."""
         values = torch.cat([to_vae(batch["image"]), to_vae(batch["height"])])
         values = pad_to_multiple(values, latent_stride(self._vae))

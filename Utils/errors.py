@@ -5,9 +5,46 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+_LONGEST = 4000
+
 
 class UserError(ValueError):
-    """Something in the user's files or command: says what was given, what is allowed, and how to fix it."""
+    """Something in the user's files or command: says what was given, what is allowed, and how to fix it.
+
+    Attributes:
+        told_elsewhere: another process of the launch raises it too, and tells the user.
+    """
+
+    told_elsewhere = False
+
+    def __init__(self, message: str) -> None:
+        """Keep the message as one line, whatever it quotes from a file."""
+        super().__init__(one_line(message))
+
+
+def one_line(message: str) -> str:
+    """A message as one line that can be printed: no control characters, which could rewrite a terminal.
+
+    Of an error that a loader's worker sent, wrapped in a traceback, the last line is kept, which is its own.
+    """
+    lines = message.strip().splitlines() or [""]
+    if lines[0].startswith("Caught ") and len(lines) > 1:
+        lines = [lines[-1].partition(": ")[2] or lines[-1]]
+    text = " ".join(lines)
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"  # what is wrong, and what to do
+    return text
+
+
+def last_line(error: Exception) -> str:
+    """An error's message in one line; of one that a loader's worker sent, wrapped in a traceback, its own last line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if lines[0].startswith("Caught ") and len(lines) > 1:
+        return lines[-1].partition(": ")[2] or lines[-1]
+    # A file name or a key may hold a line break.
+    return " ".join(lines)
 
 
 def write_error(path: Path, error: Exception, consequence: str) -> UserError:

@@ -19,7 +19,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from tqdm import tqdm
 
 from Modules.autoencoders import latent_channels, latent_stride
 from Modules.pipeline import D3RSMDE
@@ -27,6 +26,7 @@ from Utils.device import pick_device
 from Utils.errors import UserError
 from Utils.files import atomic_write_bytes
 from Utils.loading import make_loader
+from Utils.processes import progress_bar
 from Utils.rasters import raster_size
 from Utils.scoring import on_device
 from Utils.shared_cache import NoRoomError, SharedCache
@@ -183,7 +183,7 @@ def _tile_hashes(tiles: TileDataset) -> dict[str, str]:
     ids = list(dict.fromkeys(tiles.ids))
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         hashes = pool.map(lambda tile: _hash_files(tiles, tile), ids)
-        bar = tqdm(hashes, total=len(ids), desc="hashing tiles", unit="tile", leave=False, disable=None)
+        bar = progress_bar(hashes, total=len(ids), desc="hashing tiles", unit="tile")
         return dict(zip(ids, bar, strict=True))
 
 
@@ -216,7 +216,7 @@ def _encode(
     written: list[Path] = []
     batches = on_device(make_loader(tiles, 1, num_workers), pick_device())
     try:
-        for batch in tqdm(batches, total=len(tiles), desc="encoding tiles", unit="tile", leave=False, disable=None):
+        for batch in progress_bar(batches, total=len(tiles), desc="encoding tiles", unit="tile"):
             mirrored = [mirror(batch, variant) for variant in variants]
             maps = {name: torch.cat([item[name] for item in mirrored]) for name in _ENCODED}
             path = paths[batch["id"][0]]
@@ -270,7 +270,7 @@ def _whole_files(owners: Mapping[Path, str], shapes: Mapping[str, torch.Size]) -
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         looked = zip(owners, pool.map(look, owners), strict=True)
-        bar = tqdm(looked, total=len(owners), desc="checking latents", unit="tile", leave=False, disable=None)
+        bar = progress_bar(looked, total=len(owners), desc="checking latents", unit="tile")
         return {path for path, is_whole in bar if is_whole}
 
 

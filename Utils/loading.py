@@ -1,105 +1,221 @@
 """Loaders: what stands between tiles on disk and the device, and how long the device waits for it.
 
 Workers live as long as their loader, with the tiles that they have decoded.  torch gives each of them one thread, so
-``num_workers`` is the number of cores that reading takes.
+``num_workers`` is the number of cores that reading takes, in each process of a launch.
 """
 
 from __future__ import annotations
 
+import logging
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from accelerate.data_loader import BatchSamplerShard
+from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler
 
+from Utils.errors import UserError
+from Utils.processes import launch
 from Utils.seeds import named_generator
+from Utils.stopping import ignore_signals
 from Utils.tiles import Batch, TileDataset
 
+logger = logging.getLogger(__name__)
 
-def make_loader(
-    dataset: TileDataset, batch_size: int, num_workers: int, order: Sampler[int] | None = None
-) -> DataLoader[Batch]:
-    """A loader in the dataset's own order, for validation and evaluation, or in another."""
+# A worker that dies every time would be started for ever.
+_RESTARTS = 3
+
+
+def make_loader(dataset: TileDataset, batch_size: int, num_workers: int, shared: bool = False) -> DataLoader[Batch]:
+    """A loader in the dataset's own order, for validation and evaluation.
+
+    Args:
+        dataset: the tiles.
+        batch_size: tiles a batch.
+        num_workers: processes that read them.
+        shared: the processes of a launch take turns: each gets every n-th batch, none is left out or comes twice.
+    """
+    batches: Sampler[list[int]] = BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
+    if shared and launch().num_processes > 1:
+        batches = BatchSamplerShard(batches, launch().num_processes, launch().process_index, even_batches=False)
+    return _load(dataset, batches, num_workers)
+
+
+def _load(dataset: TileDataset, batches: Sampler[list[int]], num_workers: int) -> DataLoader[Batch]:
     return DataLoader(
         dataset,
-        batch_size=batch_size,
-        sampler=order,
+        batch_sampler=batches,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
         # A loader draws a seed for its workers, from a generator of its own: the global one is dropout's.
         generator=torch.Generator(),
+        worker_init_fn=_start_worker,
     )
+
+
+def _start_worker(number: int) -> None:
+    ignore_signals()
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a process computes at once: its share of a batch.
+
+    Attributes:
+        number: place of the part in its epoch.
+        batch: the tiles.
+        tiles: how many of them count: all; or none, where there were fewer tiles than processes and one stands in.
+        step_tiles: the tiles of the whole optimiser step, in all its parts and processes.
+    """
+
+    number: int
+    batch: Batch
+    tiles: int
+    step_tiles: int
+
+    @property
+    def weight(self) -> float:
+        """Share of the step's loss, a mean over tiles, that the mean over this part's tiles has."""
+        return self.tiles / self.step_tiles
 
 
 class TrainingLoader:
     """One loader for all epochs of a stage, each in an order of its own.
 
+    An optimiser step takes ``accumulate`` batches, the last of an epoch what is left; each batch is divided among the
+    processes of the launch.  What a step is made of depends neither on their number nor on workers.
+
     Args:
         tiles: the tiles.
-        batch_size: tiles a step.
+        batch_size: tiles a batch.
         num_workers: processes that read them.
         seed: of the orders.
-    """
-
-    def __init__(self, tiles: TileDataset, batch_size: int, num_workers: int, seed: int) -> None:
-        self.tiles = tiles
-        self._loader = make_loader(tiles, batch_size, num_workers, EpochOrder(tiles, seed))
-
-    def batches(self, epoch: int) -> TimedBatches:
-        """The batches of an epoch; those of the epoch before must have been taken."""
-        self.tiles.epoch = epoch
-        return TimedBatches(self._loader)
-
-
-class TimedBatches:
-    """One pass over a loader that counts the seconds in which the loop stood still for a batch.
-
-    On a CPU nothing is computed in these seconds.  A GPU goes on with what was queued before, so there their share of
-    the time is the most that it may have been idle for want of data.
+        accumulate: batches an optimiser step.
 
     Attributes:
-        seconds: waited so far.
+        steps: optimiser steps an epoch.
+        seconds: that the loop stood still for a batch, so far.  On a CPU nothing is computed in these seconds.  A GPU
+            goes on with what was queued before, so there their share of the time is the most that it may have been idle
+            for want of data.
     """
 
-    def __init__(self, loader: DataLoader[Batch]) -> None:
-        self._loader = loader
+    def __init__(self, tiles: TileDataset, batch_size: int, num_workers: int, seed: int, accumulate: int = 1) -> None:
+        self.tiles = tiles
+        self.accumulate = accumulate
+        self.num_workers = num_workers
         self.seconds = 0.0
+        self._shares = _Shares(tiles, batch_size, seed)
+        self.steps = -(-self._shares.batches // accumulate)
+        self._loader: DataLoader[Batch] | None = None
 
-    def __len__(self) -> int:
-        """Number of batches."""
-        return len(self._loader)
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[list[Part]]:
+        """The optimiser steps of an epoch, after those that were done; those of the epoch before must have been taken.
 
-    def __iter__(self) -> Iterator[Batch]:
-        started = time.perf_counter()
-        batches = iter(self._loader)
-        while True:
-            batch = next(batches, None)
-            self.seconds += time.perf_counter() - started
-            if batch is None:
-                return
-            yield batch
+        A worker that dies is replaced, and the epoch goes on with the batch that it was to read.
+
+        Raises:
+            UserError: a file that cannot be read; workers that die again and again.
+        """
+        self.tiles.epoch = epoch
+        number, parts = done * self.accumulate, list[Part]()
+        for batch in self._batches(number):
+            parts.append(self._part(number, batch))
+            number += 1
+            if number % self.accumulate == 0 or number == self._shares.batches:
+                yield parts
+                parts = []
+
+    def _part(self, number: int, batch: Batch) -> Part:
+        step = number // self.accumulate
+        size = self._shares.batch_size
+        in_step = min((step + 1) * self.accumulate * size, len(self.tiles)) - step * self.accumulate * size
+        return Part(number, batch, len(self._shares.own(number)), in_step)
+
+    def _batches(self, number: int) -> Iterator[Batch]:
+        """This process's share of each batch of the epoch from ``number`` on."""
+        deaths = 0
+        while number < self._shares.batches:
+            self._shares.first = number
             started = time.perf_counter()
+            try:
+                for batch in self._start():
+                    self.seconds += time.perf_counter() - started
+                    number, deaths = number + 1, 0
+                    yield batch
+                    started = time.perf_counter()
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                deaths += 1
+                # Its workers may be half dead; the next ones read the same tiles.
+                self._loader = None
+                if deaths > _RESTARTS:
+                    raise UserError(
+                        f"the processes that read tiles die again and again ({str(error).splitlines()[0]}); perhaps the "
+                        "machine has too little memory: set num_workers and cache_gigabytes lower"
+                    ) from error
+                logger.warning("a process that reads tiles died; it is replaced (%s)", str(error).splitlines()[0])
+
+    def _start(self) -> Iterator[Batch]:
+        self._loader = self._loader or _load(self.tiles, self._shares, self.num_workers)
+        batches = iter(self._loader)
+        if self.num_workers and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+            # torch's handler raises wherever the loop stands when a worker dies, be it in the middle of an optimiser
+            # step.  Without it the next batch finds out, within seconds.
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        return batches
 
 
-class EpochOrder(Sampler[int]):
-    """The order of an epoch's tiles, a function of seed and epoch alone.
+class _Shares(Sampler[list[int]]):
+    """What this process reads of every batch of an epoch, in an order that is a function of seed and epoch alone.
 
     Args:
         tiles: the tiles; their ``epoch`` counts when an iteration begins.
+        batch_size: tiles a batch, in all processes together.
         seed: of the order.
+
+    Attributes:
+        first: the batch that an iteration begins with.
     """
 
-    def __init__(self, tiles: TileDataset, seed: int) -> None:
+    def __init__(self, tiles: TileDataset, batch_size: int, seed: int) -> None:
         self.tiles = tiles
+        self.batch_size = batch_size
         self.seed = seed
+        self.first = 0
+
+    @property
+    def batches(self) -> int:
+        """Number of batches an epoch."""
+        return -(-len(self.tiles) // self.batch_size)
 
     def __len__(self) -> int:
-        """Number of tiles."""
-        return len(self.tiles)
+        """Number of batches of an iteration."""
+        return self.batches - self.first
 
-    def __iter__(self) -> Iterator[int]:
-        generator = named_generator(self.seed, "order", self.tiles.epoch)
-        # torch's shuffling loader takes this number before it shuffles; so the orders are those that it gave.
-        torch.empty((), dtype=torch.int64).random_(generator=generator)
-        yield from torch.randperm(len(self.tiles), generator=generator).tolist()
+    def __iter__(self) -> Iterator[list[int]]:
+        order = epoch_order(len(self.tiles), self.seed, self.tiles.epoch)
+        for number in range(self.first, self.batches):
+            own = self.own(number)
+            # Every process takes part in every step: one without a tile reads the batch's first, which does not count.
+            places = own or range(number * self.batch_size, number * self.batch_size + 1)
+            yield [order[place] for place in places]
+
+    def own(self, number: int) -> range:
+        """The places, in the epoch's order, of the tiles that this process has in a batch; may be none."""
+        start = number * self.batch_size
+        size = min(self.batch_size, len(self.tiles) - start)
+        process, processes = launch().process_index, launch().num_processes
+        return range(start + size * process // processes, start + size * (process + 1) // processes)
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
+    """The order of an epoch's tiles."""
+    generator = named_generator(seed, "order", epoch)
+    # torch's shuffling loader takes this number before it shuffles; so the orders are those that it gave.
+    torch.empty((), dtype=torch.int64).random_(generator=generator)
+    return torch.randperm(count, generator=generator).tolist()

@@ -18,15 +18,19 @@ from Modules.autoencoders import (
     measure_latent_scale,
 )
 from Modules.backbone import pad_to_multiple
+from Modules.coarse import CoarseNet
+from Modules.inference import vae_precision
 from Modules.pipeline import to_vae
+from Utils.claims import ClaimedError, claim, claimed_elsewhere
 from Utils.coarse_run import Priors, Tiles, check_stages, find_tiles, split_stage, stage_datasets
 from Utils.config import DiffusionTrainingConfig
 from Utils.distillation import DistillationTask
 from Utils.errors import UserError
-from Utils.factory import VAE_FOLDER, build_model, build_teacher, build_vae, load_coarse
+from Utils.factory import MODEL_FOLDER, VAE_FOLDER, build_model, build_teacher, build_vae, load_coarse
 from Utils.latents import keep_latents
 from Utils.loading import make_loader
-from Utils.run_folder import StagePlan, loop_settings, open_run, save_folder, save_model
+from Utils.processes import everywhere, on_main
+from Utils.run_folder import StagePlan, loop_settings, open_run, resumable, save_folder, save_model
 from Utils.scoring import on_device
 from Utils.seeds import derive_seed
 from Utils.splits import select
@@ -101,26 +105,51 @@ def run_refiner(config: DiffusionTrainingConfig, folder: Path, resume: bool) -> 
     Raises:
         UserError: whatever the user can mend; checkpoints up to then are kept.
     """
-    setup = check_refiner(config)
-    tiles, plan, priors = setup.tiles, setup.plan, setup.priors
+    setup = on_main(lambda: check_refiner(config))
     torch.manual_seed(derive_seed(config.seed, _VAE_STAGE, "weights"))
+    vae, teacher, coarse = everywhere(lambda: _build_parts(config))
+    on_main(lambda: open_run(folder, config, setup.plan, resume))
+    try:
+        with resumable("trainDiffusion.py", folder):
+            if config.vae_epochs:
+                with claim(folder / _VAE_STAGE):
+                    _train_vae(config, setup, vae, teacher, folder / _VAE_STAGE)
+            del teacher  # the U-Net needs the memory
+            with claim(folder / _UNET_STAGE):
+                _train_unet(config, setup, vae, coarse, folder)
+    except ClaimedError as error:
+        raise claimed_elsewhere(folder, [error]) from error
+    model = folder / MODEL_FOLDER
+    logger.info("model: %s", model)
+    return model
+
+
+def _build_parts(config: DiffusionTrainingConfig) -> tuple[Autoencoder, Autoencoder | None, CoarseNet | None]:
+    """The autoencoder, its teacher and the coarse net; whatever can fail of them fails here.
+
+    Raises:
+        UserError: weights that are missing or do not fit, sizes that do not go together.
+    """
     vae = _build_vae(config)
     if config.vae_crop_size % latent_stride(vae):
         stride = latent_stride(vae)
         raise UserError(f"vae_crop_size {config.vae_crop_size} is no multiple of the latent stride {stride}")
     teacher = build_teacher(config, vae)
     coarse = load_coarse(Path(config.coarse_checkpoint_path)) if config.coarse_checkpoint_path else None
-    build_model(config, vae, coarse)  # fails early, before anything is written
-    open_run(folder, config, plan, resume)
-    if config.vae_epochs:
-        _train_vae(config, tiles, plan[0], vae, teacher, folder / _VAE_STAGE)
-    del teacher  # the U-Net needs the memory
+    build_model(config, vae, coarse)
+    return vae, teacher, coarse
+
+
+def _train_unet(
+    config: DiffusionTrainingConfig, setup: RefinerSetup, vae: Autoencoder, coarse: CoarseNet | None, folder: Path
+) -> None:
+    """Train the U-Net in the latent space of an autoencoder that is final, and save the model."""
     vae.requires_grad_(False).eval()
     # Beside the U-Net's checkpoints, which hold the U-Net alone.
-    save_folder(folder / VAE_FOLDER, vae.save_pretrained)
+    on_main(lambda: save_folder(folder / VAE_FOLDER, vae.save_pretrained))
     torch.manual_seed(derive_seed(config.seed, _UNET_STAGE, "weights"))
     model = build_model(config, vae, coarse)
-    train, validation = stage_datasets(config, tiles, plan[-1], priors)
+    train, validation = stage_datasets(config, setup.tiles, setup.plan[-1], setup.priors, empty=setup.check.empty)
     logger.info("%s: %d training, %d validation tiles", _UNET_STAGE, len(train), len(validation or []))
     task = RefinerTask(model, config.losses, config.own_prediction_share, config.one_step)
     with ExitStack() as kept:
@@ -130,9 +159,7 @@ def run_refiner(config: DiffusionTrainingConfig, folder: Path, resume: bool) -> 
             train = kept.enter_context(keep_latents(task, model, train, latents, size, config.num_workers))
         fit(task, train, validation, loop_settings(config), folder / _UNET_STAGE)
     model.register_to_config(tile_size=min(setup.check.size))
-    path = save_model(model.to("cpu"), folder)
-    logger.info("model: %s", path)
-    return path
+    on_main(lambda: save_model(model.to("cpu"), folder))
 
 
 def _build_vae(config: DiffusionTrainingConfig) -> Autoencoder:
@@ -146,8 +173,7 @@ def _build_vae(config: DiffusionTrainingConfig) -> Autoencoder:
 
 def _train_vae(
     config: DiffusionTrainingConfig,
-    tiles: Tiles,
-    stage: StagePlan,
+    setup: RefinerSetup,
     vae: Autoencoder,
     teacher: Autoencoder | None,
     folder: Path,
@@ -156,9 +182,15 @@ def _train_vae(
 
     One that was built here gets the scale of its latents measured; one with a teacher has learnt that of the teacher.
     """
-    train, validation = stage_datasets(config, tiles, stage, crop=config.vae_crop_size)
+    stage = setup.plan[0]
+    # Tiles without a valid height are not left out: images teach the autoencoder as well.
+    train, validation = stage_datasets(config, setup.tiles, stage, crop=config.vae_crop_size)
     settings = loop_settings(
-        config, epochs=config.vae_epochs, lr=config.vae_lr, batch_size=config.vae_batch_size or config.batch_size
+        config,
+        epochs=config.vae_epochs,
+        lr=config.vae_lr,
+        batch_size=config.vae_batch_size or config.batch_size,
+        precision=vae_precision(vae, config.precision),
     )
     logger.info("%s: %d training, %d validation tiles", stage.name, len(train), len(validation or []))
     task = (
@@ -168,7 +200,8 @@ def _train_vae(
     )
     fit(task, train, validation, settings, folder)
     if config.vae_path is None and config.pretrained_vae_path is None and teacher is None:
-        vae.register_to_config(scaling_factor=_latent_scale(vae, tiles, stage, settings.batch_size))
+        scale = on_main(lambda: _latent_scale(vae, setup.tiles, stage, settings.batch_size))
+        vae.register_to_config(scaling_factor=scale)
 
 
 @torch.no_grad()

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from filelock import FileLock
+
 from Modules.pipeline import D3RSMDE
+from Utils.claims import claimed_by
 from Utils.config import TrainingConfig, load_config
 from Utils.errors import UserError, write_error
 from Utils.factory import MODEL_FOLDER
+from Utils.stopping import Stopped, stopping_on_signals
 from Utils.tables import write_json
 from Utils.tiles import TEST_PART, TileCheck
 from Utils.training import LoopSettings
@@ -22,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.json"
 PLAN_FILE = "plan.json"
+_OPENING_LOCK = "opening.lock"
+_LISTED_IDS = 8
 # Keys that may differ from the run's own when it is resumed: none of them changes an epoch that was already trained.
 _MAY_CHANGE = frozenset(
     {
@@ -29,6 +37,7 @@ _MAY_CHANGE = frozenset(
         "num_workers",
         "save_n_epoch",
         "save_i_epoch",
+        "save_minutes",
         "validate_every",
         "cache_gigabytes",
         "latent_path",
@@ -106,27 +115,39 @@ def open_run(folder: Path, config: TrainingConfig, plan: Sequence[StagePlan], re
     """Make a run's folder, or check that the run in it follows the same plan.
 
     Raises:
-        UserError: a new run into a folder that holds one; tiles that changed since the run began.
+        UserError: a new run into a folder that holds one; tiles that changed since the run began; another config while
+            another process trains.
     """
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Of two that start in one folder at the same time, the second one finds the first one's run.
+        with FileLock(folder / _OPENING_LOCK):
+            _open(folder, config, plan, resume)
+    except OSError as error:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise write_error(folder, error, "nothing was started") from error
+
+
+def _open(folder: Path, config: TrainingConfig, plan: Sequence[StagePlan], resume: bool) -> None:
     stages = [asdict(stage) for stage in plan]
+    effective = config.model_dump(mode="json") | {"output_dir": str(folder)}
+    effective = _without_none({key: "" if value is None else value for key, value in effective.items()})
     if resume:
         _same_plan(folder, stages)
+        if effective == _read_json(folder / CONFIG_FILE):
+            return
+        owners = [owner for stage in plan if (owner := claimed_by(folder / stage.name))]
+        if owners:
+            raise UserError(f"the config of run '{folder}' cannot change while {owners[0]} trains it; stop that first")
     elif (folder / CONFIG_FILE).exists():
         raise UserError(
             f"'{folder}' already holds a run; continue it with --resume {folder}, "
             "or choose another folder with --set output_dir=FOLDER"
         )
-    effective = config.model_dump(mode="json") | {"output_dir": str(folder)}
-    effective = {key: "" if value is None else value for key, value in effective.items()}
-    is_new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / PLAN_FILE, stages)
-        write_json(folder / CONFIG_FILE, _without_none(effective))
-    except OSError as error:
-        if is_new:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise write_error(folder, error, "nothing was started") from error
+    write_json(folder / PLAN_FILE, stages)
+    write_json(folder / CONFIG_FILE, effective)
 
 
 def _same_plan(folder: Path, stages: Sequence[Mapping[str, Any]]) -> None:
@@ -138,13 +159,41 @@ def _same_plan(folder: Path, stages: Sequence[Mapping[str, Any]]) -> None:
     if before != now:
         raise UserError(f"run '{folder}' cannot be resumed: its stages were {before}, now {now}; start a new one")
     for old, new in zip(stored, stages, strict=True):
-        changed = [key for key in new if old.get(key) != new[key]]
+        changed = [f"{key}: {_difference(old.get(key), new[key])}" for key in new if old.get(key) != new[key]]
         if changed:
             raise UserError(
                 f"run '{folder}' cannot be resumed: "
-                f"the tiles of stage '{new['name']}' changed ({', '.join(changed)}); "
+                f"the tiles of stage '{new['name']}' changed ({'; '.join(changed)}); "
                 "restore the dataset and split files, or start a new run"
             )
+
+
+def _difference(old: Any, new: Any) -> str:
+    """What became of a list of tile ids, or of another value of a plan."""
+    if not (isinstance(old, list) and isinstance(new, list)):
+        return f"{json.dumps(old)} -> {json.dumps(new)}"
+    parts = []
+    for what, one, other in (("added", new, old), ("gone", old, new)):
+        ids = [str(tile) for tile in one if tile not in set(map(str, other))]
+        if ids:
+            more = f" and {len(ids) - _LISTED_IDS} more" if len(ids) > _LISTED_IDS else ""
+            parts.append(f"{', '.join(ids[:_LISTED_IDS])}{more} {what}")
+    return ", ".join(parts) or "the same in another order"
+
+
+@contextmanager
+def resumable(script: str, folder: Path) -> Iterator[None]:
+    """Around the long work of a run: Ctrl-C and SIGTERM end it in good order, with the line that resumes it.
+
+    Raises:
+        Stopped: it was asked to stop, and what was done is saved.
+    """
+    with stopping_on_signals():
+        try:
+            yield
+        except Stopped as stop:
+            command = f"python {script} --resume {shlex.quote(str(folder))}"
+            raise Stopped(f"stopped ({stop}); everything done is saved, continue with: {command}") from stop
 
 
 def _without_none(value: Any) -> Any:

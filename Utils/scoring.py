@@ -13,6 +13,8 @@ from torch import Tensor
 
 from Utils.metrics import aligned_scores, paper_scores, stretch_to_255, summarise
 from Utils.perceptual import LpipsScore
+from Utils.processes import everywhere, gather_in_turn, launch
+from Utils.stopping import stop_if_asked
 from Utils.tiles import Batch
 
 # Not scores: the fit of the aligned protocol, and what is known only with a ground sample distance.
@@ -54,8 +56,14 @@ class Scorer:
 
 
 def on_device(loader: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """The loader's batches, moved."""
+    """The loader's batches, moved; in a run that is asked to stop, none any more.
+
+    Raises:
+        Stopped: a signal came, and no other process of the launch waits for this one.
+    """
     for batch in loader:
+        if launch().num_processes == 1:
+            stop_if_asked()
         yield send_to_device(batch, device, non_blocking=True)
 
 
@@ -65,14 +73,22 @@ def mean_scores(
 ) -> dict[str, float]:
     """Mean scores over a loader's tiles with a valid pixel; ``predict`` makes (B, 1, H, W) of a batch.
 
+    In a launch of several processes the loader is a shared one, and every process gets the scores of all tiles.
+
     A score of predictions that are no finite numbers is NaN; without any such tile there is no score at all.
     """
     scorer = Scorer()
-    rows = [
-        row
-        for batch in on_device(loader, device)
-        for row, valid in zip(scorer.score_batch(batch, predict(batch)), batch["valid"], strict=True)
-        if valid.any()
-    ]
-    summary = summarise(rows)
+
+    def score() -> list[list[dict[str, float]]]:
+        return [
+            [
+                row
+                for row, valid in zip(scorer.score_batch(batch, predict(batch)), batch["valid"], strict=True)
+                if valid.any()
+            ]
+            for batch in on_device(loader, device)
+        ]
+
+    batches = gather_in_turn(everywhere(score))
+    summary = summarise([row for rows in batches for row in rows])
     return {key: values["mean"] for key, values in summary.items() if key not in _FITTED}

@@ -52,13 +52,19 @@ class CoarseTask:
         self._device = device
         nn.Module.to(self.network, device)
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+    def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
         """The configured loss between drawn and true map; nothing is drawn at random."""
         return self._loss(self.network(batch["image"]), batch["height"], batch["valid"])
 
+    @torch.no_grad()
+    def draw(self, batch: Batch) -> Tensor:
+        """The network's maps."""
+        maps: Tensor = self.network(batch["image"])
+        return maps
+
     def validate(self, loader: DataLoader[Batch]) -> dict[str, float]:
         """Evaluation's scores."""
-        return mean_scores(loader, self._device, lambda batch: self.network(batch["image"]))
+        return mean_scores(loader, self._device, self.draw)
 
 
 class AutoencoderTask:
@@ -84,17 +90,21 @@ class AutoencoderTask:
         self._device = device
         nn.Module.to(self._vae, device)
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+    def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
         """Mean absolute error of the reconstruction, and a whiff of KL divergence."""
         values = torch.cat([to_vae(batch["image"]), to_vae(batch["height"])])
         values = pad_to_multiple(values, latent_stride(self._vae))
-        reconstruction, divergence = reconstruct(self._vae, values, generator)
+        reconstruction, divergence = reconstruct(self._vae, values, [*generators, *generators])
         return functional.l1_loss(reconstruction, values) + _KL_WEIGHT * divergence
+
+    @torch.no_grad()
+    def draw(self, batch: Batch) -> Tensor:
+        """The reconstructed true maps."""
+        return reconstruct_maps(self._vae, batch["height"], self._margin)
 
     def validate(self, loader: DataLoader[Batch]) -> dict[str, float]:
         """Evaluation's scores of reconstructed true maps: the ceiling of stage 2."""
-        vae, margin = self._vae, self._margin
-        return mean_scores(loader, self._device, lambda batch: reconstruct_maps(vae, batch["height"], margin))
+        return mean_scores(loader, self._device, self.draw)
 
 
 class RefinerTask:
@@ -173,7 +183,7 @@ class RefinerTask:
         whole = _whole_cells(batch["valid"], latents[LATENTS[0]].shape[-2:], latent_stride(self._vae))
         return latents | {WHOLE: whole}
 
-    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+    def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
         """Blend, predict, compare; latents that come with the batch are not computed again."""
         latents = batch if LATENTS[0] in batch else self.encode(batch)
         image_latent, coarse_latent, truth_latent = (latents[name] for name in LATENTS)
@@ -181,28 +191,31 @@ class RefinerTask:
             timestep = torch.full((len(coarse_latent),), len(self._schedule.weights) - 1, device=coarse_latent.device)
             blended = coarse_latent
         else:
-            draws = torch.randint(len(self._schedule.weights), (len(truth_latent),), generator=generator)
+            count = len(self._schedule.weights)
+            draws = torch.stack([torch.randint(count, (), generator=generator) for generator in generators])
             timestep = draws.to(truth_latent.device)
-            blended = self._blend(image_latent, coarse_latent, truth_latent, timestep, generator)
+            blended = self._blend(image_latent, coarse_latent, truth_latent, timestep, generators)
         prediction = predict_truth(self._unet, image_latent, blended, timestep)
         loss = prediction.new_zeros(())
         if self._in_latent_space:
             loss = loss + (1.0 - self._map_share) * _latent_l1(prediction, truth_latent, latents[WHOLE])
         if self._map_loss is not None:
             height, valid = batch["height"], batch["valid"]
-            decoded = from_vae(decode(self._vae, prediction))[..., : height.shape[-2], : height.shape[-1]]
+            with _without_fp16(prediction.device):
+                decoded = from_vae(decode(self._vae, prediction))[..., : height.shape[-2], : height.shape[-1]]
             loss = loss + self._map_share * self._map_loss(decoded, height, valid)
         return loss
 
     def _blend(
-        self, image: Tensor, coarse: Tensor, truth: Tensor, timestep: Tensor, generator: torch.Generator
+        self, image: Tensor, coarse: Tensor, truth: Tensor, timestep: Tensor, generators: Sequence[torch.Generator]
     ) -> Tensor:
         """The U-Net's input: coarse latents blended with the truth's or, for a share of the tiles, with a prediction.
 
         Blended with the truth, the input shows fine detail that can be trusted.  At inference it shows the U-Net's own
         guess instead, and a U-Net that never met one in training sharpens its errors with every step.
         """
-        own = torch.rand(len(coarse), generator=generator).to(coarse.device) < self._own_prediction_share
+        shares = torch.stack([torch.rand((), generator=generator) for generator in generators])
+        own = shares.to(coarse.device) < self._own_prediction_share
         first = len(self._schedule.weights) - 1
         own &= timestep < first  # the first step sees no truth
         if own.any():
@@ -211,11 +224,21 @@ class RefinerTask:
             truth = truth.index_put((own,), guess)
         return self._schedule.blend(truth, coarse, timestep)
 
+    @torch.no_grad()
+    def draw(self, batch: Batch) -> Tensor:
+        """Maps refined from the priors, by the whole walk of inference."""
+        return self._model.refine(batch["image"], batch["prior"]).height
+
     def validate(self, loader: DataLoader[Batch]) -> dict[str, float]:
-        """Evaluation's scores of maps refined from the priors, by the whole walk of inference."""
-        return mean_scores(
-            loader, self._device, lambda batch: self._model.refine(batch["image"], batch["prior"]).height
-        )
+        """Evaluation's scores of the refined maps."""
+        return mean_scores(loader, self._device, self.draw)
+
+
+def _without_fp16(device: torch.device) -> torch.autocast:
+    """Mixed precision as it is, but for fp16, in which a large autoencoder's activations overflow."""
+    dtype = torch.get_autocast_dtype(device.type)
+    enabled = torch.is_autocast_enabled(device.type) and dtype != torch.float16
+    return torch.autocast(device.type, dtype, enabled=enabled)
 
 
 def _whole_cells(valid: Tensor, size: Sequence[int], stride: int) -> Tensor:

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from Modules.normalisation import MinMaxNormalisation
 from Utils.errors import UserError
+from Utils.processes import progress_bar
 from Utils.rasters import RasterError, raster_size, read_height, read_image, read_prior
 from Utils.seeds import named_generator
 
@@ -94,6 +94,11 @@ def list_tiles(dataset: Path, part: str) -> dict[str, TileFiles]:
     return {tile: TileFiles(images[tile], heights[tile]) for tile in sorted(images, key=natural)}
 
 
+def tile_name(suffix: str) -> re.Pattern[str]:
+    """What a whole file name must match to be a tile's; its first group is the tile's id."""
+    return re.compile(rf"tile_([\w-]+){re.escape(suffix)}")
+
+
 def natural(tile: str) -> tuple[int, int, str]:
     """Sorting key of tile ids: 9 comes before 10, numbers before names."""
     return (0, int(tile), tile) if tile.isdecimal() else (1, 0, tile)
@@ -106,7 +111,7 @@ def _by_id(dataset: Path, part: str, folder: str, suffix: str) -> dict[str, Path
             f"dataset folder '{place}' not found; set dataset_path to the folder that holds '{TRAINING_PART}' "
             "(layout: Dataset/README.md)"
         )
-    pattern = re.compile(rf"tile_([\w-]+){re.escape(suffix)}")
+    pattern = tile_name(suffix)
     try:
         matches = [(pattern.fullmatch(name), name) for name in os.listdir(place)]
     except OSError as error:
@@ -313,8 +318,7 @@ def check_tiles(
     empty, flat, with_gaps = [], [], []
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         looked: Iterator[tuple[str, bool, bool, bool]] = pool.map(look, ids)
-        # disable=None: no bar where stderr is a file.
-        bar = tqdm(looked, total=len(ids), desc="checking tiles", unit="tile", leave=False, disable=None)
+        bar = progress_bar(looked, total=len(ids), desc="checking tiles", unit="tile")
         for tile, has_valid, is_whole, is_flat in bar:
             if not has_valid:
                 empty.append(tile)

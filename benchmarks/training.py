@@ -59,7 +59,6 @@ def measure_training(case: Case, memory: Memory) -> Iterator[Row]:
     task.network.train()
     rate, decay = _RATES[training.stage]
     optimiser = torch.optim.AdamW(task.network.parameters(), lr=rate, weight_decay=decay, fused=True)
-    generator = torch.Generator().manual_seed(0)
     budget = Budget(case.effort)
     predicted = 0.0
     for size in sorted(case.batches):
@@ -74,7 +73,7 @@ def measure_training(case: Case, memory: Memory) -> Iterator[Row]:
         def step(batch: dict[str, Any] = batch, losses: list[float] = losses) -> None:
             with _attention(training):
                 with _precision(case.switches.precision, device):
-                    loss = task.loss(batch, generator)
+                    loss = task.loss(batch, [torch.Generator().manual_seed(place) for place in range(size)])
                 losses.append(loss.item())  # as the loop does, to stop at the first that is no number
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()

@@ -31,7 +31,7 @@ from Modules.autoencoders import (
     reconstruct,
 )
 from Modules.ldm_checkpoint import ldm_name
-from tests.toys import VAE_TYPES, toy_unet, toy_vae
+from tests.toys import VAE_TYPES, generators, toy_unet, toy_vae
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -284,7 +284,7 @@ def test_widths_that_a_family_cannot_take(vae_type: VaeType, shape: AutoencoderS
 def test_reconstruction_teaches_every_parameter(vae_type: VaeType) -> None:
     vae = toy_vae(vae_type).train()
     values = torch.rand(2, 3, 16, 16) * 2 - 1
-    drawn, divergence = reconstruct(vae, values, torch.Generator().manual_seed(0))
+    drawn, divergence = reconstruct(vae, values, generators({"values": values}))
     assert drawn.shape == values.shape and divergence.shape == ()
     ((drawn - values).abs().mean() + divergence).backward()
     assert [name for name, parameter in vae.named_parameters() if parameter.grad is None] == []
@@ -295,7 +295,7 @@ def test_the_generator_alone_decides_the_posterior_sample() -> None:
     vae = toy_vae()
     values = torch.rand(1, 3, 8, 8)
     with torch.no_grad():
-        first, second, third = (reconstruct(vae, values, torch.Generator().manual_seed(s))[0] for s in (1, 1, 2))
+        first, second, third = (reconstruct(vae, values, generators({"values": values}, s))[0] for s in (1, 1, 2))
         mean, divergence = reconstruct(vae, values, None)
         posterior = vae.encode(values).latent_dist
         assert torch.equal(mean, vae.decode(posterior.mean).sample)

@@ -22,7 +22,7 @@ from tests.conftest import (
     synthetic_height,
     write_config,
 )
-from tests.toys import toy_vae
+from tests.toys import generators, toy_vae
 from Utils.config import DiffusionTrainingConfig, parse_config
 from Utils.distillation import DistillationTask, gradient_l1
 from Utils.errors import UserError
@@ -43,11 +43,11 @@ def make_batch(*numbers: int) -> dict[str, Any]:
 
 def learn(task: AutoencoderTask, steps: int) -> None:
     optimiser = torch.optim.Adam(task.network.parameters(), lr=3e-3)
-    generator = torch.Generator().manual_seed(0)
     task.network.train()
     for step in range(steps):
         optimiser.zero_grad()
-        task.loss(make_batch(*range(4 * step, 4 * step + 4)), generator).backward()
+        batch = make_batch(*range(4 * step, 4 * step + 4))
+        task.loss(batch, generators(batch)).backward()
         optimiser.step()
     task.network.eval()
 
@@ -100,7 +100,7 @@ def test_a_student_that_learns_alone_has_latents_of_its_own(teacher: Autoencoder
 
 def test_the_loss_by_hand(teacher: Autoencoder) -> None:
     student, batch = toy_vae("AutoencoderTiny"), make_batch(1, 2)
-    loss = DistillationTask(student, "AutoencoderTiny", teacher).loss(batch, torch.Generator())
+    loss = DistillationTask(student, "AutoencoderTiny", teacher).loss(batch, generators(batch))
     values = torch.cat([batch["image"], batch["height"].repeat(1, 3, 1, 1)]) * 2.0 - 1.0
     mean = teacher.encode(values).latent_dist.mean
     example = teacher.decode(mean).sample
@@ -118,7 +118,7 @@ def test_the_encoder_learns_the_teachers_latents_alone(teacher: Autoencoder) -> 
     """What its own decoder would like to be given must not move the latent space."""
     student, batch = toy_vae("AutoencoderTiny"), make_batch(1, 2)
     weights = list(student.encoder.parameters())
-    loss = DistillationTask(student, "AutoencoderTiny", teacher).loss(batch, torch.Generator())
+    loss = DistillationTask(student, "AutoencoderTiny", teacher).loss(batch, generators(batch))
     values = torch.cat([to_vae(batch["image"]), to_vae(batch["height"])])
     of_latents = (encode(student, values) - encode(teacher, values)).abs().mean()
     gradients = (torch.autograd.grad(value, weights) for value in (loss, of_latents))
@@ -131,7 +131,8 @@ def test_the_teacher_is_frozen_and_teaches_every_parameter() -> None:
     kept = {name: value.clone() for name, value in teacher.state_dict().items()}
     task = DistillationTask(student, "AutoencoderTiny", teacher)
     assert not teacher.training and not any(parameter.requires_grad for parameter in teacher.parameters())
-    task.loss(make_batch(1, 2), torch.Generator()).backward()
+    batch = make_batch(1, 2)
+    task.loss(batch, generators(batch)).backward()
     assert [name for name, parameter in student.named_parameters() if parameter.grad is None] == []
     learn(task, 2)
     assert not teacher.training

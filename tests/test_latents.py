@@ -37,7 +37,7 @@ from tests.conftest import (
     write_tile,
 )
 from tests.test_training import assert_same_state, rows_without_times, train
-from tests.toys import toy_model
+from tests.toys import generators, toy_model
 from Utils import latents
 from Utils.errors import UserError
 from Utils.latents import LatentDataset, flip_variants, keep_latents
@@ -115,8 +115,8 @@ def test_a_step_gives_the_same_loss_as_one_without(
             assert plain["id"] == latent["id"]
             assert set(latent) == {*LATENTS, "whole", "id"} | (set() if losses == ("L1Loss",) else {"height", "valid"})
             assert torch.equal(task.encode(plain)["whole"], latent["whole"])
-            expected = task.loss(plain, torch.Generator().manual_seed(epoch))
-            loss = task.loss(latent, torch.Generator().manual_seed(epoch))
+            expected = task.loss(plain, generators(plain, epoch))
+            loss = task.loss(latent, generators(latent, epoch))
             # A tile encoded in a batch of others differs from one encoded alone by float32's rounding.
             torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0.0)
     assert met == set(flip_variants(flips)), "some flip was never drawn"
@@ -137,7 +137,7 @@ def test_tiles_that_have_to_be_padded(dataset: Path, tmp_path: Path) -> None:
             # Wholly valid, but for the last row of cells, half of which is padding, and the one beyond.
             assert latent["whole"][:, :, :14, :11].all()
             assert not latent["whole"][:, :, 14:].any() and not latent["whole"][..., 11:].any()
-            expected, loss = (task.loss(batch, torch.Generator().manual_seed(epoch)) for batch in (plain, latent))
+            expected, loss = (task.loss(batch, generators(batch, epoch)) for batch in (plain, latent))
             torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0.0)  # as above
 
 
@@ -400,7 +400,8 @@ def test_a_full_disk_is_a_line_and_no_more(
     task, tiles, folder = make_task(), open_tiles(dataset), tmp_path / "latents"
     with full_disk(5000), kept(task, tiles, folder) as given:
         assert given is tiles
-        assert torch.isfinite(task.loss(default_collate([given[0]]), torch.Generator()))
+        batch = default_collate([given[0]])
+        assert torch.isfinite(task.loss(batch, generators(batch)))
     (line,) = caplog.messages
     assert line == f"latents are encoded in every step: '{folder}' cannot be written (File too large)"
     assert [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
@@ -464,7 +465,8 @@ def test_workers_serve_the_same_latents(dataset: Path, tmp_path: Path) -> None:
     with kept(make_task("HDNLoss"), open_tiles(dataset, *BOTH), tmp_path / "latents") as given:
         alone, parted = (TrainingLoader(given, 4, workers, seed=1) for workers in (0, 2))
         for epoch in (1, 2, 5):
-            for one, other in zip(alone.batches(epoch), parted.batches(epoch), strict=True):
+            for parts in zip(alone.epoch(epoch), parted.epoch(epoch), strict=True):
+                one, other = (part.batch for (part,) in parts)
                 assert one.keys() == other.keys() and one["id"] == other["id"]
                 assert all(torch.equal(one[name], other[name]) for name in one if name != "id")
 

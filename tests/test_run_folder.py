@@ -96,6 +96,7 @@ def test_a_run_that_cannot_be_opened_leaves_nothing(tmp_path: Path) -> None:
         "save_n_epoch=3",
         "save_i_epoch=[1,2]",
         "validate_every=2",
+        "save_minutes=3",
         "cache_gigabytes=0",
         "output_dir=elsewhere",
     ],
@@ -119,7 +120,16 @@ def test_what_may_not_change_is_listed(tmp_path: Path) -> None:
     assert said.endswith("start a new run for that")
 
 
-ALLOWED = {"epochs", "num_workers", "save_n_epoch", "save_i_epoch", "validate_every", "cache_gigabytes", "output_dir"}
+ALLOWED = {
+    "epochs",
+    "num_workers",
+    "save_n_epoch",
+    "save_i_epoch",
+    "save_minutes",
+    "validate_every",
+    "cache_gigabytes",
+    "output_dir",
+}
 OTHER_VALUES: Config = {
     "dataset_path": "other",
     "seed": 43,
@@ -140,6 +150,10 @@ OTHER_VALUES: Config = {
     "k_folds": 7,
     "model": {"features": 8},
     "precision": "bf16",
+    "accumulate": 2,
+    "warmup_steps": 10,
+    "gradient_clip": 1.0,
+    "ema_decay": 0.99,
 }
 
 
@@ -181,9 +195,9 @@ def test_a_run_of_the_other_script(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        (StagePlan("fold-1", ["1"], ["3"], TRAINING_PART, ["4"]), "the tiles of stage 'fold-1' changed (train); "),
-        (StagePlan("fold-1", ["1", "2"], ["5"], TEST_PART, ["4"]), "(validation, validation_part); restore the"),
-        (StagePlan("fold-1", ["2", "1"], ["3"], TRAINING_PART, ["4", "5"]), "changed (train, held_out); "),
+        (StagePlan("fold-1", ["1"], ["3"], TRAINING_PART, ["4"]), "the tiles of stage 'fold-1' changed (train: 2 gone); "),
+        (StagePlan("fold-1", ["1", "2"], ["5"], TEST_PART, ["4"]), "(validation: 5 added, 3 gone; validation_part: \"singleRGB"),
+        (StagePlan("fold-1", ["2", "1"], ["3"], TRAINING_PART, ["4", "5"]), "changed (train: the same in another order; held_out: 5 added); "),
         (StagePlan("fold-2", ["1", "2"], ["3"], TRAINING_PART, ["4"]), "its stages were ['fold-1', 'final'], now "),
     ],
 )

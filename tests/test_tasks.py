@@ -11,7 +11,7 @@ from torch import Tensor
 from Modules.autoencoders import decode, encode
 from Modules.pipeline import from_vae, to_vae
 from Modules.plbr import PLBRScheduler
-from tests.toys import toy_model
+from tests.toys import generators, toy_model
 from Utils import tasks
 from Utils.tasks import RefinerTask
 
@@ -56,7 +56,7 @@ def latents(task: RefinerTask, maps: Tensor) -> Tensor:
 def test_the_published_loss_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     task, batch = make_task(), make_batch()
     calls = watch(monkeypatch)
-    loss = task.loss(batch, torch.Generator().manual_seed(1))
+    loss = task.loss(batch, generators(batch, 1))
     ((blended, timestep, prediction),) = calls
     truth, coarse = latents(task, batch["height"]), latents(task, batch["prior"])
     weight = PLBRScheduler().weights[timestep].float().view(-1, 1, 1, 1)
@@ -68,16 +68,15 @@ def test_the_published_loss_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_timesteps_cover_the_schedule_and_follow_the_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     task, batch = make_task(), make_batch()
     calls = watch(monkeypatch)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(20):
-        task.loss(batch, generator)
+    for seed in range(20):
+        task.loss(batch, generators(batch, seed))
     assert set(torch.cat([timestep for _, timestep, _ in calls]).tolist()) == set(range(6))
 
 
 def test_own_predictions_take_the_truths_place(monkeypatch: pytest.MonkeyPatch) -> None:
     task, batch = make_task(share=1.0), make_batch(8)
     calls = watch(monkeypatch)
-    task.loss(batch, torch.Generator().manual_seed(1))
+    task.loss(batch, generators(batch, 1))
     (_, first_steps, guess), (blended, timestep, _) = calls
     later = timestep < 5
     assert later.any() and not later.all() and set(first_steps.tolist()) == {5}
@@ -91,16 +90,16 @@ def test_own_predictions_take_the_truths_place(monkeypatch: pytest.MonkeyPatch) 
 def test_heights_under_invalid_pixels_change_nothing() -> None:
     task, batch = make_task(losses=("L1Loss", "HDNLoss")), make_batch()
     batch["valid"][:, :, :6, :9] = False
-    loss = task.loss(batch, torch.Generator().manual_seed(1))
+    loss = task.loss(batch, generators(batch, 1))
     other = batch | {"height": torch.where(batch["valid"], batch["height"], 0.123)}
-    assert torch.equal(task.loss(other, torch.Generator().manual_seed(1)), loss)
-    assert not torch.equal(task.loss(batch | {"height": batch["height"] * 0.5}, torch.Generator().manual_seed(1)), loss)
+    assert torch.equal(task.loss(other, generators(other, 1)), loss)
+    assert not torch.equal(task.loss(batch | {"height": batch["height"] * 0.5}, generators(batch, 1)), loss)
 
 
 def test_a_tile_without_valid_pixels_is_safe() -> None:
     task, batch = make_task(), make_batch()
     batch["valid"][0] = False
-    loss = task.loss(batch, torch.Generator().manual_seed(1))
+    loss = task.loss(batch, generators(batch, 1))
     loss.backward()
     assert torch.isfinite(loss)
     assert all(p.grad is None or p.grad.isfinite().all() for p in task.network.parameters())
@@ -108,7 +107,7 @@ def test_a_tile_without_valid_pixels_is_safe() -> None:
 
 def test_the_autoencoder_stays_frozen() -> None:
     task, batch = make_task(losses=("SSIMAELoss",)), make_batch()
-    task.loss(batch, torch.Generator().manual_seed(1)).backward()
+    task.loss(batch, generators(batch, 1)).backward()
     assert all(parameter.grad is None for parameter in task._vae.parameters())
     assert any(parameter.grad is not None for parameter in task.network.parameters())
 
@@ -124,7 +123,7 @@ def one_step_task(losses: tuple[str, ...] = ("L1Loss",)) -> RefinerTask:
 def test_one_step_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     task, batch = one_step_task(), make_batch()
     calls = watch(monkeypatch)
-    loss = task.loss(batch, torch.Generator().manual_seed(1))
+    loss = task.loss(batch, generators(batch, 1))
     ((seen, timestep, prediction),) = calls
     assert timestep.tolist() == [5] * 4
     torch.testing.assert_close(seen, latents(task, batch["prior"]), atol=1e-5, rtol=1e-4)
@@ -138,7 +137,7 @@ def test_one_step_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_step_trains_what_inference_does(monkeypatch: pytest.MonkeyPatch) -> None:
     task, batch = one_step_task(), make_batch()
     calls = watch(monkeypatch)
-    task.loss(batch, torch.Generator().manual_seed(1))
+    task.loss(batch, generators(batch, 1))
     monkeypatch.undo()
     drawn = task._model.refine(batch["image"], batch["prior"]).height
     torch.testing.assert_close(from_vae(decode(task._vae, calls[0][2])), drawn, atol=1e-4, rtol=1e-4)
@@ -150,5 +149,5 @@ def test_one_step_with_a_loss_of_maps_takes_that_one() -> None:
 
 def test_one_step_learns_from_the_decoded_map_alone() -> None:
     task, batch = one_step_task(("HDNLoss",)), make_batch()
-    task.loss(batch, torch.Generator().manual_seed(1)).backward()
+    task.loss(batch, generators(batch, 1)).backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in task.network.parameters())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from diffusers import UNet2DModel
 
@@ -43,3 +46,8 @@ def toy_unet(vae: Autoencoder, timesteps: int = 6, seed: int = 0) -> UNet2DModel
 def toy_model(vae_type: VaeType = "AutoencoderKL", coarse: bool = True, steps: int | None = None) -> D3RSMDE:
     vae = toy_vae(vae_type)
     return D3RSMDE(toy_coarse() if coarse else None, vae, toy_unet(vae), PLBRScheduler(), steps)
+
+
+def generators(batch: Mapping[str, Any], seed: int = 0) -> list[torch.Generator]:
+    """A generator for every tile of a batch, as a task's loss takes them."""
+    return [torch.Generator().manual_seed(seed * 1000 + place) for place in range(len(next(iter(batch.values()))))]

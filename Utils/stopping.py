@@ -1,0 +1,68 @@
+"""Ctrl-C and SIGTERM, as schedulers send it: finish the step, save, and end in good order.
+
+The first signal asks; work that can be resumed looks for it between its steps.  A second Ctrl-C ends at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+logger = logging.getLogger(__name__)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_asked: list[str] = []
+
+
+class Stopped(Exception):
+    """The work was asked to stop, and everything done is saved; the message says how to go on."""
+
+
+@contextmanager
+def stopping_on_signals() -> Iterator[None]:
+    """Note signals instead of dying of them; the outermost of nested uses counts."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is _note:
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    _asked.clear()
+    for number in _SIGNALS:
+        signal.signal(number, _note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stop_asked() -> str:
+    """The signal that asked to stop, empty for none."""
+    return _asked[0] if _asked else ""
+
+
+def stop_if_asked() -> None:
+    """Raise ``Stopped`` where a signal came; for work that has nothing to save.
+
+    Raises:
+        Stopped: it came.
+    """
+    if _asked:
+        raise Stopped(_asked[0])
+
+
+def ignore_signals() -> None:
+    """For helping processes: Ctrl-C and a scheduler reach them too, but it is their parent that ends them."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    if _asked and number == signal.SIGINT:
+        raise KeyboardInterrupt
+    if not _asked:
+        logger.warning("%s: stopping after this step (Ctrl-C again: at once)", signal.Signals(number).name)
+    _asked.append(signal.Signals(number).name)
