@@ -14,10 +14,11 @@ from Modules.pipeline import reconstruct_maps
 from Utils.cli import config_parser, parse_arguments, run_script
 from Utils.config import DiffusionEvaluationConfig, load_config
 from Utils.device import pick_device
-from Utils.evaluation import Prediction, evaluate, test_tiles
+from Utils.evaluation import Prediction, check_test_tiles, evaluate
 from Utils.factory import load_refiner
+from Utils.processes import everywhere, on_main, tell
 from Utils.report.evaluation_report import REPORT_FILE, write_report
-from Utils.tiles import TEST_PART, Batch, TileDataset, check_tiles, find_priors
+from Utils.tiles import TEST_PART, Batch, TileDataset, find_priors
 
 CEILING = "VAE ceiling"
 
@@ -28,14 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         config = load_config(given.config, DiffusionEvaluationConfig, given.overrides)
-        files, ids = test_tiles(config)
         prior_path = Path(config.prior_path or config.dataset_path)
+        files, ids = on_main(lambda: check_test_tiles(config, prior_path))
         priors = find_priors(prior_path, TEST_PART, ids)
-        check_tiles(files, ids, priors)
         device = pick_device()
-        model = load_refiner(config).to(device).optimise(config.precision, config.channels_last, config.compile)
+        model = everywhere(lambda: load_refiner(config)).to(device)
+        model.optimise(config.precision, config.channels_last, config.compile)
         if given.dry_run:
-            print(f"config and dataset are in order: {len(ids)} test tiles, results would go to '{config.output_dir}'")
+            tell(f"config and dataset are in order: {len(ids)} test tiles, results would go to '{config.output_dir}'")
             return
 
         def predict(batch: Batch) -> Prediction:
@@ -49,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = evaluate(predict, dataset, config, device, references=ceiling)
         timesteps = model.scheduler.timesteps.tolist()
         facts = {"model": config.checkpoint_path, "prior_path": str(prior_path), "timesteps": timesteps}
-        print(write_report(found, config, facts, dataset))
-        print(f"\nto look at: {Path(config.output_dir) / REPORT_FILE}\ntables, maps and pictures: {config.output_dir}")
+        tell(on_main(lambda: write_report(found, config, facts, dataset)))
+        tell(f"\nto look at: {Path(config.output_dir) / REPORT_FILE}\ntables, maps and pictures: {config.output_dir}")
 
     return run_script(work)
 

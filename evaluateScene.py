@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from Utils.cli import run_script
+from Utils.processes import on_main
 from Utils.scenes.accuracy.figure import save_accuracy_figure
 from Utils.scenes.accuracy.report import write_accuracy_report
 from Utils.scenes.accuracy.scoring import parse_slope_classes, score_scene
@@ -21,7 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit status."""
     given = _parser().parse_args(arguments)
 
+    # One pass over three rasters: in a launch of several processes the first one makes it.
     def work() -> None:
+        on_main(score)
+
+    def score() -> None:
         inputs = [path for path in (given.prediction, given.truth, given.baseline) if path is not None]
         check_output(given.output, inputs)
         scores = score_scene(

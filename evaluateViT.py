@@ -13,10 +13,11 @@ from Utils.cli import config_parser, parse_arguments, run_script
 from Utils.coarse_run import PRIORS_FOLDER, save_prior
 from Utils.config import ViTEvaluationConfig, load_config
 from Utils.device import pick_device
-from Utils.evaluation import Prediction, evaluate, test_tiles
+from Utils.evaluation import Prediction, check_test_tiles, evaluate
 from Utils.factory import load_coarse
+from Utils.processes import everywhere, on_main, tell
 from Utils.report.evaluation_report import REPORT_FILE, write_report
-from Utils.tiles import TEST_PART, TileDataset, check_tiles, prior_file
+from Utils.tiles import TEST_PART, TileDataset, prior_file
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,14 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         config = load_config(given.config, ViTEvaluationConfig, given.overrides)
-        files, ids = test_tiles(config)
-        check_tiles(files, ids)
+        files, ids = on_main(lambda: check_test_tiles(config))
         device = pick_device()
-        model = D3RSMDE(coarse=load_coarse(Path(config.checkpoint_path))).to(device)
+        model = D3RSMDE(coarse=everywhere(lambda: load_coarse(Path(config.checkpoint_path)))).to(device)
         model.optimise(config.precision, config.channels_last, config.compile)
         priors = Path(config.prior_path or Path(config.output_dir) / PRIORS_FOLDER)
         if given.dry_run:
-            print(f"config and dataset are in order: {len(ids)} test tiles, results would go to '{config.output_dir}'")
+            tell(f"config and dataset are in order: {len(ids)} test tiles, results would go to '{config.output_dir}'")
             return
         dataset = TileDataset(files, ids)
         found = evaluate(
@@ -43,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             on_maps=lambda tile, maps: save_prior(prior_file(priors, TEST_PART, tile), maps["coarse"]),
         )
         facts = {"model": config.checkpoint_path, "prior_path": str(priors)}
-        print(write_report(found, config, facts, dataset))
-        print(f"\nto look at: {Path(config.output_dir) / REPORT_FILE}\ntables, maps and pictures: {config.output_dir}")
-        print(f"priors of the test tiles: {priors}")
+        tell(on_main(lambda: write_report(found, config, facts, dataset)))
+        tell(f"\nto look at: {Path(config.output_dir) / REPORT_FILE}\ntables, maps and pictures: {config.output_dir}")
+        tell(f"priors of the test tiles: {priors}")
 
     return run_script(work)
 

@@ -10,12 +10,14 @@ import argparse
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from Modules.inference import DTYPES
 from Utils.cli import run_script
 from Utils.device import pick_device
 from Utils.errors import UserError
+from Utils.processes import agreed, everywhere, is_main, on_main, tell
 from Utils.rasters import RasterError
 from Utils.scenes.model import load_predictor
 from Utils.scenes.options import SceneOptions
@@ -32,28 +34,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         scenes = find_scenes(given.input)
-        outputs = _outputs(scenes, Path(given.output))
+        outputs = on_main(lambda: _outputs(scenes, Path(given.output)))
         options = _options(given)
         device = pick_device()
-        predictor, facts, tile_size = load_predictor(
-            Path(given.model), device, given.precision, given.steps, given.compile
+        predictor, facts, tile_size = everywhere(
+            lambda: load_predictor(Path(given.model), device, given.precision, given.steps, given.compile)
         )
         options = replace(options, tile_size=given.tile_size or tile_size)
         for scene, output in zip(scenes, outputs, strict=True):
-            check_scene(scene, output, options)
+            on_main(partial(check_scene, scene, output, options))
         failed = []
         for scene, output in zip(scenes, outputs, strict=True):
             if len(scenes) > 1:
                 logger.info("%s", scene)
             try:
-                print(summary(predict_scene(scene, output, predictor, options, facts, device)))
+                tell(summary(predict_scene(scene, output, predictor, options, facts, device)))
             except (UserError, RasterError) as error:
                 if len(scenes) == 1:
                     raise
-                logger.error("error: %s", error)
+                if is_main():
+                    logger.error("error: %s", error)
                 failed.append(scene.name)
         if failed:
-            raise UserError(f"{len(failed)} of {len(scenes)} scenes failed: {', '.join(failed)}")
+            raise agreed(UserError(f"{len(failed)} of {len(scenes)} scenes failed: {', '.join(failed)}"))
 
     return run_script(work)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from Utils.cli import config_parser, parse_arguments, run_script
 from Utils.config import DiffusionTrainingConfig
+from Utils.processes import on_main, tell
 from Utils.refiner_run import check_refiner, run_refiner
 from Utils.run_folder import default_folder, describe_plan, resolve_config
 
@@ -22,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = resolve_config(given.config, given.resume, given.overrides, DiffusionTrainingConfig)
         folder = given.resume or Path(config.output_dir or default_folder("Diffusion", given.config))
         if given.dry_run:
-            setup = check_refiner(config)
-            print(describe_plan(setup.plan, setup.check, folder, config))
+            setup = on_main(lambda: check_refiner(config))
+            tell(describe_plan(setup.plan, setup.check, folder, config))
         else:
             run_refiner(config, folder, resume=given.resume is not None)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from Utils.cli import config_parser, parse_arguments, run_script
 from Utils.coarse_run import check_coarse, run_coarse
 from Utils.config import ViTTrainingConfig
+from Utils.processes import on_main, tell
 from Utils.run_folder import default_folder, describe_plan, resolve_config
 
 
@@ -22,8 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = resolve_config(given.config, given.resume, given.overrides, ViTTrainingConfig)
         folder = given.resume or Path(config.output_dir or default_folder("ViT", given.config))
         if given.dry_run:
-            setup = check_coarse(config)
-            print(describe_plan(setup.plan, setup.check, folder, config))
+            setup = on_main(lambda: check_coarse(config))
+            tell(describe_plan(setup.plan, setup.check, folder, config))
         else:
             run_coarse(config, folder, resume=given.resume is not None)
 

@@ -13,7 +13,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from Utils.device import keep_freed_memory
 from Utils.errors import UserError, last_line
-from Utils.processes import disconnect, is_main
+from Utils.processes import disconnect, is_main, tell
 from Utils.rasters import RasterError
 from Utils.stopping import Stopped
 
@@ -46,8 +46,7 @@ def run_script(work: Callable[[], None]) -> int:
             print(f"error: {last_line(error)}", file=sys.stderr)
         return EXIT_USER_ERROR
     except Stopped as stop:
-        if is_main():
-            print(stop)
+        tell(stop)
         return 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -9,13 +9,7 @@ _LONGEST = 4000
 
 
 class UserError(ValueError):
-    """Something in the user's files or command: says what was given, what is allowed, and how to fix it.
-
-    Attributes:
-        told_elsewhere: another process of the launch raises it too, and tells the user.
-    """
-
-    told_elsewhere = False
+    """Something in the user's files or command: says what was given, what is allowed, and how to fix it."""
 
     def __init__(self, message: str) -> None:
         """Keep the message as one line, whatever it quotes from a file."""

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from Utils.config import EvaluationConfig
 from Utils.errors import UserError, write_error
@@ -21,11 +20,12 @@ from Utils.loading import make_loader
 from Utils.metrics import stretch_to_255
 from Utils.perceptual import HOW_TO_GET_LPIPS, LpipsScore, find_lpips_weights
 from Utils.pictures import Panel, save_comparison, save_overview
+from Utils.processes import everywhere, gather, gather_in_turn, on_main, progress_bar
 from Utils.rasters import RasterError, write_map_16bit, write_map_float
 from Utils.scoring import Scorer, on_device
 from Utils.seeds import named_generator
 from Utils.splits import select
-from Utils.tiles import TEST_PART, Batch, TileDataset, TileFiles, list_tiles
+from Utils.tiles import TEST_PART, Batch, TileDataset, TileFiles, check_tiles, find_priors, list_tiles
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Evaluation:
         ids: tile ids in order.
         rows: by name of the map, a row of scores a tile.
         references: the names in ``rows`` that are no predictions.
-        seconds: time that prediction took, batch by batch, without reading and scoring.
+        seconds: time that prediction took, batch by batch, without reading and scoring; of all processes together.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -80,6 +80,19 @@ def test_tiles(config: EvaluationConfig) -> tuple[Mapping[str, TileFiles], list[
     """The test part's tiles, and the ids to evaluate."""
     files = list_tiles(Path(config.dataset_path), TEST_PART)
     return files, select(list(files), config.test_split_text, config.dataset_path)
+
+
+def check_test_tiles(
+    config: EvaluationConfig, prior_path: Path | None = None
+) -> tuple[Mapping[str, TileFiles], list[str]]:
+    """``test_tiles``, every one of them read once, with its prior where there is a folder of priors.
+
+    Raises:
+        UserError: a tile or prior that is missing or damaged.
+    """
+    files, ids = test_tiles(config)
+    check_tiles(files, ids, None if prior_path is None else find_priors(prior_path, TEST_PART, ids))
+    return files, ids
 
 
 def make_scorer(config: EvaluationConfig) -> Scorer:
@@ -105,6 +118,8 @@ def evaluate(
 ) -> Evaluation:
     """Predict and score every tile, writing maps and pictures into ``config.output_dir`` on the way.
 
+    The processes of a launch share the tiles; each gets the scores of all of them.
+
     Args:
         predict: the model.
         dataset: the tiles.
@@ -119,43 +134,61 @@ def evaluate(
     scorer = make_scorer(config)
     folder = Path(config.output_dir)
     pictured = choose_pictures(dataset.ids, config.pictures, config.seed)
-    found = Evaluation()
-    gallery: list[tuple[str, list[Panel], NDArray[np.bool_]]] = []
-    loader = make_loader(dataset, config.batch_size, config.num_workers)
-    bar = tqdm(on_device(loader, device), total=len(loader), desc="evaluating", unit="batch", leave=False, disable=None)
-    for batch in bar:
-        started = time.perf_counter()
-        prediction = predict(batch)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        found.seconds += time.perf_counter() - started
-        found.ids.extend(batch["id"])
-        beside = references(batch)
-        for name, values in (prediction.maps | beside).items():
-            found.rows.setdefault(name, []).extend(scorer.score_batch(batch, values))
-        found.references |= set(beside)
-        for place, tile in enumerate(batch["id"]):
-            maps = {name: _map(values, place) for name, values in prediction.maps.items()}
-            on_maps(tile, maps)
-            _write_maps(folder, tile, maps, config.map_format)
-            if tile in pictured:
-                item = {key: batch[key][place] for key in ("image", "target", "valid")}
-                panels, valid = tile_panels(item, maps)
-                if len(gallery) < _OVERVIEW_TILES:
-                    gallery.append((tile, panels, valid))
-                _picture(folder, tile, panels, valid)
-                steps = [_map(values, place) for values in prediction.steps]
-                if steps:
-                    _steps_picture(folder, tile, panels, [maps["coarse"], *steps], valid)
-    if gallery:
-        with writing(folder / "overview.png"):
-            save_overview(
-                folder / "overview.png",
-                [panels for _, panels, _ in gallery],
-                [tile for tile, _, _ in gallery],
-                valids=[valid for _, _, valid in gallery],
-            )
+    shown_in_overview = [tile for tile in dataset.ids if tile in pictured][:_OVERVIEW_TILES]
+    gallery: dict[str, tuple[list[Panel], NDArray[np.bool_]]] = {}
+
+    def score() -> list[Evaluation]:
+        parts = []
+        loader = make_loader(dataset, config.batch_size, config.num_workers, shared=True)
+        for batch in progress_bar(on_device(loader, device), total=len(loader), desc="evaluating", unit="batch"):
+            started = time.perf_counter()
+            prediction = predict(batch)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds = time.perf_counter() - started
+            beside = references(batch)
+            maps_by_name = prediction.maps | beside
+            rows = {name: scorer.score_batch(batch, values) for name, values in maps_by_name.items()}
+            parts.append(Evaluation(list(batch["id"]), rows, set(beside), seconds))
+            for place, tile in enumerate(batch["id"]):
+                maps = {name: _map(values, place) for name, values in prediction.maps.items()}
+                on_maps(tile, maps)
+                _write_maps(folder, tile, maps, config.map_format)
+                if tile in pictured:
+                    item = {key: batch[key][place] for key in ("image", "target", "valid")}
+                    panels, valid = tile_panels(item, maps)
+                    if tile in shown_in_overview:
+                        gallery[tile] = panels, valid
+                    _picture(folder, tile, panels, valid)
+                    steps = [_map(values, place) for values in prediction.steps]
+                    if steps:
+                        _steps_picture(folder, tile, panels, [maps["coarse"], *steps], valid)
+        return parts
+
+    found = _joined(gather_in_turn(everywhere(score)))
+    panels_by_tile = {tile: shown for share in gather([gallery]) for tile, shown in share.items()}
+    if panels_by_tile:
+        on_main(lambda: _overview(folder, {tile: panels_by_tile[tile] for tile in shown_in_overview}))
     return found
+
+
+def _joined(parts: Sequence[Evaluation]) -> Evaluation:
+    """The evaluation of batches, one after another."""
+    whole = Evaluation()
+    for part in parts:
+        whole.ids += part.ids
+        for name, rows in part.rows.items():
+            whole.rows.setdefault(name, []).extend(rows)
+        whole.references |= part.references
+        whole.seconds += part.seconds
+    return whole
+
+
+def _overview(folder: Path, shown: Mapping[str, tuple[list[Panel], NDArray[np.bool_]]]) -> None:
+    path = folder / "overview.png"
+    with writing(path):
+        items = list(shown.values())
+        save_overview(path, [panels for panels, _ in items], list(shown), valids=[valid for _, valid in items])
 
 
 def choose_pictures(ids: Sequence[str], count: int, seed: int) -> set[str]:

@@ -155,8 +155,8 @@ class TrainingLoader:
                 self._loader = None
                 if deaths > _RESTARTS:
                     raise UserError(
-                        f"the processes that read tiles die again and again ({str(error).splitlines()[0]}); perhaps the "
-                        "machine has too little memory: set num_workers and cache_gigabytes lower"
+                        f"the processes that read tiles die again and again ({str(error).splitlines()[0]}); perhaps "
+                        "the machine has too little memory: set num_workers and cache_gigabytes lower"
                     ) from error
                 logger.warning("a process that reads tiles died; it is replaced (%s)", str(error).splitlines()[0])
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, zip_longest
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
 from tqdm import tqdm
 
-from Utils.errors import UserError
-
 T = TypeVar("T")
+ErrorT = TypeVar("ErrorT", bound=Exception)
 
 # While one process checks the tiles of a large dataset, the others wait; one that died is noticed by the launcher.
 _LONGEST_WAIT = timedelta(hours=24)
@@ -50,40 +50,55 @@ def disconnect() -> None:
 
 
 def on_main(work: Callable[[], T]) -> T:
-    """Do something in the main process alone; every process gets its result, or its ``UserError``."""
+    """Do something in the main process alone; every process gets its result, or its error."""
     if launch().num_processes == 1:
         return work()
-    outcome: list[T | UserError | None] = [None]
-    if launch().is_main_process:
-        try:
-            outcome = [work()]
-        except UserError as error:
-            outcome = [error]
-    result = broadcast_object_list(outcome, from_process=0)[0]
-    if isinstance(result, UserError):
-        raise agreed(result)
-    return result
+    outcome: list[_Outcome[T] | None] = [_try(work) if launch().is_main_process else None]
+    (shared,) = broadcast_object_list(outcome, from_process=0)
+    assert shared is not None
+    return shared.result()
 
 
 def everywhere(work: Callable[[], T]) -> T:
-    """Do something in every process that may fail in one: a ``UserError`` in any of them is raised in all."""
+    """Do something in every process that may fail in one: an error in any of them is raised in all."""
     if launch().num_processes == 1:
         return work()
-    result, failure = None, None
+    own: _Outcome[T] = _try(work)
+    for failure in gather_object([own.failure]):
+        if failure is not None:
+            raise agreed(failure)
+    return own.result()
+
+
+@dataclass(frozen=True)
+class _Outcome(Generic[T]):
+    """What became of some work: a value or an error."""
+
+    value: T | None = None
+    failure: Exception | None = None
+
+    def result(self) -> T:
+        if self.failure is not None:
+            raise agreed(self.failure)
+        return self.value  # type: ignore[return-value]
+
+
+def _try(work: Callable[[], T]) -> _Outcome[T]:
     try:
-        result = work()
-    except UserError as error:
-        failure = error
-    failures = [error for error in gather_object([failure]) if error is not None]
-    if failures:
-        raise agreed(failures[0])
-    return result  # type: ignore[return-value]
+        return _Outcome(value=work())
+    except Exception as error:
+        return _Outcome(failure=error)
 
 
-def agreed(error: UserError) -> UserError:
+def agreed(error: ErrorT) -> ErrorT:
     """An error that every process of the launch raises: the main process tells it."""
-    error.told_elsewhere = not is_main()
+    error.told_elsewhere = not is_main()  # type: ignore[attr-defined]
     return error
+
+
+def gather(items: Sequence[T]) -> list[T]:
+    """The items of all processes, one process after another; in every process."""
+    return list(items) if launch().num_processes == 1 else gather_object(list(items))
 
 
 def gather_in_turn(items: Sequence[T]) -> list[T]:
@@ -108,6 +123,12 @@ def add_up(values: Sequence[float]) -> list[float]:
     tensor = torch.tensor(values, dtype=dtype, device=launch().device)
     torch.distributed.all_reduce(tensor)
     return tensor.tolist()
+
+
+def tell(text: object) -> None:
+    """Print something, once."""
+    if is_main():
+        print(text, flush=True)
 
 
 def progress_bar(*arguments: Any, **keywords: Any) -> tqdm:

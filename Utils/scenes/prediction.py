@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
+from Utils.processes import everywhere, on_main, progress_bar, share
 from Utils.scenes.source import SceneSource
 from Utils.scenes.store import TileStore
 from Utils.scenes.tiling import Tile, TileGrid
@@ -37,6 +37,8 @@ def predict_tiles(
 ) -> int:
     """Predict every tile that the store does not hold yet; tiles without a valid pixel are kept as all NaN.
 
+    The processes of a launch share the tiles.
+
     Args:
         source: the scene.
         grid: its tiles.
@@ -48,18 +50,25 @@ def predict_tiles(
         device: where the images go.
 
     Returns:
-        How many tiles were predicted now.
+        How many tiles were predicted now, by all processes.
     """
-    todo = [tile for tile in grid.tiles if not store.holds(tile)]
-    bar = tqdm(total=len(grid), initial=len(grid) - len(todo), desc="predicting", unit="tile", disable=None)
-    # One thread reads ahead, always the same: a GDAL dataset belongs to one thread at a time.
-    with bar, ThreadPoolExecutor(max_workers=1) as reader:
-        for tiles, images, valids in _read_ahead(reader, source, grid, todo, batch_size):
-            layers = _predict_batch(predictor, images, grid.size, orientations, device)
-            for place, tile in enumerate(tiles):
-                found = layers[place][:, : tile.height, : tile.width]
-                store.save(tile, np.where(valids[place], found, np.float32(np.nan)))
-                bar.update()
+    # Agreed on before anyone begins: what is done now is not to change who does what.
+    todo = on_main(lambda: [tile for tile in grid.tiles if not store.holds(tile)])
+    batches = share([todo[start : start + batch_size] for start in range(0, len(todo), batch_size)])
+
+    def predict() -> None:
+        done = len(grid) - len(todo)
+        bar = progress_bar(total=done + sum(map(len, batches)), initial=done, desc="predicting", unit="tile")
+        # One thread reads ahead, always the same: a GDAL dataset belongs to one thread at a time.
+        with bar, ThreadPoolExecutor(max_workers=1) as reader:
+            for tiles, images, valids in _read_ahead(reader, source, grid, batches):
+                layers = _predict_batch(predictor, images, grid.size, orientations, device)
+                for place, tile in enumerate(tiles):
+                    found = layers[place][:, : tile.height, : tile.width]
+                    store.save(tile, np.where(valids[place], found, np.float32(np.nan)))
+                    bar.update()
+
+    everywhere(predict)
     return len(todo)
 
 
@@ -67,7 +76,7 @@ _Batch = tuple[Sequence[Tile], list[NDArray[np.float32]], list[NDArray[np.bool_]
 
 
 def _read_ahead(
-    reader: ThreadPoolExecutor, source: SceneSource, grid: TileGrid, todo: Sequence[Tile], batch_size: int
+    reader: ThreadPoolExecutor, source: SceneSource, grid: TileGrid, batches: Sequence[Sequence[Tile]]
 ) -> Iterator[_Batch]:
     """Batches of tiles, images (3, size, size) and valid masks; the next is read while one is being used."""
 
@@ -76,8 +85,8 @@ def _read_ahead(
         return tiles, [_fill(image, valid, grid.size) for image, valid in pairs], [valid for _, valid in pairs]
 
     coming = None
-    for start in range(0, len(todo), batch_size):
-        following = reader.submit(read, todo[start : start + batch_size])
+    for tiles in batches:
+        following = reader.submit(read, tiles)
         if coming is not None:
             yield coming.result()
         coming = following

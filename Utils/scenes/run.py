@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from Utils.errors import UserError, write_error
+from Utils.processes import on_main
 from Utils.scenes.environment import gdal_environment
 from Utils.scenes.finishing import Finisher, scene_geometry
 from Utils.scenes.options import SceneOptions
@@ -84,7 +85,7 @@ def predict_scene(
     model: Mapping[str, Any],
     device: torch.device | None = None,
 ) -> SceneResult:
-    """Predict a scene of any size.
+    """Predict a scene of any size; the processes of a launch share its tiles, and the first one joins them.
 
     Args:
         scene: any raster.
@@ -98,11 +99,12 @@ def predict_scene(
         UserError: a mistake in the options or files, or a disk that is full; finished tiles stay for ``resume``.
         RasterError: a raster that cannot be read or written.
     """
-    check_scene(scene, output, options)
+    on_main(lambda: check_scene(scene, output, options))
     started = time.monotonic()
     with gdal_environment(), _open(scene, options) as source:
         grid = TileGrid(source.height, source.width, options.tile_size, options.shared)
-        store = _open_store(source, grid, output, options, model)
+        on_main(lambda: _open_store(source, grid, output, options, model))
+        store = _open_store(source, grid, output, replace(options, resume=True), model)
         predict_tiles(
             source,
             grid,
@@ -112,17 +114,30 @@ def predict_scene(
             orientations=options.orientations,
             device=device,
         )
-        image = source.thumbnail(_THUMBNAIL)
-        finisher = Finisher(source, grid, store, options, str(model.get("name", "")))
-        document = finisher.finish(output) | {
-            "scene": source.fingerprint(),
-            "stretch": source.stretch.describe(),
-            "model": dict(model),
-            "options": options.describe(),
-            "seconds": round(time.monotonic() - started, 1),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "software": {name: version(name) for name in ("torch", "rasterio", "numpy", "scipy")},
-        }
+        return on_main(lambda: _finish(source, grid, store, output, options, model, started))
+
+
+def _finish(
+    source: SceneSource,
+    grid: TileGrid,
+    store: TileStore,
+    output: Path,
+    options: SceneOptions,
+    model: Mapping[str, Any],
+    started: float,
+) -> SceneResult:
+    """From predicted tiles to the raster and what lies beside it."""
+    image = source.thumbnail(_THUMBNAIL)
+    finisher = Finisher(source, grid, store, options, str(model.get("name", "")))
+    document = finisher.finish(output) | {
+        "scene": source.fingerprint(),
+        "stretch": source.stretch.describe(),
+        "model": dict(model),
+        "options": options.describe(),
+        "seconds": round(time.monotonic() - started, 1),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "software": {name: version(name) for name in ("torch", "rasterio", "numpy", "scipy")},
+    }
     try:
         write_json(output.with_suffix(".json"), document)
     except OSError as error:
