@@ -34,9 +34,12 @@ def log_rows(stage: Path) -> list[dict[str, Any]]:
 
 
 def assert_same_state(one: Path, other: Path) -> None:
-    """Weights, optimiser and progress, bit for bit."""
+    """Weights, their average, optimiser and progress, bit for bit."""
     first, second = load_checkpoint(last_checkpoint(one)), load_checkpoint(last_checkpoint(other))
     assert first.progress == second.progress
+    assert first.average.keys() == second.average.keys()
+    for name, value in first.average.items():
+        assert torch.equal(value, second.average[name]), name
     for name, value in first.network.items():
         assert torch.equal(value, second.network[name]), name
     for number, state in first.optimiser.items():
