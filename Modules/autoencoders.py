@@ -10,7 +10,6 @@ as the slope of that is 0.42 at 3 and 0.07 at 6.  The scaling factor lies outsid
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from Modules.components import load_component
 from Modules.hub import hub_file
 from Modules.ldm_checkpoint import load_ldm_autoencoder
+from Modules.untrusted import parse_json, read_text
 
 Autoencoder: TypeAlias = AutoencoderKL | AutoencoderDC | AutoencoderTiny
 LargeVaeType = Literal["AutoencoderKL", "VA_VAE", "DC_AE"]
@@ -225,7 +225,7 @@ def family(vae: Autoencoder) -> VaeType:
 def _declared_class(folder: Path) -> str:
     """The class that a diffusers folder says it holds."""
     try:
-        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"])
+        return str(parse_json(read_text(folder / "config.json"))["_class_name"])
     except OSError as error:
         raise ValueError(f"'{folder}' holds no config.json, so it is no diffusers autoencoder") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -268,7 +268,9 @@ def decode(vae: Autoencoder, latents: Tensor) -> Tensor:
     return vae.decode(unscaled.to(vae.dtype)).sample.float()
 
 
-def reconstruct(vae: Autoencoder, values: Tensor, generators: Sequence[torch.Generator] | None) -> tuple[Tensor, Tensor]:
+def reconstruct(
+    vae: Autoencoder, values: Tensor, generators: Sequence[torch.Generator] | None
+) -> tuple[Tensor, Tensor]:
     """One training pass of the autoencoder.
 
     Args:

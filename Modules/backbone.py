@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor, nn
 
 from Modules.hub import hub_file
+from Modules.untrusted import check_archive, check_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -154,6 +156,9 @@ def _create(name: str, timm_name: str, options: dict[str, Any]) -> VisionTransfo
         known = [*PUBLISHED_BACKBONES, *timm.list_models("*vit*"), *timm.list_models("deit*")]
         near = difflib.get_close_matches(timm_name, known, n=3)
         raise ValueError(f"unknown backbone '{name}'; nearest: {', '.join(near) or 'none'} (any timm ViT is allowed)")
+    if "checkpoint_path" in options:
+        # timm would read that file, wherever it lies; a model's config may come from anyone.
+        raise ValueError(f"backbone '{name}' takes no such option: checkpoint_path; give pretrained_model_path")
     try:
         model = timm.create_model(timm_name, pretrained=False, num_classes=0, dynamic_img_size=True, **options)
     except TypeError as error:
@@ -210,11 +215,21 @@ def _load(vit: VisionTransformer, name: str, path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"backbone weights '{path}' not found")
     try:
-        weights = checkpoint_filter_fn(load_state_dict(str(path)), vit, adapt_layer_scale=True)
+        check_archive(path)
+        content = load_state_dict(str(path), weights_only=True)
+        check_tensors(content, path.stat().st_size)
+        weights = checkpoint_filter_fn(content, vit, adapt_layer_scale=True)
         missing, unexpected = vit.load_state_dict(weights, strict=False)
     except Exception as error:  # a foreign or damaged file can make anything of timm's fail
+        if isinstance(error.__cause__, pickle.UnpicklingError):  # timm's own words advise to run the code
+            raise ValueError(
+                f"'{path}' is damaged, or holds pickled code, which is never run; "
+                "save its state_dict alone, best as .safetensors"
+            ) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-        raise ValueError(f"'{path}' cannot be loaded into backbone '{name}': {reason}") from error
+        raise ValueError(
+            f"'{path}' cannot be loaded into backbone '{name}': {reason}; give undamaged weights in timm's layout"
+        ) from error
     foreign = [key for key in unexpected if not key.startswith(("head.", "head_dist."))]
     if missing or foreign:
         complaint = f"it lacks '{missing[0]}'" if missing else f"it holds '{foreign[0]}'"

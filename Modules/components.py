@@ -8,6 +8,12 @@ from typing import Any, TypeVar
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 
+from Modules.untrusted import check_network, check_sizes, parse_json, read_text, safetensors_size
+
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
+# Keys by which diffusers or transformers would import further libraries, or code that lies in the folder.
+_FOREIGN = frozenset({"quantization_config", "auto_map"})
+
 Component = TypeVar("Component", bound=ConfigMixin)
 
 
@@ -20,6 +26,7 @@ def load_component(kind: type[Component], folder: Path) -> Component:
     known: Any = kind
     findings: dict[str, Any] = {}
     try:
+        _check_folder(known, folder)
         if issubclass(kind, ModelMixin):
             loaded, findings = known.from_pretrained(
                 str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
@@ -35,6 +42,27 @@ def load_component(kind: type[Component], folder: Path) -> Component:
                 f"the weights in '{folder}' do not fit its config.json: {finding.replace('_', ' ')}, as '{names[0]}'"
             )
     return loaded
+
+
+def _check_folder(kind: Any, folder: Path) -> None:
+    """Refuse, before anything is built, a folder that is no plain one, or whose config asks for more than it holds.
+
+    Raises:
+        OSError: a missing file.
+        ValueError: such a folder.
+        SafetensorError: damaged weights.
+    """
+    config = parse_json(read_text(folder / kind.config_name))
+    if not isinstance(config, dict):
+        raise ValueError(f"{kind.config_name} is no JSON object")
+    if named := sorted(_FOREIGN & config.keys()):
+        raise ValueError(f"{kind.config_name} has the key '{named[0]}', which no part of this project needs; remove it")
+    check_sizes(config)
+    if issubclass(kind, ModelMixin):
+        # An index of several files may name any file on the disk, and diffusers reads it before the weights beside it.
+        if index := sorted(folder.glob("*.index.json")):
+            raise ValueError(f"the weights are in several files ({index[0].name}); save them as one, {_WEIGHTS}")
+        check_network(lambda: kind.from_config(dict(config)), *safetensors_size(folder / _WEIGHTS))
 
 
 def _first_line(error: Exception) -> str:

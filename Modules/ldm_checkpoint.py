@@ -9,7 +9,6 @@ layout asks for (one head, group norm eps 1e-6, padding (0, 1, 0, 1) before a st
 import logging
 import pickle
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from Modules.untrusted import check_tensors, load_pickled
 
 logger = logging.getLogger(__name__)
 
@@ -174,7 +175,7 @@ def convert_ldm_state_dict(state_dict: Mapping[str, Tensor], config: Mapping[str
         used.add(source)
     if unexpected := sorted(state_dict.keys() - used):
         raise ValueError(
-            f"{len(unexpected)} key(s) that the layout has no place for, as '{unexpected[0]}'; "
+            f"{len(unexpected)} key(s) that the layout has no place for, as {unexpected[0]!r}; "
             f"inferred widths {list(config['block_out_channels'])}, {config['layers_per_block']} blocks a level"
         )
     return converted
@@ -208,20 +209,24 @@ def _read(path: Path) -> object:
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise ValueError(f"{path}: damaged or not a safetensors file ({_first_line(error)})") from error
+            raise ValueError(
+                f"{path}: damaged or not a safetensors file ({_first_line(error)}); give an undamaged one"
+            ) from error
     if suffix not in _PICKLE_SUFFIXES:
         raise ValueError(
             f"{path}: unknown suffix '{path.suffix}'; an autoencoder file is one of {', '.join(_SUFFIXES)}"
         )
-    # Only the zip format can be mapped, which spares reading the parts of a large file that are left out anyway.
-    zipped = zipfile.is_zipfile(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except (PermissionError, MemoryError):
+        content = load_pickled(path)
+        check_tensors(content, path.stat().st_size)
+        return content
+    except PermissionError:
         raise
     except Exception as error:  # a damaged pickle raises nearly anything
         if not isinstance(error, pickle.UnpicklingError):
-            raise ValueError(f"{path}: damaged, cut short or not a checkpoint ({_first_line(error)})") from error
+            raise ValueError(
+                f"{path}: damaged, cut short or not a checkpoint ({_first_line(error)}); give an undamaged one"
+            ) from error
         # torch words every refusal alike, and advises to run the code; that it names a global tells code from damage.
         code = re.search(r"GLOBAL (\S+)", str(error))
         what = f"holds pickled code ({code[1]})" if code else "damaged, no checkpoint, or holds pickled code"
@@ -277,7 +282,7 @@ def _channels(state_dict: Mapping[str, Tensor], name: str) -> tuple[int, int]:
 def _listing(names: set[str], limit: int = 8) -> str:
     shown = sorted(names)[:limit]
     rest = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return (", ".join(f"'{name}'" for name in shown) or "nothing") + rest
+    return (", ".join(repr(name) for name in shown) or "nothing") + rest
 
 
 def _first_line(error: Exception) -> str:

@@ -6,7 +6,6 @@ height = model(image)                       # (H, W, 3) uint8 in, (H, W) float32
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from Modules.components import load_component
 from Modules.inference import Precision, compile_networks, draw_in_fp32, set_format, vae_precision
 from Modules.plbr import PLBRScheduler
 from Modules.refiner import walk
+from Modules.untrusted import check_sizes, parse_json, read_text
 
 _INDEX = "model_index.json"
 # The classes that a model folder may name; nothing else is imported, whatever the folder says.
@@ -267,11 +267,15 @@ def _read_index(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"'{folder}' is no model folder (it has no {_INDEX})")
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = parse_json(read_text(path))
     except ValueError as error:
         raise ValueError(f"'{path}' is no valid JSON: {error}") from error
     if not isinstance(index, dict) or index.get("_class_name") != D3RSMDE.__name__:
         raise ValueError(f"'{path}' does not describe a {D3RSMDE.__name__}")
+    try:
+        check_sizes(index)
+    except ValueError as error:
+        raise ValueError(f"'{path}' cannot be true: {error}") from error
     return index
 
 

@@ -7,6 +7,7 @@ pickles, so a stranger's file can run no code.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from Modules.untrusted import parse_json
 from Utils.errors import UserError, write_error
 from Utils.files import replacing
 
@@ -127,12 +129,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"checkpoint '{path}' not found; train first, or correct the path")
     try:
         with safe_open(path, framework="pt") as reader:
-            header = json.loads((reader.metadata() or {})["d3rsmde"])
+            header = parse_json((reader.metadata() or {})["d3rsmde"])
             tensors = {name: reader.get_tensor(name) for name in reader.keys()}
         if header["format"] not in (FORMAT, _OLDER_FORMAT):
             raise ValueError(f"format '{header['format']}', not '{FORMAT}'")
         task, architecture = str(header["task"]), dict(header["architecture"])
-        progress = Progress(**header["progress"])
+        progress = _progress(header["progress"])
         optimiser: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith(_OPTIMISER):
@@ -148,6 +150,27 @@ def load_checkpoint(path: Path) -> Checkpoint:
         for prefix in (_NETWORK, _AVERAGE)
     )
     return Checkpoint(task, architecture, network, average, optimiser, progress, header["format"] == FORMAT)
+
+
+def _progress(data: Mapping[str, Any]) -> Progress:
+    """Progress as a header holds it.
+
+    Raises:
+        TypeError: a key that is none of its own.
+        ValueError: a value of another type than its own.
+    """
+    progress = Progress(**data)
+    for name, default in asdict(Progress()).items():
+        value = getattr(progress, name)
+        if default is None:
+            fits = value is None or (type(value) in (int, float) and math.isfinite(value))
+        elif isinstance(default, int):
+            fits = type(value) is int and value >= 0
+        else:
+            fits = isinstance(value, type(default))
+        if not fits:
+            raise ValueError(f"its progress has '{name}' = {value!r}")
+    return progress
 
 
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from rasterio.errors import NotGeoreferencedWarning
 
 from Utils.device import keep_freed_memory
-from Utils.errors import UserError, last_line
+from Utils.errors import UserError, one_line
 from Utils.processes import disconnect, is_main, tell
 from Utils.rasters import RasterError
 from Utils.stopping import Stopped
@@ -43,7 +43,7 @@ def run_script(work: Callable[[], None]) -> int:
         work()
     except (UserError, RasterError) as error:
         if not getattr(error, "told_elsewhere", False):
-            print(f"error: {last_line(error)}", file=sys.stderr)
+            print(f"error: {one_line(str(error) or type(error).__name__)}", file=sys.stderr)
         return EXIT_USER_ERROR
     except Stopped as stop:
         tell(stop)

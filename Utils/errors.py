@@ -32,15 +32,6 @@ def one_line(message: str) -> str:
     return text
 
 
-def last_line(error: Exception) -> str:
-    """An error's message in one line; of one that a loader's worker sent, wrapped in a traceback, its own last line."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    if lines[0].startswith("Caught ") and len(lines) > 1:
-        return lines[-1].partition(": ")[2] or lines[-1]
-    # A file name or a key may hold a line break.
-    return " ".join(lines)
-
-
 def write_error(path: Path, error: Exception, consequence: str) -> UserError:
     """A failed write as a ``UserError``; ``consequence`` says what is lost or kept."""
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from Modules.autoencoders import (
     Autoencoder,
@@ -26,6 +26,7 @@ from Modules.coarse import CoarseNet
 from Modules.pipeline import D3RSMDE
 from Modules.plbr import PLBRScheduler
 from Modules.refiner import PUBLISHED_REFINERS, build_refiner
+from Modules.untrusted import check_network, check_sizes
 from Utils.checkpoint import Checkpoint, load_checkpoint, load_weights
 from Utils.config import DiffusionEvaluationConfig, DiffusionSection, DiffusionTrainingConfig, ViTTrainingConfig
 from Utils.errors import UserError
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 MODEL_FOLDER = "model"
 VAE_FOLDER = "frozen_vae"
 
-Built = TypeVar("Built")
+Built = TypeVar("Built", bound=nn.Module)
 
 
 def build_coarse(config: ViTTrainingConfig) -> CoarseNet:
@@ -86,8 +87,8 @@ def load_coarse(path: Path) -> CoarseNet:
     """
     if path.is_file():
         checkpoint = _checkpoint_of(path, CoarseTask.name)
-        network = _from_architecture(lambda: CoarseNet(**checkpoint.architecture), path)
-        load_weights(network, checkpoint.network, str(path))
+        network = _from_architecture(lambda: CoarseNet(**checkpoint.architecture), checkpoint, path)
+        load_weights(network, checkpoint.weights, str(path))
         return network.eval()
     model = load_model(path)
     if model.coarse is None:
@@ -174,7 +175,7 @@ def build_teacher(config: DiffusionTrainingConfig, vae: Autoencoder) -> Autoenco
 def _vae_weights(vae_type: VaeType, source: str) -> Mapping[str, Tensor]:
     """Weights of an autoencoder: a checkpoint of this project, or whatever ``load_autoencoder`` takes."""
     if _is_checkpoint(Path(source)):
-        return _checkpoint_of(Path(source), AutoencoderTask.name).network
+        return _checkpoint_of(Path(source), AutoencoderTask.name).weights
     return load_autoencoder(vae_type, source).state_dict()
 
 
@@ -211,7 +212,7 @@ def build_schedule(section: DiffusionSection) -> PLBRScheduler:
 def _unet_weights(path: Path) -> Mapping[str, Tensor]:
     """Weights of a U-Net: a run, a model folder, or a checkpoint of this project."""
     if path.is_file():
-        return _checkpoint_of(path, RefinerTask.name).network
+        return _checkpoint_of(path, RefinerTask.name).weights
     model = load_model(path)
     if not model.refines:
         raise UserError(f"the model '{path}' holds no stage 2")
@@ -259,15 +260,15 @@ def _refiner_from_checkpoint(path: Path, config: DiffusionEvaluationConfig) -> D
         _say_that_vae_paths_are_not_read(config, kept)
         config = config.model_copy(update={"vae_path": str(kept), "pretrained_vae_path": None})
     vae = build_vae(config, None)
-    unet = _from_architecture(lambda: UNet2DModel.from_config(checkpoint.architecture["unet"]), path)
-    load_weights(unet, checkpoint.network, str(path))
-    schedule = _from_architecture(lambda: PLBRScheduler.from_config(checkpoint.architecture["scheduler"]), path)
+    architecture = checkpoint.architecture
+    unet = _from_architecture(lambda: UNet2DModel.from_config(_part(architecture, "unet")), checkpoint, path)
+    load_weights(unet, checkpoint.weights, str(path))
     try:
+        schedule = PLBRScheduler.from_config(_part(architecture, "scheduler"))
         # Checkpoints from before one-step training do not name their steps: all of them.
-        steps = checkpoint.architecture.get("steps")
-        return D3RSMDE(None, vae, unet, schedule, steps, checkpoint.architecture["margin"])
-    except ValueError as error:
-        raise _as_user_error(error) from error
+        return D3RSMDE(None, vae, unet, schedule, architecture.get("steps"), architecture["margin"])
+    except Exception as error:  # a header may hold anything where a number is meant
+        raise _unbuildable(path, error) from error
 
 
 def _say_that_vae_paths_are_not_read(config: DiffusionEvaluationConfig, holder: Path) -> None:
@@ -283,12 +284,27 @@ def _checkpoint_of(path: Path, task: str) -> Checkpoint:
     return checkpoint
 
 
-def _from_architecture(build: Callable[[], Built], path: Path) -> Built:
-    """Build what a checkpoint's header describes."""
+def _from_architecture(build: Callable[[], Built], checkpoint: Checkpoint, path: Path) -> Built:
+    """Build the network that a checkpoint's header describes, unless that is larger than the weights beside it."""
+    numbers = sum(value.numel() for value in checkpoint.network.values())
     try:
+        check_sizes(checkpoint.architecture)
+        check_network(build, len(checkpoint.network), numbers)
         return build()
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"checkpoint '{path}' describes a network that this version cannot build: {error}") from error
+    except Exception as error:  # a header may hold anything where a number is meant
+        raise _unbuildable(path, error) from error
+
+
+def _part(architecture: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The config of one part; diffusers would take a text for a path, or for a name on the hub."""
+    config = architecture[name]
+    if not isinstance(config, dict):
+        raise ValueError(f"its '{name}' is no JSON object")
+    return config
+
+
+def _unbuildable(path: Path, error: Exception) -> UserError:
+    return UserError(f"checkpoint '{path}' describes a network that this version cannot build: {_first_line(error)}")
 
 
 def _as_user_error(error: Exception) -> UserError:

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from accelerate.data_loader import BatchSamplerShard
-from torch.utils.data import BatchSampler, DataLoader, Sampler, SequentialSampler
+from torch.utils.data import DataLoader, Sampler
 
 from Utils.errors import UserError
-from Utils.processes import launch
+from Utils.processes import launch, share
 from Utils.seeds import named_generator
-from Utils.stopping import ignore_signals
+from Utils.stopping import is_main_thread
 from Utils.tiles import Batch, TileDataset
 
 logger = logging.getLogger(__name__)
@@ -29,7 +27,96 @@ logger = logging.getLogger(__name__)
 _RESTARTS = 3
 
 
-def make_loader(dataset: TileDataset, batch_size: int, num_workers: int, shared: bool = False) -> DataLoader[Batch]:
+class TileLoader:
+    """Batches of tiles, once or again and again.
+
+    A worker that dies (some systems kill one when memory runs out) is replaced, and the iteration goes on with the
+    batch that is missing.
+
+    Args:
+        dataset: the tiles.
+        batches: which of them come together.
+        num_workers: processes that read them; 0: this one.
+
+    Attributes:
+        seconds: that whoever iterates stood still for a batch, so far.  On a CPU nothing is computed in these seconds.
+            A GPU goes on with what was queued before, so there their share of the time is the most that it may have
+            been idle for want of data.
+    """
+
+    def __init__(self, dataset: TileDataset, batches: _Batches, num_workers: int) -> None:
+        self.seconds = 0.0
+        self._dataset = dataset
+        self._batches = batches
+        self._num_workers = num_workers
+        self._loader: DataLoader[Batch] | None = None
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return self._batches.count
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All batches."""
+        return self.after(0)
+
+    def after(self, done: int) -> Iterator[Batch]:
+        """The batches but for the first ones, which are not read.
+
+        Raises:
+            UserError: a file that cannot be read; workers that die again and again.
+        """
+        deaths = 0
+        while done < len(self):
+            self._batches.first = done
+            started = time.perf_counter()
+            try:
+                for batch in self._start():
+                    self.seconds += time.perf_counter() - started
+                    done, deaths = done + 1, 0
+                    yield batch
+                    started = time.perf_counter()
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                deaths += 1
+                # The other workers may be half dead; new ones read the same tiles.
+                self._loader = None
+                reason = str(error).splitlines()[0]
+                if deaths > _RESTARTS:
+                    raise UserError(
+                        f"the processes that read tiles die again and again ({reason}); perhaps the machine has too "
+                        "little memory: set num_workers and cache_gigabytes lower"
+                    ) from error
+                logger.warning("a process that reads tiles died; it is replaced (%s)", reason)
+
+    def _start(self) -> Iterator[Batch]:
+        if self._loader is None:
+            self._loader = DataLoader(
+                self._dataset,
+                batch_sampler=self._batches,
+                num_workers=self._num_workers,
+                persistent_workers=self._num_workers > 0,
+                pin_memory=torch.cuda.is_available(),
+                # A loader draws a seed for its workers, from a generator of its own: the global one is dropout's.
+                generator=torch.Generator(),
+                worker_init_fn=_start_worker,
+            )
+        if not self._num_workers or not hasattr(signal, "SIGCHLD") or not is_main_thread():
+            return iter(self._loader)
+        # torch's handler raises wherever the loop stands when a worker dies, be it in the middle of an optimiser step.
+        # Without it the next batch finds out, within seconds.
+        before = signal.getsignal(signal.SIGCHLD)
+        batches = iter(self._loader)
+        signal.signal(signal.SIGCHLD, before)
+        return batches
+
+
+def _start_worker(number: int) -> None:
+    # Ctrl-C reaches all processes of a terminal; what it means is for the main one to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def make_loader(dataset: TileDataset, batch_size: int, num_workers: int, shared: bool = False) -> TileLoader:
     """A loader in the dataset's own order, for validation and evaluation.
 
     Args:
@@ -38,27 +125,42 @@ def make_loader(dataset: TileDataset, batch_size: int, num_workers: int, shared:
         num_workers: processes that read them.
         shared: the processes of a launch take turns: each gets every n-th batch, none is left out or comes twice.
     """
-    batches: Sampler[list[int]] = BatchSampler(SequentialSampler(dataset), batch_size, drop_last=False)
-    if shared and launch().num_processes > 1:
-        batches = BatchSamplerShard(batches, launch().num_processes, launch().process_index, even_batches=False)
-    return _load(dataset, batches, num_workers)
+    count = len(dataset)
+    places = [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
+    return TileLoader(dataset, _Listed(share(places) if shared else places), num_workers)
 
 
-def _load(dataset: TileDataset, batches: Sampler[list[int]], num_workers: int) -> DataLoader[Batch]:
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        # A loader draws a seed for its workers, from a generator of its own: the global one is dropout's.
-        generator=torch.Generator(),
-        worker_init_fn=_start_worker,
-    )
+class _Batches(Sampler[list[int]]):
+    """Places of tiles, a list a batch.
+
+    Attributes:
+        first: the batch that an iteration begins with.
+    """
+
+    first = 0
+
+    @property
+    def count(self) -> int:
+        """Number of batches, the first ones included."""
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        """Number of batches of an iteration."""
+        return self.count - self.first
 
 
-def _start_worker(number: int) -> None:
-    ignore_signals()
+class _Listed(_Batches):
+    """The same batches every time."""
+
+    def __init__(self, places: list[list[int]]) -> None:
+        self._places = places
+
+    @property
+    def count(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from self._places[self.first :]
 
 
 @dataclass(frozen=True)
@@ -98,34 +200,32 @@ class TrainingLoader:
 
     Attributes:
         steps: optimiser steps an epoch.
-        seconds: that the loop stood still for a batch, so far.  On a CPU nothing is computed in these seconds.  A GPU
-            goes on with what was queued before, so there their share of the time is the most that it may have been idle
-            for want of data.
     """
 
     def __init__(self, tiles: TileDataset, batch_size: int, num_workers: int, seed: int, accumulate: int = 1) -> None:
         self.tiles = tiles
         self.accumulate = accumulate
-        self.num_workers = num_workers
-        self.seconds = 0.0
         self._shares = _Shares(tiles, batch_size, seed)
-        self.steps = -(-self._shares.batches // accumulate)
-        self._loader: DataLoader[Batch] | None = None
+        self._loader = TileLoader(tiles, self._shares, num_workers)
+        self.steps = -(-self._shares.count // accumulate)
+
+    @property
+    def seconds(self) -> float:
+        """See ``TileLoader``."""
+        return self._loader.seconds
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[list[Part]]:
         """The optimiser steps of an epoch, after those that were done; those of the epoch before must have been taken.
-
-        A worker that dies is replaced, and the epoch goes on with the batch that it was to read.
 
         Raises:
             UserError: a file that cannot be read; workers that die again and again.
         """
         self.tiles.epoch = epoch
         number, parts = done * self.accumulate, list[Part]()
-        for batch in self._batches(number):
+        for batch in self._loader.after(number):
             parts.append(self._part(number, batch))
             number += 1
-            if number % self.accumulate == 0 or number == self._shares.batches:
+            if number % self.accumulate == 0 or number == self._shares.count:
                 yield parts
                 parts = []
 
@@ -135,71 +235,28 @@ class TrainingLoader:
         in_step = min((step + 1) * self.accumulate * size, len(self.tiles)) - step * self.accumulate * size
         return Part(number, batch, len(self._shares.own(number)), in_step)
 
-    def _batches(self, number: int) -> Iterator[Batch]:
-        """This process's share of each batch of the epoch from ``number`` on."""
-        deaths = 0
-        while number < self._shares.batches:
-            self._shares.first = number
-            started = time.perf_counter()
-            try:
-                for batch in self._start():
-                    self.seconds += time.perf_counter() - started
-                    number, deaths = number + 1, 0
-                    yield batch
-                    started = time.perf_counter()
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                deaths += 1
-                # Its workers may be half dead; the next ones read the same tiles.
-                self._loader = None
-                if deaths > _RESTARTS:
-                    raise UserError(
-                        f"the processes that read tiles die again and again ({str(error).splitlines()[0]}); perhaps "
-                        "the machine has too little memory: set num_workers and cache_gigabytes lower"
-                    ) from error
-                logger.warning("a process that reads tiles died; it is replaced (%s)", str(error).splitlines()[0])
 
-    def _start(self) -> Iterator[Batch]:
-        self._loader = self._loader or _load(self.tiles, self._shares, self.num_workers)
-        batches = iter(self._loader)
-        if self.num_workers and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
-            # torch's handler raises wherever the loop stands when a worker dies, be it in the middle of an optimiser
-            # step.  Without it the next batch finds out, within seconds.
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        return batches
-
-
-class _Shares(Sampler[list[int]]):
+class _Shares(_Batches):
     """What this process reads of every batch of an epoch, in an order that is a function of seed and epoch alone.
 
     Args:
         tiles: the tiles; their ``epoch`` counts when an iteration begins.
         batch_size: tiles a batch, in all processes together.
         seed: of the order.
-
-    Attributes:
-        first: the batch that an iteration begins with.
     """
 
     def __init__(self, tiles: TileDataset, batch_size: int, seed: int) -> None:
         self.tiles = tiles
         self.batch_size = batch_size
         self.seed = seed
-        self.first = 0
 
     @property
-    def batches(self) -> int:
-        """Number of batches an epoch."""
+    def count(self) -> int:
         return -(-len(self.tiles) // self.batch_size)
-
-    def __len__(self) -> int:
-        """Number of batches of an iteration."""
-        return self.batches - self.first
 
     def __iter__(self) -> Iterator[list[int]]:
         order = epoch_order(len(self.tiles), self.seed, self.tiles.epoch)
-        for number in range(self.first, self.batches):
+        for number in range(self.first, self.count):
             own = self.own(number)
             # Every process takes part in every step: one without a tile reads the batch's first, which does not count.
             places = own or range(number * self.batch_size, number * self.batch_size + 1)

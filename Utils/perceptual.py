@@ -14,8 +14,9 @@ import numpy as np
 import torch
 import torchvision
 from numpy.typing import ArrayLike
-from safetensors import SafetensorError
 from safetensors.torch import load_file
+
+from Modules.untrusted import load_pickled
 
 WEIGHTS_NAME = "alexnet-owt-7be5be79.pth"
 """The name under which torchvision keeps its AlexNet weights."""
@@ -102,11 +103,15 @@ def _load_alexnet(path: Path) -> dict[str, torch.Tensor]:
         raise FileNotFoundError(f"lpips_weights: {path} is not a file. It should be a copy of {WEIGHTS_NAME}.")
     try:
         if path.suffix == ".safetensors":
-            state = load_file(path)
+            state: object = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(_refusal(path, "it cannot be read as a file of weights")) from error
+            state = load_pickled(path)
+    except PermissionError:
+        raise
+    except Exception as error:  # a damaged or foreign pickle raises nearly anything
+        code = isinstance(error, pickle.UnpicklingError)
+        reason = "it is damaged, or holds pickled code, which is never run" if code else _first_line(error)
+        raise ValueError(_refusal(path, f"it cannot be read as a file of weights ({reason})")) from error
 
     if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ValueError(_refusal(path, "it does not hold names and tensors alone"))
@@ -125,10 +130,16 @@ def _load_alexnet(path: Path) -> dict[str, torch.Tensor]:
     for layer, part in _SLICES.items():
         for kind in ("weight", "bias"):
             name = f"features.{layer}.{kind}"
+            if state[name].is_meta or state[name].layout != torch.strided:
+                raise ValueError(_refusal(path, f"{name} is no plain tensor"))
             if not torch.isfinite(state[name]).all():
                 raise ValueError(_refusal(path, f"{name} holds NaN or infinite values"))
             convolutions[f"net.slice{part}.{layer}.{kind}"] = state[name].float()
     return convolutions
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _refusal(path: Path, reason: str) -> str:

@@ -19,17 +19,24 @@ from typing import Any
 import numpy as np
 import rasterio
 from numpy.typing import ArrayLike, NDArray
-from rasterio.enums import ColorInterp
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
+from Utils.errors import one_line
 from Utils.files import atomic_write_bytes
 
 __all__ = [
+    "GDAL_ERRORS",
+    "LOCAL_ONLY",
+    "MAX_BLOCK_BYTES",
     "MAX_TILE_PIXELS",
     "HeightRaster",
     "RasterError",
+    "check_blocks",
     "raster_size",
+    "raster_type",
     "read_height",
     "read_image",
     "read_prior",
@@ -40,7 +47,43 @@ __all__ = [
 MAX_TILE_PIXELS = 100_000_000
 """Most pixels (height x width) a tile may have: a damaged header must not ask for all the memory."""
 
+MAX_BLOCK_BYTES = 2**30
+"""Most bytes of one compressed block, which GDAL decodes as a whole: 1 GiB is a tile of the most pixels, RGB, 16 bits.
+
+A header of a few bytes may say that a picture of 32 x 32 pixels lies in a block of 65,536 x 65,536.
+"""
+
+# What tiles come as, by their first bytes. GDAL goes by these too, so that a VRT, which names other files, or any other
+# of its hundred formats could call itself tile_1.tif.
+_TILE_FORMATS = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"II*\0": "GTiff",
+    b"MM\0*": "GTiff",
+    b"II+\0": "GTiff",  # BigTIFF
+    b"MM\0+": "GTiff",
+}
+
+GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError, UnicodeDecodeError)
+"""All that rasterio raises when GDAL fails: some of GDAL's own errors come through as they are, and a message that
+quotes bytes of a damaged file may be no UTF-8."""
+
+LOCAL_ONLY = {
+    # GDAL takes a file's word for where the rest of it lies: a VRT, and a side file too. Nothing is fetched over a
+    # network but one address that does not exist.
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
+    # A VRT may hold Python code, which GDAL would run where an environment variable lets it.
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+}
+"""GDAL's options for whatever is read: from this machine alone, and no code."""
+
+# The formats that are web services. GDAL drops them when it starts, if it is told before; who needs them for other
+# work in the same process sets GDAL_SKIP first.
+_WEB_SERVICES = "HTTP,WMS,WCS,WMTS,EEDA,EEDAI,PLMOSAIC,STACIT,STACTA,DAAS"
+os.environ.setdefault("GDAL_SKIP", _WEB_SERVICES)
+
 _READ_OPTIONS = {
+    **LOCAL_ONLY,
     # Listing a folder of 30,000 tiles for every tile opened takes longer than reading the tile.
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
     # Without it a truncated JPEG is a grey area and a warning.
@@ -49,6 +92,9 @@ _READ_OPTIONS = {
 # No .aux.xml beside what is written. Reading keeps side files: they may hold the nodata value.
 _WRITE_OPTIONS = {"GDAL_PAM_ENABLED": "NO"}
 
+_PIECE = 2**20
+# A TIFF has one for the raster, and one for each overview and each mask: some 20 for the largest scene.
+_MOST_DIRECTORIES = 100
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -57,7 +103,7 @@ class RasterError(ValueError):
 
     def __init__(self, path: str | os.PathLike[str], problem: str, remedy: str) -> None:
         """Compose the line from the file, the problem and the remedy."""
-        super().__init__(f"{os.fspath(path)}: {problem}; {remedy}")
+        super().__init__(one_line(f"{os.fspath(path)}: {problem}; {remedy}"))
         self.path = Path(path)
 
 
@@ -111,7 +157,8 @@ def read_height(path: str | os.PathLike[str]) -> HeightRaster:
         valid = source.read_masks(1) > 0
         scale, offset = source.scales[0], source.offsets[0]
     if (scale, offset) != (1.0, 0.0):
-        band = band * np.float64(scale) + np.float64(offset)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is invalid, as below
+            band = band * np.float64(scale) + np.float64(offset)
     return _with_mask(band, valid)
 
 
@@ -153,6 +200,16 @@ def raster_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         return height, width
     with _opened(path, header_only=True) as source:
         return source.height, source.width
+
+
+def raster_type(path: str | os.PathLike[str]) -> tuple[int, str]:
+    """Number of bands and number format of a PNG, TIFF or JPEG, from its header.
+
+    Raises:
+        RasterError: it cannot be read.
+    """
+    with _opened(path, header_only=True) as source:
+        return source.count, source.dtypes[0]
 
 
 def write_map_16bit(path: str | os.PathLike[str], values01: ArrayLike) -> None:
@@ -203,24 +260,78 @@ def _opened(path: str | os.PathLike[str], header_only: bool = False) -> Iterator
     if not Path(path).is_file():
         raise RasterError(path, "no such file", "check the path and the tile id")
     try:
-        with rasterio.Env(**_READ_OPTIONS), _georeference_optional(), rasterio.open(path) as source:
+        with (
+            rasterio.Env(**_READ_OPTIONS),
+            _georeference_optional(),
+            rasterio.open(path, driver=_driver(path)) as source,
+        ):
             if not header_only:
                 _check_before_decoding(path, source)
             yield source
-    except (RasterioError, OSError) as error:
+    except GDAL_ERRORS as error:
         # "Read failed. See previous exception": the cause says what happened.
         detail = " ".join(str(error.__cause__ or error).replace(f"'{os.fspath(path)}' ", "").split()).rstrip(".;")
         raise RasterError(path, f"cannot be read ({detail})", "replace it by an undamaged PNG or TIFF file") from error
+
+
+def _driver(path: str | os.PathLike[str]) -> str:
+    """GDAL's name for the format of a tile."""
+    with Path(path).open("rb") as stream:
+        start = stream.read(len(_PNG_SIGNATURE))
+    for signature, driver in _TILE_FORMATS.items():
+        if start.startswith(signature):
+            return driver
+    raise RasterError(path, "is neither PNG nor TIFF nor JPEG, or is damaged", "replace it by such a file")
 
 
 def _check_before_decoding(path: str | os.PathLike[str], source: Any) -> None:
     if source.height * source.width > MAX_TILE_PIXELS:
         size = f"{source.width} x {source.height} pixels"
         raise RasterError(path, f"the header gives {size}", f"a tile may have {MAX_TILE_PIXELS:,} pixels; cut it up")
+    check_blocks(path, source)
     if source.driver == "PNG" and not _png_is_whole(Path(path)):
         raise RasterError(path, "the PNG is damaged or cut off", "copy or write it again")
     if source.count == 0:
         raise RasterError(path, "a container without bands of its own", "convert the layer you need to GeoTIFF")
+
+
+def check_blocks(path: str | os.PathLike[str], source: Any) -> None:
+    """Refuse an open raster whose blocks would take all the memory, however few of their pixels are wanted.
+
+    Raises:
+        RasterError: such a raster.
+    """
+    # Where bands are interleaved, a block holds all of them.
+    interleaved = source.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
+    for (height, width), dtype in zip(source.block_shapes, source.dtypes, strict=True):
+        # GDAL has types that numpy lacks, such as complex integers; none is larger than 16 bytes.
+        size = np.dtype(dtype).itemsize if dtype in np.sctypeDict else 16
+        if height * width * size * (source.count if interleaved else 1) > MAX_BLOCK_BYTES:
+            raise RasterError(
+                path,
+                f"its pixels lie in blocks of {width} x {height}, too large to decode",
+                "write it again in tiles, for example with gdal_translate -co TILED=YES",
+            )
+    if source.count and MaskFlags.per_dataset in source.mask_flag_enums[0]:
+        for mask in _mask_files(path, source):
+            try:
+                with rasterio.open(mask[1], driver=mask[0]) as directory:
+                    check_blocks(path, directory)
+            except RasterioError:
+                return  # beyond the last directory
+
+
+def _mask_files(path: str | os.PathLike[str], source: Any) -> Iterator[tuple[str, str]]:
+    """Driver and name under which GDAL gives what the mask of an open raster may be: it has blocks of its own."""
+    side = Path(f"{os.fspath(path)}.msk")
+    if side.is_file():
+        yield _driver(side), str(side)
+    elif source.driver == "GTiff":
+        # A directory of the same file; the first is the raster itself.
+        yield from (("GTiff", f"GTIFF_DIR:{number}:{os.fspath(path)}") for number in range(2, _MOST_DIRECTORIES))
+        raise RasterError(
+            path, f"more than {_MOST_DIRECTORIES} directories, one of which is its mask", "write it again"
+        )
 
 
 def _png_is_whole(path: Path) -> bool:
@@ -228,16 +339,22 @@ def _png_is_whole(path: Path) -> bool:
 
     GDAL's fast path for 8-bit PNGs returns zeros, without an error, where the last bytes are missing.
     """
-    data = memoryview(path.read_bytes())
-    position = len(_PNG_SIGNATURE)
-    while position + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, position)
-        end = position + 12 + length  # length, type, content, checksum
-        if end > len(data) or zlib.crc32(data[position + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            return False
-        if bytes(data[position + 4 : position + 8]) == b"IEND":
-            return True
-        position = end
+    with path.open("rb") as stream:
+        stream.seek(len(_PNG_SIGNATURE))
+        while len(head := stream.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            checksum = zlib.crc32(kind)
+            while length:
+                # Piece by piece: a chunk may be as long as 4 GB.
+                piece = stream.read(min(length, _PIECE))
+                if not piece:
+                    return False
+                checksum = zlib.crc32(piece, checksum)
+                length -= len(piece)
+            if stream.read(4) != struct.pack(">I", checksum):
+                return False
+            if kind == b"IEND":
+                return True
     return False
 
 
@@ -284,7 +401,7 @@ def _resolve_palette(source: Any, indices: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _with_mask(values: NDArray[Any], valid: NDArray[np.bool_] | bool) -> HeightRaster:
     # A float64 beyond the range of float32 becomes infinite here, and thereby invalid.
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         narrowed = values.astype(np.float32)
     usable = np.isfinite(narrowed) & valid
     return HeightRaster(np.where(usable, narrowed, np.float32(0.0)), usable)
@@ -300,11 +417,11 @@ def _load_npy(path: str | os.PathLike[str]) -> NDArray[Any]:
         raise RasterError(path, "no such file", "check the path and the tile id")
     try:
         array = np.asarray(np.lib.format.open_memmap(path, mode="r"))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # its header is Python text: a damaged one raises nearly anything
         raise RasterError(path, f"cannot be read ({error})", "write it again with numpy.save") from error
     if array.ndim != 2 or array.dtype.kind not in "uif":
         raise RasterError(path, f"an array of shape {array.shape}, {array.dtype}", "a map is (height, width), real")
-    if array.size > MAX_TILE_PIXELS:
+    if array.size == 0 or array.size > MAX_TILE_PIXELS:
         raise RasterError(path, f"an array of shape {array.shape}", f"a tile may have {MAX_TILE_PIXELS:,} pixels")
     return array
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from filelock import FileLock
 
 from Modules.pipeline import D3RSMDE
+from Modules.untrusted import parse_json, read_text
 from Utils.claims import claimed_by
 from Utils.config import TrainingConfig, load_config
 from Utils.errors import UserError, write_error
@@ -30,6 +31,8 @@ CONFIG_FILE = "config.json"
 PLAN_FILE = "plan.json"
 _OPENING_LOCK = "opening.lock"
 _LISTED_IDS = 8
+# A plan names every tile once a stage.
+_LARGEST_PLAN = 2**28
 # Keys that may differ from the run's own when it is resumed: none of them changes an epoch that was already trained.
 _MAY_CHANGE = frozenset(
     {
@@ -204,7 +207,7 @@ def _without_none(value: Any) -> Any:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(read_text(path, _LARGEST_PLAN))
     except (OSError, ValueError) as error:
         raise UserError(f"'{path}' cannot be read: {error}; the run cannot be resumed, start a new one") from error
 

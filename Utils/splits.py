@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from Modules.untrusted import read_text
 from Utils.cli import run_script
 from Utils.errors import UserError
 from Utils.files import atomic_write_bytes
@@ -31,8 +32,7 @@ def read_split(path: Path) -> list[str]:
         UserError: a missing or unreadable file, a line that is no id, an id that stands twice, no id at all.
     """
     try:
-        # Windows editors put a byte order mark in front.
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(

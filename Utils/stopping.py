@@ -25,7 +25,7 @@ class Stopped(Exception):
 @contextmanager
 def stopping_on_signals() -> Iterator[None]:
     """Note signals instead of dying of them; the outermost of nested uses counts."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is _note:
+    if not is_main_thread() or signal.getsignal(signal.SIGTERM) is _note:
         yield
         return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
@@ -54,10 +54,9 @@ def stop_if_asked() -> None:
         raise Stopped(_asked[0])
 
 
-def ignore_signals() -> None:
-    """For helping processes: Ctrl-C and a scheduler reach them too, but it is their parent that ends them."""
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+def is_main_thread() -> bool:
+    """Whether signal handlers can be set here."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def _note(number: int, frame: FrameType | None) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
 
 from Modules.autoencoders import Autoencoder, VaeType, decode, encode, latent_stride, reconstruct
 from Modules.backbone import pad_to_multiple
@@ -62,7 +61,7 @@ class CoarseTask:
         maps: Tensor = self.network(batch["image"])
         return maps
 
-    def validate(self, loader: DataLoader[Batch]) -> dict[str, float]:
+    def validate(self, loader: Iterable[Batch]) -> dict[str, float]:
         """Evaluation's scores."""
         return mean_scores(loader, self._device, self.draw)
 
@@ -102,7 +101,7 @@ class AutoencoderTask:
         """The reconstructed true maps."""
         return reconstruct_maps(self._vae, batch["height"], self._margin)
 
-    def validate(self, loader: DataLoader[Batch]) -> dict[str, float]:
+    def validate(self, loader: Iterable[Batch]) -> dict[str, float]:
         """Evaluation's scores of reconstructed true maps: the ceiling of stage 2."""
         return mean_scores(loader, self._device, self.draw)
 
@@ -229,7 +228,7 @@ class RefinerTask:
         """Maps refined from the priors, by the whole walk of inference."""
         return self._model.refine(batch["image"], batch["prior"]).height
 
-    def validate(self, loader: DataLoader[Batch]) -> dict[str, float]:
+    def validate(self, loader: Iterable[Batch]) -> dict[str, float]:
         """Evaluation's scores of the refined maps."""
         return mean_scores(loader, self._device, self.draw)
 

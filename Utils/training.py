@@ -16,13 +16,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, gather_object, send_to_device
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import default_collate
 
 from Utils.board import Board, peak_memory_gigabytes
 from Utils.checkpoint import Progress, load_checkpoint, load_weights, save_checkpoint
-from Utils.errors import UserError, last_line, write_error
+from Utils.errors import UserError, write_error
 from Utils.files import atomic_write_bytes
-from Utils.loading import Part, TrainingLoader, make_loader
+from Utils.loading import Part, TileLoader, TrainingLoader, make_loader
 from Utils.optimisation import Optimisation, OptimisationSettings
 from Utils.processes import add_up, agreed, is_main, launch, on_main, progress_bar
 from Utils.seeds import derive_seed, named_generator
@@ -65,7 +65,7 @@ class Task(Protocol):
     def draw(self, batch: Batch) -> Tensor:
         """Maps (B, 1, H, W) in [0, 1] of a batch, to look at; the network is in evaluation mode."""
 
-    def validate(self, loader: DataLoader[Batch]) -> dict[str, float]:
+    def validate(self, loader: TileLoader) -> dict[str, float]:
         """Scores over a loader, a shared one, the network being in evaluation mode."""
 
 
@@ -177,7 +177,7 @@ class _Loop:
         part = f" and {self.progress.step_in_epoch} steps" if self.progress.step_in_epoch else ""
         logger.info("%s: continuing after epoch %d%s", self.folder, self.progress.epoch, part)
 
-    def run_epoch(self, train: TrainingLoader, validation: DataLoader[Batch] | None) -> dict[str, Any]:
+    def run_epoch(self, train: TrainingLoader, validation: TileLoader | None) -> dict[str, Any]:
         """Train one epoch, or the rest of it, validate, move the schedule; returns the log row."""
         settings, progress = self.settings, self.progress
         epoch = progress.epoch + 1
@@ -268,7 +268,7 @@ class _Loop:
     def _saved(self, error: UserError) -> UserError:
         """The error, after what was done before it is saved."""
         self.save()
-        return UserError(f"{last_line(error)}; the steps before it are saved: mend it, and continue with --resume")
+        return UserError(f"{error}; the steps before it are saved: mend it, and continue with --resume")
 
     def _step(self, parts: Sequence[Part], epoch: int, steps: int) -> tuple[float, float]:
         """One optimiser step; its loss, a mean over all its tiles, and the norm of its gradients.
@@ -319,7 +319,7 @@ class _Loop:
                     found.append(tile)
         return _name_tiles(gather_object(found) or gather_object([t for part in parts for t in part.batch["id"]]))
 
-    def _validate(self, loader: DataLoader[Batch]) -> dict[str, float]:
+    def _validate(self, loader: TileLoader) -> dict[str, float]:
         """Scores of the weights that would be used: the averaged ones, where an average is kept."""
         try:
             with self._evaluating():

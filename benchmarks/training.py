@@ -73,7 +73,7 @@ def measure_training(case: Case, memory: Memory) -> Iterator[Row]:
         def step(batch: dict[str, Any] = batch, losses: list[float] = losses) -> None:
             with _attention(training):
                 with _precision(case.switches.precision, device):
-                    loss = task.loss(batch, [torch.Generator().manual_seed(place) for place in range(size)])
+                    loss = task.loss(batch, [torch.Generator() for _ in batch["id"]])
                 losses.append(loss.item())  # as the loop does, to stop at the first that is no number
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()

@@ -34,6 +34,7 @@ from tests.scenes import landscape, write_raster
 from tests.test_training import log_rows
 from tests.toys import toy_model
 from Utils import loading
+from Utils import processes as processes_module
 from Utils.checkpoint import load_checkpoint
 from Utils.loading import TrainingLoader, make_loader
 from Utils.tables import read_csv
@@ -67,7 +68,8 @@ class Place:
 
 
 def be(number: int, of: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "launch", lambda: Place(number, of))
+    for module in (loading, processes_module):
+        monkeypatch.setattr(module, "launch", lambda: Place(number, of))
 
 
 def open_tiles(folder: Path) -> TileDataset:

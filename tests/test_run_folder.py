@@ -195,9 +195,15 @@ def test_a_run_of_the_other_script(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        (StagePlan("fold-1", ["1"], ["3"], TRAINING_PART, ["4"]), "the tiles of stage 'fold-1' changed (train: 2 gone); "),
-        (StagePlan("fold-1", ["1", "2"], ["5"], TEST_PART, ["4"]), "(validation: 5 added, 3 gone; validation_part: \"singleRGB"),
-        (StagePlan("fold-1", ["2", "1"], ["3"], TRAINING_PART, ["4", "5"]), "changed (train: the same in another order; held_out: 5 added); "),
+        (StagePlan("fold-1", ["1"], ["3"], TRAINING_PART, ["4"]), "stage 'fold-1' changed (train: 2 gone); "),
+        (
+            StagePlan("fold-1", ["1", "2"], ["5"], TEST_PART, ["4"]),
+            f'(validation: 5 added, 3 gone; validation_part: "{TRAINING_PART}" -> "{TEST_PART}"); restore',
+        ),
+        (
+            StagePlan("fold-1", ["2", "1"], ["3"], TRAINING_PART, ["4", "5"]),
+            "changed (train: the same in another order; held_out: 5 added); ",
+        ),
         (StagePlan("fold-2", ["1", "2"], ["3"], TRAINING_PART, ["4"]), "its stages were ['fold-1', 'final'], now "),
     ],
 )

@@ -8,14 +8,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.errors import RasterioError
 
 from Utils.audit.alignment import SMALLEST_SIDE, Alignment, align, align_turned, middle
 from Utils.audit.findings import ERROR, WARNING, printable
 from Utils.errors import UserError
-from Utils.rasters import RasterError, raster_size, read_image, read_prior
+from Utils.rasters import RasterError, raster_size, raster_type, read_image, read_prior
 from Utils.tiles import Batch, TileFiles, read_tile, read_truth
 
 _MOST_NODATA = 0.5
@@ -173,9 +171,8 @@ def inspect(part: str, tile: str, files: TileFiles, prior: Path | None) -> Inspe
 
 def _header(path: Path) -> tuple[int | None, str | None]:
     try:
-        with rasterio.open(path) as source:
-            return source.count, source.dtypes[0] if source.count else None
-    except (RasterioError, OSError):
+        return raster_type(path)
+    except (RasterError, OSError):
         return None, None  # reading the tile says why
 
 

@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from Utils.audit.coverage import cover, last_word
 from Utils.audit.findings import ERROR, WARNING, Finding
 from Utils.audit.inspection import Inspection, inspect
@@ -18,6 +16,7 @@ from Utils.audit.swaps import find_swaps
 from Utils.coarse_run import Tiles
 from Utils.config import DiffusionTrainingConfig, TrainingConfig
 from Utils.errors import UserError
+from Utils.processes import progress_bar
 from Utils.tiles import PRIOR_FOLDER, TEST_PART, TRAINING_PART
 
 
@@ -134,7 +133,7 @@ def _read_all(
         looked = pool.map(look, jobs)
         try:
             # disable=None: no bar where stderr is a file.
-            return list(tqdm(looked, total=len(jobs), desc="reading", unit="tile", leave=False, disable=None))
+            return list(progress_bar(looked, total=len(jobs), desc="reading", unit="tile"))
         except BaseException:
             # Else Ctrl-C would wait for the thousands of tiles that are still to be read.
             pool.shutdown(wait=False, cancel_futures=True)

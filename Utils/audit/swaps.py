@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from Utils.audit.alignment import correlate, height_spectra, image_spectra, middle
 from Utils.audit.findings import WARNING, Finding
 from Utils.audit.inspection import Inspection
 from Utils.audit.rules import name_of
+from Utils.processes import progress_bar
 from Utils.tiles import TileFiles, read_tile
 
 _MOST_CANDIDATES = 24
@@ -46,7 +46,7 @@ def find_swaps(inspections: Sequence[Inspection], files: Mapping[str, TileFiles]
         return []
     spectra = [_read(item.row.id, files[item.row.id]) for item in lost]
     found = []
-    for owner, own in zip(tqdm(lost, desc="looking for swapped maps", leave=False, disable=None), spectra, strict=True):
+    for owner, own in zip(progress_bar(lost, desc="looking for swapped maps"), spectra, strict=True):
         for other, others in zip(lost, spectra, strict=True):
             sizes = {(item.row.height, item.row.width) for item in (owner, other)}
             if other is owner or len(sizes) > 1:

@@ -9,20 +9,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import rasterio
-from rasterio._err import CPLE_BaseError
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 
-from Utils.rasters import RasterError
+from Utils.rasters import GDAL_ERRORS, LOCAL_ONLY, RasterError
 
-__all__ = ["CACHE_BYTES", "GDAL_ERRORS", "gdal_environment", "georeference_optional", "raster_errors", "root_cause"]
+__all__ = ["CACHE_BYTES", "gdal_environment", "georeference_optional", "raster_errors", "root_cause"]
 
 CACHE_BYTES = 256 * 2**20
 """What GDAL may keep of decoded blocks, of all open rasters together: its default is a share of the whole memory."""
 
-GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError)
-"""All that rasterio raises when GDAL fails: ``rasterio.shutil`` lets GDAL's own errors through."""
-
 _OPTIONS = {
+    **LOCAL_ONLY,
     "GDAL_CACHEMAX": CACHE_BYTES,
     # Side files are looked for by name; a folder of thousands of scenes is not listed for each of them.
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",

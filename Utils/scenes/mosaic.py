@@ -12,9 +12,9 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from Utils.rasters import RasterError
+from Utils.rasters import GDAL_ERRORS, RasterError
 from Utils.scenes.alignment import Alignment
-from Utils.scenes.environment import GDAL_ERRORS, root_cause
+from Utils.scenes.environment import root_cause
 from Utils.scenes.store import TileStore
 from Utils.scenes.tiling import TileGrid
 

@@ -23,7 +23,8 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from Utils.errors import write_error
-from Utils.scenes.environment import GDAL_ERRORS, gdal_environment, georeference_optional, root_cause
+from Utils.rasters import GDAL_ERRORS
+from Utils.scenes.environment import gdal_environment, georeference_optional, root_cause
 from Utils.scenes.ground import has_transform
 from Utils.scenes.output_checks import BLOCK, check_output, space_needed
 

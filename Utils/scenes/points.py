@@ -64,6 +64,9 @@ def read_points(path: Path, crs: str, scene: Geometry) -> Points:
 def _read_table(path: Path) -> Floats:
     """(N, 3): x, y, height."""
     wanted = ("x", "y", "height")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        # A device may never end, and a pipe never begin.
+        raise UserError(f"--points '{path}' is no regular file; give a CSV file")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()

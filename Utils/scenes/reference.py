@@ -21,6 +21,8 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import reproject, transform
 
 from Utils.errors import UserError
+from Utils.rasters import GDAL_ERRORS, check_blocks
+from Utils.scenes.environment import gdal_environment
 
 logger = logging.getLogger(__name__)
 
@@ -133,8 +135,9 @@ def read_reference(path: Path, scene: Geometry, nodata: float | None = None) -> 
         UserError: unreadable, no CRS, more bands, no overlap, or nothing but voids under the scene.
     """
     try:
-        with rasterio.open(path) as source:
+        with gdal_environment(), rasterio.open(path) as source:
             _check(path, source)
+            check_blocks(path, source)
             grid = _grid(path, source, scene)
             step = grid.transform.a / _north_up(source).a
             options = {
@@ -156,7 +159,7 @@ def read_reference(path: Path, scene: Geometry, nodata: float | None = None) -> 
             heights = heights * np.float32(source.scales[0]) + np.float32(source.offsets[0])
             unit = (source.units[0] or "").strip().lower()
             name, crs = source.name, source.crs
-    except (rasterio.errors.RasterioError, OSError) as error:
+    except GDAL_ERRORS as error:
         raise UserError(f"--reference '{path}' cannot be read: {' '.join(str(error).split())}") from error
     if unit not in _METRES:
         raise UserError(f"--reference '{path}' has heights in '{unit}'; convert them to metres")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from Utils.errors import UserError
-from Utils.rasters import RasterError
+from Utils.rasters import RasterError, check_blocks
 from Utils.scenes.bands import BandReader, choose_bands
 from Utils.scenes.environment import georeference_optional, raster_errors
 from Utils.scenes.ground import ground_sample_distance, has_transform
@@ -199,6 +199,7 @@ def _check_header(path: Path, dataset: Any) -> None:
     if dataset.height * dataset.width > MAX_SCENE_PIXELS:
         size = f"{dataset.width} x {dataset.height} pixels"
         raise RasterError(path, f"the header gives {size}", f"a scene may have {MAX_SCENE_PIXELS:,} pixels; cut it up")
+    check_blocks(path, dataset)
 
 
 def _check_ends(reader: BandReader) -> None:

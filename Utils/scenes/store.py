@@ -71,7 +71,8 @@ class TileStore:
     def load(self, tile: Tile, layer: int = 0) -> NDArray[np.float32]:
         """One layer (H, W) of a tile."""
         try:
-            layers = np.load(self._path(tile), mmap_mode="r", allow_pickle=False)
+            # Not numpy.load, which takes archives and, with its leave, pickles too.
+            layers = np.lib.format.open_memmap(self._path(tile), mode="r")
             return np.asarray(layers[layer])
         except (OSError, ValueError, IndexError) as error:
             raise UserError(f"'{self._path(tile)}' is damaged ({error}); delete it and go on with --resume") from error
@@ -105,7 +106,7 @@ def _read_key(path: Path) -> dict[str, Any] | None:
         return found if isinstance(found, dict) else {}
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}  # damaged: differs from every key
 
 

@@ -1,0 +1,228 @@
+"""What files from strangers must pass before they are believed: bounded, plain, and no larger than they are.
+
+A file can promise more than it holds: a text without end, JSON nested beyond the stack, an archive that inflates a
+thousandfold, a tensor of terabytes spread over four bytes, a network of a million layers.  Each is refused here by
+what the file says of itself, before any of it is made.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import stat
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+LARGEST_TEXT = 16 * 2**20
+"""Most bytes of a config, split file or index: 16 MiB are a million tile ids."""
+
+# Config files nest 3 levels; beyond some hundred, Python's own recursion limits differ from function to function.
+_DEEPEST = 32
+# 64-bit numbers have 19 digits; Python itself refuses from 4300 on, in words about its settings.
+_MOST_DIGITS = 19
+# No published network has a width, depth, side or step count beyond it.
+_LARGEST_SIZE = 65_536
+# Weights that are tied or kept in half precision take more in memory than in their file, but not this much more.
+_MOST_GROWTH = 4
+# A small network may be larger than its file by some megabytes: nothing to fear, and whoever loads it says more.
+_SPARE_NUMBERS = 2**20
+
+
+def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
+    """Read a UTF-8 text file of limited size; a byte order mark, as Windows editors put in front, is dropped.
+
+    Raises:
+        OSError: missing, unreadable, or no regular file: a pipe would be waited for and a device never ends.
+        ValueError: longer than ``largest`` bytes, or not UTF-8, or a NUL in its name.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder has its own words
+        raise OSError(errno.EINVAL, "it is a device or a pipe, not a regular file")
+    with path.open("rb") as stream:
+        content = stream.read(largest + 1)
+    if len(content) > largest:
+        raise ValueError(f"it is longer than {largest:,} bytes")
+    return content.decode("utf-8-sig")
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON that is plain, as ``check_json`` says.
+
+    Raises:
+        ValueError: not JSON, or not plain.
+    """
+    try:
+        data = json.loads(text, parse_int=_integer)
+    except RecursionError as error:
+        raise ValueError(f"it is nested deeper than {_DEEPEST} levels") from error
+    check_json(data)
+    return data
+
+
+def check_json(data: Any) -> None:
+    """Refuse what no config holds, in data as ``json.loads`` gives it.
+
+    Raises:
+        ValueError: nested too deep, a number of more than 64 bits, or text with a NUL, which no path may hold, or with
+            half a character, which no file can be written with.
+    """
+    pending = [(data, 0)]
+    while pending:
+        value, depth = pending.pop()
+        if depth > _DEEPEST:
+            raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
+        if isinstance(value, dict):
+            pending += [(item, depth + 1) for pair in value.items() for item in pair]
+        elif isinstance(value, list):
+            pending += [(item, depth + 1) for item in value]
+        elif isinstance(value, str) and any(char == "\0" or "\ud800" <= char <= "\udfff" for char in value):
+            raise ValueError(f"the text {value[:60]!r} holds a NUL or half a character")
+        elif isinstance(value, int) and abs(value) >= 2**63:
+            raise ValueError("a whole number has more than 64 bits")
+
+
+def _integer(digits: str) -> int:
+    if len(digits.removeprefix("-")) > _MOST_DIGITS:
+        raise ValueError(f"a whole number has {len(digits)} digits")
+    return int(digits)
+
+
+def check_sizes(config: Mapping[str, Any]) -> None:
+    """Refuse the config of a network or schedule with a size that none has; text and fractions are left alone.
+
+    Raises:
+        ValueError: such a size, or ``check_json``'s.
+    """
+    check_json(dict(config))
+    pending: list[tuple[str, Any]] = list(config.items())
+    while pending:
+        name, value = pending.pop()
+        if isinstance(value, dict):
+            pending += value.items()
+        elif isinstance(value, list | tuple):
+            pending += [(name, item) for item in value]
+        elif isinstance(value, int) and abs(value) > _LARGEST_SIZE:
+            raise ValueError(f"its '{name}' is {value}, and no size of a network is beyond {_LARGEST_SIZE:,}")
+
+
+def check_network(build: Callable[[], nn.Module], weights: int, numbers: int) -> None:
+    """Build a network without memory, to refuse one far larger than the weights which it is meant for.
+
+    A few bytes of config cannot ask for terabytes.  Whether names and shapes fit is for those to say who load the
+    weights; they name what is missing.
+
+    Args:
+        build: makes the network; it is called where tensors have no memory.
+        weights: how many tensors the file holds.
+        numbers: how many numbers they hold together.
+
+    Raises:
+        ValueError: the network is more than twice as large.
+    """
+    with torch.device("meta"), _at_most(weights):
+        described = sum(value.numel() for value in build().state_dict().values())
+    if described > 2 * numbers + _SPARE_NUMBERS:
+        raise ValueError(f"its config describes a network of {described:,} numbers, and the weights are {numbers:,}")
+
+
+@contextmanager
+def _at_most(weights: int) -> Iterator[None]:
+    """Stop the making of a network with far more parameters than there are weights: it could go on for hours."""
+    count = 0
+    # Parts may be made and thrown away again, as a ViT's head and last blocks are.
+    most = 4 * weights + 1000
+
+    def register(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal count
+        count += 1
+        if count > most:
+            raise ValueError(f"its config describes far more than the {weights} weights that are there")
+
+    handle = register_module_parameter_registration_hook(register)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def safetensors_size(path: Path) -> tuple[int, int]:
+    """How many tensors a safetensors file holds, and how many numbers they hold together; none is read.
+
+    Raises:
+        OSError: no such file.
+        SafetensorError: a damaged one.
+    """
+    with safe_open(path, framework="pt") as reader:
+        sizes = [math.prod(reader.get_slice(name).get_shape()) for name in reader.keys()]
+    return len(sizes), sum(sizes)
+
+
+def load_pickled(path: Path) -> object:
+    """Read what ``torch.save`` wrote: tensors and plain containers, never code.
+
+    A tensor may still be a view that is larger than the file: see ``check_tensors``.
+
+    Raises:
+        pickle.UnpicklingError: it holds code, which is not run.
+        ValueError: an archive that promises more than it holds.
+        Exception: nearly any, for a damaged file.
+    """
+    check_archive(path)
+    # Only the zip format can be mapped, which spares reading the parts of a large file that are left out anyway.
+    content: object = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    return content
+
+
+def check_archive(path: Path) -> None:
+    """Refuse a zip file, torch's container, that would take more memory than disk: torch itself never compresses.
+
+    Any other file passes: it is read from its first to its last byte.
+
+    Raises:
+        ValueError: compressed entries, or entries that overlap.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"damaged, cut short or not a checkpoint ({error})") from error
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError("its entries are compressed, which torch never does; save it again with torch.save")
+    if sum(entry.file_size for entry in entries) > os.path.getsize(path):
+        raise ValueError("its entries promise more bytes than the file has; save it again with torch.save")
+
+
+def check_tensors(content: object, file_bytes: int) -> None:
+    """Refuse tensors that are larger than the file they came from: views that repeat one number a billion times.
+
+    Args:
+        content: what was read; mappings in it are searched, as deep as they go.
+        file_bytes: size of the file.
+
+    Raises:
+        ValueError: tensors of more than a few times the file's size, or without plain memory.
+    """
+    total, pending, seen = 0, [content], set()
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Mapping) and id(value) not in seen:
+            seen.add(id(value))  # a pickle may hold itself
+            pending += value.values()
+        elif isinstance(value, Tensor):
+            if value.layout != torch.strided or value.is_meta or value.is_quantized:
+                raise ValueError("it holds a sparse, quantised or empty tensor; save plain ones")
+            total += value.numel() * value.element_size()
+    if total > _MOST_GROWTH * file_bytes:
+        raise ValueError(f"its tensors would take {total:,} bytes, and the file has {file_bytes:,}; save it again")
