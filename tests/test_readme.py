@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import trainViT
 from tests.conftest import TEST, TEST_IDS, image_path
 from Utils import splits
+from Utils.audit import __main__ as audit
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ("trainViT", "evaluateViT", "trainDiffusion", "evaluateDiffusion")
@@ -39,6 +41,20 @@ def test_make_targets_exist() -> None:
     assert "Utils.demo" in makefile  # run at small size in test_demo.py
 
 
+LAUNCHED = re.findall(r"^(?:accelerate launch|torchrun) .*", "\n".join(blocks("README.md", "")), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", LAUNCHED, ids=lambda command: command.split()[0])
+def test_launches_of_the_readme(command: str, shared_dataset: Path, vit_run: Path, tmp_path: Path) -> None:
+    """The script and config that a launcher is given; that launchers work is shown in test_processes.py."""
+    _, script, arguments = re.split(r" ((?:train|evaluate)\w+)\.py ", command)
+    small = [f"dataset_path={shared_dataset}", f"output_dir={tmp_path / 'out'}"]
+    small += [f"checkpoint_path={vit_run}"] if script.startswith("evaluate") else []
+    changes = [part for change in small for part in ("--set", change)]
+    given = shlex.split(arguments, comments=True)
+    assert importlib.import_module(script).main([*given, *changes, "--dry-run"]) == 0
+
+
 PYTHON_COMMANDS = [command for command in commands("README.md") if command[0] == "python"]
 
 
@@ -52,6 +68,13 @@ def test_commands_of_the_readme(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(ROOT)
+    if command[1:3] == ["-m", "Utils.audit"]:
+        small_data = ["--dataset", str(shared_dataset), "--output", str(tmp_path / "audit")]
+        assert audit.main([*command[3:], *small_data]) == 0
+        return
+    if "--resume" in command:
+        assert trainViT.main(["--resume", str(vit_run)]) == 0
+        return
     script = command[1].removesuffix(".py")
     assert script in SCRIPTS
     small = {"dataset_path": shared_dataset, "prior_path": shared_dataset, "output_dir": tmp_path / "out"}

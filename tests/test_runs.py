@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+import Utils.claims
 import Utils.run_folder
 from Utils import run_history
 from Utils.factory import MODEL_FOLDER
@@ -86,6 +87,8 @@ def test_names_are_those_of_the_modules_that_write_them() -> None:
     assert run_history.MODEL_FOLDER == MODEL_FOLDER
     assert run_history.LOG_FILE == LOG_FILE
     assert run_history.MONITOR == f"validation/{MONITOR}"
+    assert run_history.STATUS_FILE == Utils.claims.STATUS_FILE
+    assert run_history.CLAIM_FILE == Utils.claims.LOCK_FILE
 
 
 def test_real_runs_are_listed(vit_run: Path, diffusion_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
