@@ -14,8 +14,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from Utils.cli import run_script
 from Utils.errors import UserError
+from Utils.stopping import Stopped, stop_asked, stopping_on_signals
 from Utils.terrain import write_dataset
 from Utils.terrain_scene import write_scene
 
@@ -43,9 +43,6 @@ def run_demo(seed: int) -> None:
         UserError: a script failed; it has said why.
     """
     started = time.perf_counter()
-    # Read by OpenMP when torch is first imported, below.  Threads that spin long while they wait made an epoch four
-    # times slower on two cores with other work; threads that never spin made it 1.6 times slower on idle ones.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     folders = {name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8")) for _, name, _ in _STAGES}
     dataset = Path(folders["vit_train"]["dataset_path"])
     for folder in (dataset, *(Path(config["output_dir"]) for config in folders.values())):
@@ -54,7 +51,6 @@ def run_demo(seed: int) -> None:
     write_dataset(dataset, TRAIN_TILES, TEST_TILES, TILE_SIZE, seed)
     for script, config, title in _STAGES:
         _announce(title, started)
-        # Imported when needed: the workers that make the terrain start without torch.
         _call(script, ["--config", CONFIGS / f"{config}.json", "--set", f"seed={seed}"])
     results = Path(folders["diffusion_evaluate"]["output_dir"])
     model = Path(folders["diffusion_train"]["output_dir"]) / "model"
@@ -92,6 +88,8 @@ def _predict_scene(dataset: Path, results: Path, model: Path, seed: int, started
 def _call(script: str, arguments: Sequence[object]) -> None:
     if importlib.import_module(script).main([str(argument) for argument in arguments]):
         raise UserError(f"the demo stopped: {script}.py failed")
+    if stop_asked():
+        raise Stopped("the demo was stopped; it begins anew when it is started again")
 
 
 def _announce(title: str, started: float) -> None:
@@ -103,7 +101,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m Utils.demo", description="train and score D3-RSMDE on toy terrain")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
-    return run_script(lambda: run_demo(given.seed))
+    # Read by OpenMP when torch is first imported, below.  Threads that spin long while they wait made an epoch four
+    # times slower on two cores with other work; threads that never spin made it 1.6 times slower on idle ones.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    # Not at the top: the workers that make the terrain import this module, and start without torch.
+    from Utils.cli import run_script
+
+    def work() -> None:
+        with stopping_on_signals():
+            run_demo(given.seed)
+
+    return run_script(work)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from Utils.device import pick_device
 from Utils.errors import UserError
 from Utils.files import atomic_write_bytes
 from Utils.loading import make_loader
-from Utils.processes import progress_bar
+from Utils.processes import everywhere, gather_in_turn, on_main, progress_bar, share
 from Utils.rasters import raster_size
 from Utils.scoring import on_device
 from Utils.shared_cache import NoRoomError, SharedCache
@@ -85,6 +85,8 @@ def keep_latents(
 ) -> Iterator[TileDataset]:
     """Give the tiles as latents on disk, encoding those that are not there; until the end nobody evicts them.
 
+    The processes of a launch share the encoding.
+
     Where they cannot be kept, the tiles are given as they came, to be encoded in every step, and a line says why.
 
     Args:
@@ -130,18 +132,27 @@ def _fill(
     variants = flip_variants(tiles.flips)
     blank = _blank(model, raster_size(tiles.files[tiles.ids[0]].image), len(variants))
     shapes = {name: values.shape for name, values in blank.items()}
-    key = latent_key(model, variants, device)
+    # The main process's, whose lock the others rely on: on another device the key might be another.
+    key = on_main(lambda: latent_key(model, variants, device))
     names = _tile_hashes(tiles)
-    with cache.filling(key) as folder:
-        paths = {tile: folder / name[:2] / f"{name[2:]}.safetensors" for tile, name in names.items()}
-        # Tiles of equal files share one.
-        owners = {path: tile for tile, path in paths.items()}
-        whole = _whole_files(owners, shapes)
-        missing = {path: tile for path, tile in owners.items() if path not in whole}
-        added = len(missing) * len(_serialise(blank))
-        use.enter_context(cache.using(key, whole, added))
-        if missing:
-            _encode(task, TileDataset(tiles.files, list(missing.values()), tiles.priors), paths, variants, num_workers)
+    folder = cache.folder(key)
+    paths = {tile: folder / name[:2] / f"{name[2:]}.safetensors" for tile, name in names.items()}
+    # Tiles of equal files share one.
+    owners = {path: tile for tile, path in paths.items()}
+    with ExitStack() as filling:
+
+        def prepare() -> list[str]:
+            """Lock the key and make room, in one process; the tiles to encode."""
+            filling.enter_context(cache.filling(key))
+            whole = _whole_files(owners, shapes)
+            missing = {path: tile for path, tile in owners.items() if path not in whole}
+            added = len(missing) * len(_serialise(blank))
+            use.enter_context(cache.using(key, whole, added))
+            return list(missing.values())
+
+        if missing := on_main(prepare):
+            own = TileDataset(tiles.files, share(missing), tiles.priors)
+            everywhere(lambda: _encode(task, own, paths, variants, num_workers))
     return LatentDataset(tiles, paths, task.needs_maps)
 
 
@@ -181,10 +192,14 @@ def _add_tensors(digest: hashlib.blake2b, tensors: Mapping[str, Tensor]) -> None
 def _tile_hashes(tiles: TileDataset) -> dict[str, str]:
     """A hash of the files of every tile."""
     ids = list(dict.fromkeys(tiles.ids))
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        hashes = pool.map(lambda tile: _hash_files(tiles, tile), ids)
-        bar = progress_bar(hashes, total=len(ids), desc="hashing tiles", unit="tile")
-        return dict(zip(ids, bar, strict=True))
+    own = share(ids)
+
+    def hash_own() -> list[str]:
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            hashes = pool.map(lambda tile: _hash_files(tiles, tile), own)
+            return list(progress_bar(hashes, total=len(own), desc="hashing tiles", unit="tile"))
+
+    return dict(zip(ids, gather_in_turn(everywhere(hash_own)), strict=True))
 
 
 def _hash_files(tiles: TileDataset, tile: str) -> str:

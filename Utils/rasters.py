@@ -103,8 +103,12 @@ class RasterError(ValueError):
 
     def __init__(self, path: str | os.PathLike[str], problem: str, remedy: str) -> None:
         """Compose the line from the file, the problem and the remedy."""
-        super().__init__(one_line(f"{os.fspath(path)}: {problem}; {remedy}"))
+        super().__init__(path, problem, remedy)  # as it was called, so that it can be sent to other processes
         self.path = Path(path)
+        self._line = one_line(f"{os.fspath(path)}: {problem}; {remedy}")
+
+    def __str__(self) -> str:
+        return self._line
 
 
 @dataclass(frozen=True)

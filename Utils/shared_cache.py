@@ -39,9 +39,12 @@ class NoRoomError(Exception):
     """
 
     def __init__(self, needed: float, in_use: float) -> None:
-        super().__init__(f"{needed:.0f} bytes are needed; {in_use:.0f} are in use")
+        super().__init__(needed, in_use)  # as it was called, so that it can be sent to other processes
         self.needed = needed
         self.in_use = in_use
+
+    def __str__(self) -> str:
+        return f"{self.needed:.0f} bytes are needed; {self.in_use:.0f} are in use"
 
 
 class SharedCache:
