@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ import trainViT
 from tests.conftest import Config, small_diffusion, small_vit, write_config
 from tests.launching import run, shown
 from tests.test_training import assert_same_model, assert_same_state, rows_without_times
+from Utils.checkpoint import load_checkpoint
+from Utils.training import last_checkpoint
 
 # Every step is saved, so that many kills meet a checkpoint that is being written.
 EVERY_STEP = {"save_minutes": 1e-6, "batch_size": 2, "flips": ["horizontal"], "ema_decay": 0.9, "accumulate": 2}
@@ -57,3 +61,39 @@ def test_killed_again_and_again(
         assert prior.read_bytes() == (killed / prior.relative_to(whole)).read_bytes()
     leftovers = [path for path in killed.rglob("*.tmp")]
     assert leftovers == [], "what a killed process left half written is removed"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_killed_while_it_writes_a_checkpoint(
+    share: float, shared_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing, half or all of the second epoch's checkpoint in its temporary file."""
+    config: Config = {"epochs": 3, "batch_size": 2}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    arguments = {
+        folder: ["--config", str(write_config(folder.with_suffix(".json"), small_vit(shared_dataset, folder) | config))]
+        for folder in (whole, killed)
+    }
+    assert trainViT.main(arguments[whole]) == 0
+    process = os.fork()
+    if process == 0:
+        from Utils import checkpoint
+
+        write = checkpoint.save_file
+
+        def write_and_die(tensors: Any, path: Path, metadata: Any) -> None:
+            write(tensors, path, metadata)
+            if path.name.startswith(".last") and json.loads(metadata["d3rsmde"])["progress"]["epoch"] == 2:
+                content = path.read_bytes()
+                path.write_bytes(content[: int(share * len(content))])
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        monkeypatch.setattr(checkpoint, "save_file", write_and_die)
+        os._exit(trainViT.main(arguments[killed]))
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+    assert load_checkpoint(last_checkpoint(killed / "final")).progress.epoch == 1, "the one before is whole"
+    assert len(list((killed / "final" / "checkpoints").glob(".*.tmp"))) == 1
+    assert trainViT.main(["--resume", str(killed)]) == 0
+    assert_same_state(whole / "final", killed / "final")
+    assert_same_model(whole, killed)
+    assert list(killed.rglob("*.tmp")) == []

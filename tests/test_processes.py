@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,10 @@ from tests.toys import toy_model
 from Utils import loading
 from Utils import processes as processes_module
 from Utils.checkpoint import load_checkpoint
+from Utils.errors import UserError
 from Utils.loading import TrainingLoader, make_loader
+from Utils.rasters import RasterError
+from Utils.shared_cache import NoRoomError
 from Utils.tables import read_csv
 from Utils.tiles import TileDataset, list_tiles
 from Utils.training import last_checkpoint
@@ -251,3 +255,25 @@ def test_accelerates_launcher_does_the_same(tiles: Path, tmp_path: Path) -> None
     result = run(["-c", code])
     assert result.returncode == 0, shown(result)
     assert result.stderr.count("final 1/1: ") == 1
+
+
+def test_errors_reach_other_processes_whole() -> None:
+    for error in (
+        UserError("two\nlines"),
+        RasterError(Path("a/b.tif"), "no such file", "check the path"),
+        NoRoomError(3.0, 2.0),
+        OSError(28, "No space left on device", "f"),
+    ):
+        copy = pickle.loads(pickle.dumps(error))
+        assert type(copy) is type(error)
+        assert (str(copy), vars(copy)) == (str(error), vars(error))
+
+
+def test_a_scene_that_cannot_be_read_is_told_once(tmp_path: Path) -> None:
+    scene, model = tmp_path / "scene.tif", tmp_path / "model"
+    scene.write_bytes(b"II*\0 no raster")
+    toy_model().save_pretrained(model)
+    result = launch(2, ["predict.py", "--model", model, "--input", scene, "--output", tmp_path / "height.tif"])
+    assert result.returncode != 0
+    said = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(said) == 1 and "scene.tif" in said[0], shown(result)
