@@ -92,9 +92,14 @@ def describe(summary: dict[str, Any]) -> str:
         for finding in findings:
             lines += _first_items(finding)
         lines.append("")
-    told = f"kinds of error: {summary['errors']}, kinds of warning: {summary['warnings']}"
+    told = " and ".join(_counted(summary[key], what) for key, what in (("errors", "error"), ("warnings", "warning")))
     lines.append(f"training would {'' if summary['training_would_start'] else 'NOT '}start ({told})")
     return "\n".join(lines)
+
+
+def _counted(kinds: int, what: str) -> str:
+    """As "no errors", "1 kind of error", "3 kinds of error"."""
+    return f"{kinds} kind{'s' if kinds > 1 else ''} of {what}" if kinds else f"no {what}s"
 
 
 def _describe_parts(summary: dict[str, Any]) -> str:
