@@ -343,7 +343,11 @@ class _Loop:
         epoch = self.progress.epoch
         is_time = epoch == self.settings.epochs or epoch & (epoch - 1) == 0
         if is_time and is_main():
-            tiles = [validation[place] for place in range(min(_PICTURES, len(validation)))]
+            try:
+                tiles = [validation[place] for place in range(min(_PICTURES, len(validation)))]
+            except UserError as error:
+                logger.warning("no pictures: %s", error)  # the next validation says so in earnest
+                return
             batch = send_to_device(default_collate(tiles), launch().device)
             with self._evaluating():
                 maps = self.task.draw(batch)
