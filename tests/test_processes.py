@@ -148,7 +148,8 @@ def test_stage_1_learns_the_same_in_several_processes(processes: int, tiles: Pat
     config = small_vit(tiles, tmp_path / "alone") | {
         "batch_size": 4,
         "epochs": 2,
-        "lr": 1e-4,
+        # With larger steps rounding soon decides which pixel is a map's lowest, and that decides the gradient.
+        "lr": 1e-6,
         "k_folds": 2,
         "flips": ["horizontal"],
         "ema_decay": 0.5,
@@ -161,19 +162,18 @@ def test_stage_1_learns_the_same_in_several_processes(processes: int, tiles: Pat
     assert result.stderr.count("final 2/2: ") == 1, "one process speaks"
     for stage in ("fold-1", "fold-2", "final"):
         one, other = tmp_path / "alone" / stage, tmp_path / "together" / stage
-        # Sums in another order, through maps that are stretched to [0, 1].
-        assert losses(other) == pytest.approx(losses(one), rel=1e-3)
-        assert scores(other) == pytest.approx(scores(one), rel=1e-2)
+        assert losses(other) == pytest.approx(losses(one), rel=1e-4)
         # AdamW does not see the scale of gradients: it is compared by itself.
         assert norms(other) == pytest.approx(norms(one), rel=1e-3)
-        # Two to six steps move a weight by 1e-4 each; sums in another order by far less.
-        assert (weights(one) - weights(other)).abs().mean() < 2e-5
+        assert scores(other) == pytest.approx(scores(one), rel=1e-3)
+        # Two to six steps move a weight by 1e-6 each.
+        assert (weights(one) - weights(other)).abs().mean() < 3e-7
         assert json.loads((other / "status.json").read_text())["state"] == "finished"
     priors = {path.relative_to(tmp_path / "alone") for path in (tmp_path / "alone" / "priors").rglob("*.png")}
     assert len(priors) == TILES
     for prior in priors:
         with rasterio.open(tmp_path / "alone" / prior) as one, rasterio.open(tmp_path / "together" / prior) as other:
-            assert np.abs(one.read() / 65535 - other.read() / 65535).mean() < 0.02
+            assert np.abs(one.read() / 65535 - other.read() / 65535).max() < 1e-3
     assert (tmp_path / "together" / "model").is_dir()
 
 
@@ -183,8 +183,8 @@ def test_stage_2_learns_the_same_in_two_processes(tiles: Path, tmp_path: Path) -
         "batch_size": 3,
         "accumulate": 2,
         "epochs": 2,
-        "lr": 1e-4,
-        "vae_lr": 1e-4,
+        "lr": 1e-6,
+        "vae_lr": 1e-6,
         "own_prediction_share": 0.5,
         "loss_types": ["L1Loss", "SSIMAELoss"],
     }
@@ -196,7 +196,7 @@ def test_stage_2_learns_the_same_in_two_processes(tiles: Path, tmp_path: Path) -
         one, other = tmp_path / "alone" / stage, tmp_path / "together" / stage
         assert losses(other) == pytest.approx(losses(one), rel=1e-3)
         assert norms(other) == pytest.approx(norms(one), rel=1e-3)
-        assert (weights(one) - weights(other)).abs().mean() < 2e-5
+        assert (weights(one) - weights(other)).abs().mean() < 3e-7
     # Goes on in one process, as any run does in any number of them.
     assert trainDiffusion.main(["--resume", str(tmp_path / "together"), "--set", "epochs=3"]) == 0
 
