@@ -28,10 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parse_arguments(config_parser("score the refiner of D3-RSMDE", resumable=False), arguments)
 
     def work() -> None:
-        config = load_config(given.config, DiffusionEvaluationConfig, given.overrides)
+        config = everywhere(lambda: load_config(given.config, DiffusionEvaluationConfig, given.overrides))
         prior_path = Path(config.prior_path or config.dataset_path)
         files, ids = on_main(lambda: check_test_tiles(config, prior_path))
-        priors = find_priors(prior_path, TEST_PART, ids)
+        priors = everywhere(lambda: find_priors(prior_path, TEST_PART, ids))
         device = pick_device()
         model = everywhere(lambda: load_refiner(config)).to(device)
         model.optimise(config.precision, config.channels_last, config.compile)

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parse_arguments(config_parser("score the coarse ViT of D3-RSMDE", resumable=False), arguments)
 
     def work() -> None:
-        config = load_config(given.config, ViTEvaluationConfig, given.overrides)
+        config = everywhere(lambda: load_config(given.config, ViTEvaluationConfig, given.overrides))
         files, ids = on_main(lambda: check_test_tiles(config))
         device = pick_device()
         model = D3RSMDE(coarse=everywhere(lambda: load_coarse(Path(config.checkpoint_path)))).to(device)

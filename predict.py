@@ -33,9 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
 
     def work() -> None:
-        scenes = find_scenes(given.input)
+        scenes = on_main(lambda: find_scenes(given.input))
         outputs = on_main(lambda: _outputs(scenes, Path(given.output)))
-        options = _options(given)
+        options = everywhere(lambda: _options(given))
         device = pick_device()
         predictor, facts, tile_size = everywhere(
             lambda: load_predictor(Path(given.model), device, given.precision, given.steps, given.compile)

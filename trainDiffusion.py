@@ -10,7 +10,7 @@ from pathlib import Path
 
 from Utils.cli import config_parser, parse_arguments, run_script
 from Utils.config import DiffusionTrainingConfig
-from Utils.processes import on_main, tell
+from Utils.processes import everywhere, on_main, tell
 from Utils.refiner_run import check_refiner, run_refiner
 from Utils.run_folder import default_folder, describe_plan, resolve_config
 
@@ -20,7 +20,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parse_arguments(config_parser("train the refiner of D3-RSMDE", resumable=True), arguments)
 
     def work() -> None:
-        config = resolve_config(given.config, given.resume, given.overrides, DiffusionTrainingConfig)
+        config = everywhere(
+            lambda: resolve_config(given.config, given.resume, given.overrides, DiffusionTrainingConfig)
+        )
         folder = given.resume or Path(config.output_dir or default_folder("Diffusion", given.config))
         if given.dry_run:
             setup = on_main(lambda: check_refiner(config))

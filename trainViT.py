@@ -11,7 +11,7 @@ from pathlib import Path
 from Utils.cli import config_parser, parse_arguments, run_script
 from Utils.coarse_run import check_coarse, run_coarse
 from Utils.config import ViTTrainingConfig
-from Utils.processes import on_main, tell
+from Utils.processes import everywhere, on_main, tell
 from Utils.run_folder import default_folder, describe_plan, resolve_config
 
 
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parse_arguments(config_parser("train the coarse ViT of D3-RSMDE", resumable=True), arguments)
 
     def work() -> None:
-        config = resolve_config(given.config, given.resume, given.overrides, ViTTrainingConfig)
+        config = everywhere(lambda: resolve_config(given.config, given.resume, given.overrides, ViTTrainingConfig))
         folder = given.resume or Path(config.output_dir or default_folder("ViT", given.config))
         if given.dry_run:
             setup = on_main(lambda: check_coarse(config))

@@ -18,6 +18,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from Utils.errors import UserError, write_error
+from Utils.files import remove_leftovers
 from Utils.processes import agreed, launch, on_main
 from Utils.stopping import Stopped
 from Utils.tables import write_json
@@ -81,6 +82,7 @@ def _lock(stage: Path, locks: list[BaseFileLock]) -> str:
     try:
         stage.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=_SECONDS_TO_TRY)
+        remove_leftovers(stage)
     except Timeout:
         return _owner(stage)
     except OSError as error:

@@ -13,7 +13,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from Utils.device import keep_freed_memory
 from Utils.errors import UserError, one_line
-from Utils.processes import disconnect, is_main, tell
+from Utils.processes import disconnect, is_agreed, is_main, tell
 from Utils.rasters import RasterError
 from Utils.stopping import Stopped
 
@@ -44,16 +44,19 @@ def run_script(work: Callable[[], None]) -> int:
     except (UserError, RasterError) as error:
         if not getattr(error, "told_elsewhere", False):
             print(f"error: {one_line(str(error) or type(error).__name__)}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        if not is_agreed(error):
+            return EXIT_USER_ERROR  # taking leave might wait for the others, who wait for this one
+        status = EXIT_USER_ERROR
     except Stopped as stop:
         tell(stop)
-        return 0
+        status = 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    finally:
-        disconnect()
-    return 0
+    else:
+        status = 0
+    disconnect()
+    return status
 
 
 def config_parser(description: str, resumable: bool) -> argparse.ArgumentParser:

@@ -201,7 +201,8 @@ def run_coarse(config: ViTTrainingConfig, folder: Path, resume: bool) -> Path:
     if len(setup.plan) > 1 and not elsewhere:
         count = sum(len(stage.held_out) for stage in setup.plan)
         logger.info("out-of-fold priors of %d tiles: %s", count, _priors_folder(config, folder))
-    logger.info("model: %s", model)
+    if model.is_dir():
+        logger.info("model: %s", model)
     return model
 
 
@@ -219,9 +220,18 @@ def _run_stage(config: ViTTrainingConfig, setup: CoarseSetup, stage: StagePlan, 
     )
     if stage.held_out:
         priors = _priors_folder(config, folder)
+        on_main(lambda: _remove_half_written(priors, stage.held_out))
         _write_held_out_priors(network, config, setup.tiles, stage, folder / stage.name, priors)
     if stage.name == FINAL_STAGE:
         on_main(lambda: save_model(D3RSMDE(coarse=network, tile_size=min(setup.check.size)), folder))
+
+
+def _remove_half_written(priors: Path, tiles: Sequence[str]) -> None:
+    """Remove what a process that was killed left of these tiles' priors; those of other folds may be being written."""
+    names = {prior_file(priors, TRAINING_PART, tile).name for tile in tiles}
+    for leftover in prior_file(priors, TRAINING_PART, "").parent.glob(".*.tmp"):
+        if leftover.name[1:].rsplit(".", 2)[0] in names:
+            leftover.unlink(missing_ok=True)
 
 
 def _priors_folder(config: ViTTrainingConfig, folder: Path) -> Path:
@@ -233,7 +243,7 @@ def _write_held_out_priors(
 ) -> None:
     """Predict the tiles that this stage never saw; the manifest, written last, marks the work as done."""
     manifest = folder / _MANIFEST
-    chosen = load_checkpoint(best_checkpoint(folder)).progress
+    chosen = everywhere(lambda: load_checkpoint(best_checkpoint(folder))).progress
     if _epoch_of_priors(manifest) == chosen.epoch:
         return
     dataset = TileDataset(tiles.training, stage.held_out)

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_write_bytes", "replacing"]
+__all__ = ["atomic_write_bytes", "remove_leftovers", "replacing"]
+
+# The names that ``replacing`` gives.
+_TEMPORARY = ".*.tmp"
 
 
 @contextmanager
@@ -44,6 +47,12 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -
     """
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def remove_leftovers(folder: Path, recursively: bool = True) -> None:
+    """Remove the temporary files of processes that were killed; to be called where nobody else writes."""
+    for leftover in folder.rglob(_TEMPORARY) if recursively else folder.glob(_TEMPORARY):
+        leftover.unlink(missing_ok=True)
 
 
 def _reason(error: OSError, path: Path) -> str:

@@ -76,7 +76,7 @@ class TileLoader:
                     yield batch
                     started = time.perf_counter()
             except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
+                if "DataLoader worker (pid" not in str(error):
                     raise
                 deaths += 1
                 # The other workers may be half dead; new ones read the same tiles.

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from Modules.inference import DTYPES, Precision
 from Utils.checkpoint import Checkpoint, Progress
 from Utils.errors import UserError
+from Utils.processes import agreed
 
 # torch's loss scale begins at 65536 and halves with every step whose gradients overflow.
 _SMALLEST_SCALE = 2.0**-10
@@ -96,24 +97,14 @@ class Optimisation:
         self._scaler.step(self.optimiser)
         self._scaler.update()
         if self._scaler.is_enabled() and self._scaler.get_scale() < _SMALLEST_SCALE:
-            raise UserError("fp16 is too narrow for these gradients, they overflow at every scale; set precision bf16")
+            text = "fp16 is too narrow for these gradients, they overflow at every scale; set precision bf16"
+            raise agreed(UserError(text))
         self.optimiser.zero_grad(set_to_none=True)
         progress.step += 1
         progress.step_in_epoch += 1
         if self._average is not None:
             self._average.optimization_step = progress.step - 1
             self._average.step(self._network.parameters())
-
-    def unusable_gradients(self) -> list[str]:
-        """Names of the parameters whose gradients are no finite numbers; none where fp16 deals with them itself."""
-        if self._scaler.is_enabled():
-            return []
-        gradients = {name: value.grad for name, value in self._network.named_parameters()}
-        return [name for name, value in gradients.items() if value is not None and not value.isfinite().all()]
-
-    def forget_gradients(self) -> None:
-        """Drop what a step that is not taken has added up."""
-        self.optimiser.zero_grad(set_to_none=True)
 
     def _set_rate(self, progress: Progress, steps_per_epoch: int) -> None:
         """The rate of the coming step: the plateau's or half a cosine from lr to 0, and at first a linear warm-up."""

@@ -96,6 +96,11 @@ def agreed(error: ErrorT) -> ErrorT:
     return error
 
 
+def is_agreed(error: Exception) -> bool:
+    """Whether every process of the launch raises an error."""
+    return hasattr(error, "told_elsewhere")
+
+
 def gather(items: Sequence[T]) -> list[T]:
     """The items of all processes, one process after another; in every process."""
     return list(items) if launch().num_processes == 1 else gather_object(list(items))
@@ -134,8 +139,3 @@ def tell(text: object) -> None:
 def progress_bar(*arguments: Any, **keywords: Any) -> tqdm:
     """Tqdm's bar, in the main process and on a terminal."""
     return tqdm(*arguments, leave=False, disable=None if is_main() else True, **keywords)
-
-
-def wait_for_all() -> None:
-    """Go on when every process has come here."""
-    launch().wait_for_everyone()

@@ -20,6 +20,7 @@ from Utils.claims import claimed_by
 from Utils.config import TrainingConfig, load_config
 from Utils.errors import UserError, write_error
 from Utils.factory import MODEL_FOLDER
+from Utils.files import remove_leftovers
 from Utils.stopping import Stopped, stopping_on_signals
 from Utils.tables import write_json
 from Utils.tiles import TEST_PART, TileCheck
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.json"
 PLAN_FILE = "plan.json"
+# What each launch that works on a run may have for itself.
+_OF_THE_MACHINE = frozenset({"num_workers", "cache_gigabytes", "latent_path", "latent_gigabytes", "save_minutes"})
 _OPENING_LOCK = "opening.lock"
 _LISTED_IDS = 8
 # A plan names every tile once a stage.
@@ -121,14 +124,16 @@ def open_run(folder: Path, config: TrainingConfig, plan: Sequence[StagePlan], re
         UserError: a new run into a folder that holds one; tiles that changed since the run began; another config while
             another process trains.
     """
-    is_new = not folder.exists()
+    is_new = False
     try:
+        is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         # Of two that start in one folder at the same time, the second one finds the first one's run.
         with FileLock(folder / _OPENING_LOCK):
+            remove_leftovers(folder, recursively=False)
             _open(folder, config, plan, resume)
     except OSError as error:
-        if is_new:
+        if is_new and not (folder / CONFIG_FILE).exists():
             shutil.rmtree(folder, ignore_errors=True)
         raise write_error(folder, error, "nothing was started") from error
 
@@ -139,11 +144,19 @@ def _open(folder: Path, config: TrainingConfig, plan: Sequence[StagePlan], resum
     effective = _without_none({key: "" if value is None else value for key, value in effective.items()})
     if resume:
         _same_plan(folder, stages)
-        if effective == _read_json(folder / CONFIG_FILE):
+        stored = _read_json(folder / CONFIG_FILE)
+        # Its folder may have another name on another machine.
+        changed = {key for key, value in effective.items() if stored.get(key) != value} - {"output_dir"}
+        if not changed:
             return
         owners = [owner for stage in plan if (owner := claimed_by(folder / stage.name))]
+        if owners and changed <= _OF_THE_MACHINE:
+            return  # this launch uses its own, the run keeps those that it has
         if owners:
-            raise UserError(f"the config of run '{folder}' cannot change while {owners[0]} trains it; stop that first")
+            raise UserError(
+                f"the config of run '{folder}' ({', '.join(sorted(changed))}) cannot change while {owners[0]} trains "
+                "it; stop that first"
+            )
     elif (folder / CONFIG_FILE).exists():
         raise UserError(
             f"'{folder}' already holds a run; continue it with --resume {folder}, "

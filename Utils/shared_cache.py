@@ -21,6 +21,8 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from Utils.files import remove_leftovers
+
 logger = logging.getLogger(__name__)
 
 # Nothing else in the folder is counted, and nothing else is ever removed from it.
@@ -81,8 +83,7 @@ class SharedCache:
             lock.acquire()
         try:
             # Left by a process that was killed: nobody else writes here now.
-            for leftover in folder.rglob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
+            remove_leftovers(folder)
             yield folder
         finally:
             lock.release()

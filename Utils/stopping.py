@@ -35,6 +35,7 @@ def stopping_on_signals() -> Iterator[None]:
     try:
         yield
     finally:
+        _asked.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 

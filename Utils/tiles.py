@@ -162,6 +162,7 @@ class TileDataset(Dataset[Batch]):
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._cache_left = cache_bytes
         self._cache: dict[str, Batch] = {}
+        self._size: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         """Number of tiles."""
@@ -190,11 +191,24 @@ class TileDataset(Dataset[Batch]):
         if tile in self._cache:
             return self._cache[tile]
         item = self._decode(tile)
+        self._check_size(tile, item)
         size = sum(value.nbytes for value in item.values() if isinstance(value, Tensor))
         if size <= self._cache_left:
             self._cache_left -= size
             self._cache[tile] = item
         return item
+
+    def _check_size(self, tile: str, item: Batch) -> None:
+        """A tile that was replaced in mid-run by one of another size fits no batch."""
+        sizes = [tuple(value.shape[-2:]) for name, value in item.items() if name in ("image", "height")]
+        if not sizes:
+            return
+        self._size = self._size or sizes[0]
+        if sizes[0] != self._size:
+            raise UserError(
+                f"'{self.files[tile].image}' is {sizes[0][1]} x {sizes[0][0]} pixels, unlike other tiles of the "
+                f"dataset ({self._size[1]} x {self._size[0]}): it has changed; restore it"
+            )
 
     def _decode(self, tile: str) -> Batch:
         """What is read from a tile's files, before it is augmented."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, gather_object, send_to_device
+from accelerate.utils import DistributedDataParallelKwargs, send_to_device
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
@@ -24,7 +24,7 @@ from Utils.errors import UserError, write_error
 from Utils.files import atomic_write_bytes
 from Utils.loading import Part, TileLoader, TrainingLoader, make_loader
 from Utils.optimisation import Optimisation, OptimisationSettings
-from Utils.processes import add_up, agreed, is_main, launch, on_main, progress_bar
+from Utils.processes import add_up, agreed, everywhere, gather, is_main, launch, on_main, progress_bar
 from Utils.seeds import derive_seed, named_generator
 from Utils.stopping import Stopped, stop_asked
 from Utils.tiles import Batch, TileDataset, natural
@@ -114,8 +114,8 @@ def fit(
     """
     task.to(launch().device)
     loop = _Loop(task, settings, folder)
-    if last_checkpoint(folder).is_file():
-        loop.restore()
+    if on_main(last_checkpoint(folder).is_file):
+        everywhere(loop.restore)
     if validation is None:
         logger.info("%s: no validation tiles; 'best' is the last epoch, the plateau follows the training loss", folder)
     loader = TrainingLoader(
@@ -134,7 +134,8 @@ def fit(
                     loop.picture(validation, journal)
                 loop.save_epoch()
                 logger.info(_summary(folder, row, settings.epochs))
-    load_weights(task.network, load_checkpoint(best_checkpoint(folder)).weights, str(best_checkpoint(folder)))
+    best = everywhere(lambda: load_checkpoint(best_checkpoint(folder)))
+    load_weights(task.network, best.weights, str(best_checkpoint(folder)))
     task.network.eval()
     return loop.progress
 
@@ -150,10 +151,9 @@ class _Loop:
         self.improved = False
         self.saved_at = time.monotonic()
         self.optimisation = Optimisation(task.network, settings, launch().device)
-        # Parts of a backbone that the decoder does not use get no gradient.  That they are always the same spares torch
-        # the search for them in every step; with several parts a step it cannot make use of it.
-        is_static = settings.accumulate == 1
-        parallel = DistributedDataParallelKwargs(static_graph=is_static, find_unused_parameters=not is_static)
+        # Parts of a backbone that the decoder does not use get no gradient.  And a search for them in every step keeps
+        # torch from summing gradients in another order from the second step on, which a resumed run would not do.
+        parallel = DistributedDataParallelKwargs(find_unused_parameters=True)
         # Mixed precision is the optimisation's.
         self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[parallel])
         self.module = self.accelerator.prepare_model(_LossModule(task))
@@ -189,11 +189,13 @@ class _Loop:
             "step": progress.step,
             "lr": self.optimisation.rate,
             f"train/{self.task.loss_name}": mean_loss,
-            "gradient_norm": sums["gradient_norm"] / max(sums["finite_norms"], 1.0),
+            "gradient_norm": sums["gradient_norm"] / sums["finite_norms"] if sums["finite_norms"] else math.nan,
             "tiles_per_second": len(train.tiles) / sums["seconds"],
             "data_wait_share": sums["waited"] / sums["seconds"],
             "memory_gigabytes": peak_memory_gigabytes(launch().device),
         }
+        if settings.precision == "fp16":
+            row["skipped_steps"] = train.steps - round(sums["finite_norms"])
         started = time.perf_counter()
         monitored: float | None = mean_loss if validation is None else None
         if validation is not None and (epoch % settings.validate_every == 0 or epoch == settings.epochs):
@@ -205,7 +207,7 @@ class _Loop:
         progress.epoch, progress.step_in_epoch, progress.sums = epoch, 0, {}
         self.improved = validation is None
         self.optimisation.end_epoch(monitored)
-        if validation is not None and monitored is not None and monitored < (progress.best or math.inf):
+        if validation is not None and monitored is not None and _is_lower(monitored, progress.best):
             progress.best, self.improved = monitored, True
         if self.improved:
             progress.best_epoch = epoch
@@ -239,6 +241,10 @@ class _Loop:
                 bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
                 bar.update()
             next(steps, None)  # lets the loader end the epoch
+        if launch().num_processes > 1:
+            # Validation cannot be stopped where others wait for this process; launchers give it half a minute.
+            self.save()
+            self._stop_if_asked()
 
     def _next_parts(self, steps: Iterator[list[Part]]) -> list[Part]:
         """What this process computes for the next optimiser step; all processes come here before each of them.
@@ -254,16 +260,21 @@ class _Loop:
             except UserError as error:
                 failure = error
         is_due = is_main() and 0.0 < self.settings.save_minutes * 60.0 <= time.monotonic() - self.saved_at
-        failed, stopped, due = add_up([failure is not None, bool(stop_asked()), is_due])
+        failed, due = add_up([failure is not None, is_due])
         if failed:
-            (failure, *_) = [error for error in gather_object([failure]) if error is not None]
+            (failure, *_) = [error for error in gather([failure]) if error is not None]
             raise agreed(self._saved(failure))
-        if stopped:
-            self.save()
-            raise Stopped(stop_asked() or "a signal to another process")
+        self._stop_if_asked()
         if due:
             self.save()
         return parts
+
+    def _stop_if_asked(self) -> None:
+        """Save and raise ``Stopped`` where a signal came to any process of the launch."""
+        (asked,) = add_up([bool(stop_asked())])
+        if asked:
+            self.save()
+            raise Stopped(stop_asked() or "a signal to another process")
 
     def _saved(self, error: UserError) -> UserError:
         """The error, after what was done before it is saved."""
@@ -296,28 +307,47 @@ class _Loop:
         if not math.isfinite(step_loss):
             tiles = self._unusable_tiles(parts, epoch)
             raise self._diverged(f"the loss became {step_loss} in epoch {epoch} on {tiles}")
-        if not math.isfinite(gradient_norm) and (unusable := self.optimisation.unusable_gradients()):
-            tiles = _name_tiles(gather_object([tile for part in parts for tile in part.batch["id"]]))
-            others = f" and {len(unusable) - 1} more" if len(unusable) > 1 else ""
-            what = f"the gradient of '{unusable[0]}'{others} is no finite number, the loss being {step_loss:.6g},"
-            raise self._diverged(f"{what} in epoch {epoch} on {tiles}")
+        if not math.isfinite(gradient_norm):
+            tiles, names = self._unusable_gradients(parts, epoch)
+            # In fp16 gradients overflow now and then, and the optimisation leaves the step out: what is no number in
+            # fp32 either is another matter.
+            if names or self.settings.precision != "fp16":
+                what = f"the gradient of {names or 'the weights'} is no finite number, the loss being {step_loss:.6g},"
+                raise self._diverged(f"{what} in epoch {epoch} on {tiles}")
         self.optimisation.step(self.progress, norm, steps)
         return step_loss, gradient_norm
 
     def _generators(self, batch: Batch, epoch: int) -> list[torch.Generator]:
         return [named_generator(self.settings.seed, "draws", epoch, tile) for tile in batch["id"]]
 
-    def _unusable_tiles(self, parts: Sequence[Part], epoch: int) -> str:
-        """Which of a step's tiles have a loss that is no finite number, each being computed by itself."""
-        found = []
+    def _single_losses(self, parts: Sequence[Part], epoch: int) -> Iterator[tuple[str, Tensor]]:
+        """The loss of each of a step's tiles by itself."""
         for part in parts:
             for place, tile in enumerate(part.batch["id"]):
                 single = {key: value[place : place + 1] for key, value in part.batch.items()}
-                with torch.no_grad(), self.optimisation.autocast():
-                    loss = self.task.loss(send_to_device(single, launch().device), self._generators(single, epoch))
-                if not math.isfinite(loss.item()):
-                    found.append(tile)
-        return _name_tiles(gather_object(found) or gather_object([t for part in parts for t in part.batch["id"]]))
+                yield tile, self.task.loss(send_to_device(single, launch().device), self._generators(single, epoch))
+
+    def _unusable_tiles(self, parts: Sequence[Part], epoch: int) -> str:
+        """Which of a step's tiles have a loss that is no finite number."""
+        with torch.no_grad(), self.optimisation.autocast():
+            own = [tile for tile, loss in self._single_losses(parts, epoch) if not loss.isfinite()]
+        return _name_tiles(gather(own), parts)
+
+    def _unusable_gradients(self, parts: Sequence[Part], epoch: int) -> tuple[str, str]:
+        """Which of a step's tiles have a gradient that is no finite number, in fp32; and of which parameters."""
+        named = dict(self.task.network.named_parameters())
+        trained = {name: value for name, value in named.items() if value.requires_grad}
+        own_tiles: list[str] = []
+        own_names: list[str] = []
+        for tile, loss in self._single_losses(parts, epoch):
+            gradients = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+            pairs = zip(trained, gradients, strict=True)
+            unusable = [name for name, value in pairs if value is not None and not value.isfinite().all()]
+            own_tiles += [tile] if unusable else []
+            own_names += unusable
+        names = list(dict.fromkeys(gather(own_names)))
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return _name_tiles(gather(own_tiles), parts), f"'{names[0]}'{more}" if names else ""
 
     def _validate(self, loader: TileLoader) -> dict[str, float]:
         """Scores of the weights that would be used: the averaged ones, where an average is kept."""
@@ -428,11 +458,8 @@ class _Journal:
 
         def start() -> None:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lines = [line for line in _complete_lines(self.path) if json.loads(line)["epoch"] <= epoch]
+            self._lines = [line for line in _complete_lines(self.path) if 0 < _epoch_of(line) <= epoch]
             self._board = Board(folder / "tensorboard", epoch)
-            for leftover in (folder / "checkpoints").glob(".*.tmp"):
-                # A process that was killed while it wrote one; nobody else writes here now.
-                leftover.unlink(missing_ok=True)
 
         on_main(start)
 
@@ -469,10 +496,22 @@ def _complete_lines(path: Path) -> Iterator[str]:
         yield from path.read_text(encoding="utf-8").splitlines()
 
 
-def _name_tiles(ids: Sequence[str]) -> str:
-    """Tile ids for a message."""
-    listed = ", ".join(sorted(set(ids), key=natural))
-    return f"tiles {listed}" if len(set(ids)) > 1 else f"tile {listed}"
+def _epoch_of(line: str) -> int:
+    """The epoch of a row of the log; 0 of what is none, as a power cut may leave it."""
+    try:
+        return int(json.loads(line)["epoch"])
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
+def _is_lower(score: float, best: float | None) -> bool:
+    return best is None or score < best
+
+
+def _name_tiles(ids: Sequence[str], parts: Sequence[Part]) -> str:
+    """Tile ids for a message; where there are none, those of the step in all processes."""
+    found = set(ids) or set(gather([tile for part in parts for tile in part.batch["id"]]))
+    return f"tile{'s' if len(found) > 1 else ''} {', '.join(sorted(found, key=natural))}"
 
 
 def _summary(folder: Path, row: Mapping[str, Any], epochs: int) -> str:

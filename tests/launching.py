@@ -11,6 +11,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
+# To be followed by the number of processes, the script and its arguments.
+LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+
+
 def environment(**more: str) -> dict[str, str]:
     """This process's, made for small networks on a shared machine, and offline."""
     return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"} | more
@@ -43,8 +47,7 @@ def run(arguments: Sequence[object], **more: str) -> subprocess.CompletedProcess
 
 def launch(processes: int, arguments: Sequence[object], **more: str) -> subprocess.CompletedProcess[str]:
     """Run a script in several connected processes, as ``torchrun`` does."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", processes]
-    return run([*launcher, *arguments], **more)
+    return run([*LAUNCHER, processes, *arguments], **more)
 
 
 def shown(result: subprocess.CompletedProcess[str]) -> Mapping[str, object]:

@@ -28,6 +28,7 @@ def vit(dataset: Path, folder: Path, epochs: int) -> Config:
 
 def diffusion(dataset: Path, folder: Path, epochs: int) -> Config:
     changes = {"epochs": epochs, "vae_epochs": epochs // 2, "dropout": 0.2, "own_prediction_share": 0.5}
+    changes["num_workers"] = 1
     return small_diffusion(dataset, folder) | EVERY_STEP | changes
 
 

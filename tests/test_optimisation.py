@@ -180,7 +180,7 @@ def test_fp16_leaves_out_a_step_whose_gradients_overflow() -> None:
     before = network.weight.detach().clone()
     optimisation.backward(network(batch).square().mean() * 1e35)  # scaled by 65536 it is no number
     norm = optimisation.gradient_norm()
-    assert not norm.isfinite() and optimisation.unusable_gradients() == []
+    assert not norm.isfinite()
     optimisation.step(progress, norm, 2)
     assert torch.equal(network.weight, before)
     optimisation.write_state(progress)

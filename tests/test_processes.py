@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ from tests.conftest import (
     write_prior,
     write_tile,
 )
-from tests.launching import launch, run, shown
+from tests.launching import LAUNCHER, launch, run, shown, start
 from tests.scenes import landscape, write_raster
-from tests.test_training import log_rows
+from tests.test_training import assert_same_state, log_rows
 from tests.toys import toy_model
 from Utils import loading
 from Utils import processes as processes_module
@@ -199,6 +200,27 @@ def test_stage_2_learns_the_same_in_two_processes(tiles: Path, tmp_path: Path) -
         assert (weights(one) - weights(other)).abs().mean() < 3e-7
     # Goes on in one process, as any run does in any number of them.
     assert trainDiffusion.main(["--resume", str(tmp_path / "together"), "--set", "epochs=3"]) == 0
+
+
+def test_three_processes_stop_and_go_on_exactly(tiles: Path, tmp_path: Path) -> None:
+    """Signals reach all of them; what was stopped within an epoch ends with the weights of an undisturbed launch."""
+    config = small_vit(tiles, tmp_path / "whole") | {"batch_size": 4, "epochs": 30, "flips": ["horizontal"]}
+    whole = write_config(tmp_path / "whole.json", config)
+    assert (result := launch(3, ["trainViT.py", "--config", whole])).returncode == 0, shown(result)
+    folder, log = tmp_path / "stopped", tmp_path / "log"
+    stopped = write_config(tmp_path / "stopped.json", config | {"output_dir": str(folder)})
+    launcher = start([*LAUNCHER, 3, "trainViT.py", "--config", stopped], log)
+    deadline = time.monotonic() + 120
+    while not last_checkpoint(folder / "final").is_file() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    launcher.terminate()
+    launcher.wait(60)
+    said = log.read_text()
+    assert said.count("everything done is saved, continue with: ") == 1, said[-3000:]
+    assert load_checkpoint(last_checkpoint(folder / "final")).progress.epoch < 30
+    assert json.loads((folder / "final" / "status.json").read_text())["state"] == "stopped"
+    assert (result := launch(3, ["trainViT.py", "--resume", folder])).returncode == 0, shown(result)
+    assert_same_state(tmp_path / "whole" / "final", folder / "final")
 
 
 def test_every_test_tile_is_scored_once(tiles: Path, diffusion_run: Path, tmp_path: Path) -> None:

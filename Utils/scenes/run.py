@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from Utils.errors import UserError, write_error
-from Utils.processes import on_main
+from Utils.processes import everywhere, on_main
 from Utils.scenes.environment import gdal_environment
 from Utils.scenes.finishing import Finisher, scene_geometry
 from Utils.scenes.options import SceneOptions
@@ -101,10 +102,11 @@ def predict_scene(
     """
     on_main(lambda: check_scene(scene, output, options))
     started = time.monotonic()
-    with gdal_environment(), _open(scene, options) as source:
+    with gdal_environment(), ExitStack() as opened:
+        source = opened.enter_context(everywhere(lambda: _open(scene, options)))
         grid = TileGrid(source.height, source.width, options.tile_size, options.shared)
         on_main(lambda: _open_store(source, grid, output, options, model))
-        store = _open_store(source, grid, output, replace(options, resume=True), model)
+        store = everywhere(lambda: _open_store(source, grid, output, replace(options, resume=True), model))
         predict_tiles(
             source,
             grid,
