@@ -204,7 +204,7 @@ def test_stage_2_learns_the_same_in_two_processes(tiles: Path, tmp_path: Path) -
 
 def test_three_processes_stop_and_go_on_exactly(tiles: Path, tmp_path: Path) -> None:
     """Signals reach all of them; what was stopped within an epoch ends with the weights of an undisturbed launch."""
-    config = small_vit(tiles, tmp_path / "whole") | {"batch_size": 4, "epochs": 30, "flips": ["horizontal"]}
+    config = small_vit(tiles, tmp_path / "whole") | {"batch_size": 4, "epochs": 12, "flips": ["horizontal"]}
     whole = write_config(tmp_path / "whole.json", config)
     assert (result := launch(3, ["trainViT.py", "--config", whole])).returncode == 0, shown(result)
     folder, log = tmp_path / "stopped", tmp_path / "log"
@@ -217,7 +217,7 @@ def test_three_processes_stop_and_go_on_exactly(tiles: Path, tmp_path: Path) -> 
     launcher.wait(60)
     said = log.read_text()
     assert said.count("everything done is saved, continue with: ") == 1, said[-3000:]
-    assert load_checkpoint(last_checkpoint(folder / "final")).progress.epoch < 30
+    assert load_checkpoint(last_checkpoint(folder / "final")).progress.epoch < 12
     assert json.loads((folder / "final" / "status.json").read_text())["state"] == "stopped"
     assert (result := launch(3, ["trainViT.py", "--resume", folder])).returncode == 0, shown(result)
     assert_same_state(tmp_path / "whole" / "final", folder / "final")
