@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -130,7 +131,7 @@ def make_loader(dataset: TileDataset, batch_size: int, num_workers: int, shared:
     return TileLoader(dataset, _Listed(share(places) if shared else places), num_workers)
 
 
-class _Batches(Sampler[list[int]]):
+class _Batches(Sampler[list[int]], ABC):
     """Places of tiles, a list a batch.
 
     Attributes:
@@ -140,9 +141,9 @@ class _Batches(Sampler[list[int]]):
     first = 0
 
     @property
+    @abstractmethod
     def count(self) -> int:
         """Number of batches, the first ones included."""
-        raise NotImplementedError
 
     def __len__(self) -> int:
         """Number of batches of an iteration."""
