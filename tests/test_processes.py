@@ -143,9 +143,8 @@ def weights(stage: Path) -> torch.Tensor:
     return torch.cat([value.flatten() for value in load_checkpoint(last_checkpoint(stage)).weights.values()])
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_stage_1_learns_the_same_in_several_processes(processes: int, tiles: Path, tmp_path: Path) -> None:
-    """Three batches of four for two and three processes: the last one has three tiles, or two."""
+def test_stage_1_learns_the_same_in_several_processes(tiles: Path, tmp_path: Path) -> None:
+    """Batches of four for three processes, and of two, where one has no tile."""
     config = small_vit(tiles, tmp_path / "alone") | {
         "batch_size": 4,
         "epochs": 2,
@@ -158,7 +157,7 @@ def test_stage_1_learns_the_same_in_several_processes(processes: int, tiles: Pat
     }
     train(trainViT, config, tmp_path)
     together = write_config(tmp_path / "together.json", config | {"output_dir": str(tmp_path / "together")})
-    result = launch(processes, ["trainViT.py", "--config", together])
+    result = launch(3, ["trainViT.py", "--config", together])
     assert result.returncode == 0, shown(result)
     assert result.stderr.count("final 2/2: ") == 1, "one process speaks"
     for stage in ("fold-1", "fold-2", "final"):
