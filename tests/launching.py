@@ -40,7 +40,7 @@ def run(arguments: Sequence[object], **more: str) -> subprocess.CompletedProcess
         env=environment(**more),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         check=False,
     )
 
