@@ -1,4 +1,4 @@
-"""Misaligned, turned and swapped maps in procedural terrain, where the truth is known."""
+"""Misaligned, turned and swapped maps in procedural terrain, where the truth is known, and in real tiles."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
-from tests.conftest import TRAINING, height_path, image_path, write_raster
+from tests.conftest import TEST, TRAINING, height_path, image_path, write_raster
 from tests.test_audit import codes, items, run_audit
 from Utils.audit.alignment import Alignment, align, align_turned, middle
 from Utils.audit.inspection import describe_shift
@@ -181,3 +181,24 @@ def test_what_is_believed() -> None:
 def clearest_tiles(dataset: Path, count: int) -> list[str]:
     """The tiles whose maps lie on their images most clearly."""
     return sorted(training_ids(dataset), key=lambda tile: -align(*read(dataset, tile)).peak)[:count]
+
+
+REAL_TILES = Path(__file__).resolve().parents[2] / "shared" / "real_tiles" / "ImageToDEM-J_K"
+
+
+@pytest.mark.skipif(not REAL_TILES.is_dir(), reason="no real tiles beside the repository")
+def test_real_tiles_of_512_pixels() -> None:
+    """What the README says: every rolled map is found, and no aligned one is flagged."""
+    random = np.random.default_rng(3)
+    pairs = [(tile, files) for part in (TRAINING, TEST) for tile, files in list_tiles(REAL_TILES, part).items()]
+    assert len(pairs) == 19
+    for tile, files in pairs:
+        item = read_tile(tile, files)
+        image, height, valid = item["image"].numpy(), item["height"][0].numpy(), item["valid"][0].numpy()
+        aligned = align(image, height, valid)
+        assert aligned.trusted and max(map(abs, aligned.shift)) <= 3, tile
+        down, right = (int(random.integers(8, 41)) * int(random.choice([-1, 1])) for _ in range(2))
+        rolled = align(image, np.roll(height, (down, right), (0, 1)), np.roll(valid, (down, right), (0, 1)))
+        # Beside the roll, what the pair itself is off by.
+        off = np.subtract(rolled.shift, np.add(aligned.shift, (down, right)))
+        assert rolled.trusted and np.abs(off).max() <= 1, tile
