@@ -244,7 +244,8 @@ def _write_held_out_priors(
     """Predict the tiles that this stage never saw; the manifest, written last, marks the work as done."""
     manifest = folder / _MANIFEST
     chosen = everywhere(lambda: load_checkpoint(best_checkpoint(folder))).progress
-    if _epoch_of_priors(manifest) == chosen.epoch:
+    # Decided once: processes that see a shared disk differently must not part ways.
+    if on_main(lambda: _epoch_of_priors(manifest) == chosen.epoch):
         return
     dataset = TileDataset(tiles.training, stage.held_out)
     write_priors(network, dataset, TRAINING_PART, priors, config.batch_size, config.num_workers)
