@@ -41,19 +41,8 @@ from Utils.evaluation import Evaluation
 from Utils.pictures import Panel
 from Utils.report.drawing import draw_panel, draw_relief, encode, error_limit
 from Utils.report.evaluation_report import choose_examples, write_report
-from Utils.report.page import (
-    ColourScale,
-    Curve,
-    Gallery,
-    Number,
-    Picture,
-    Section,
-    Slider,
-    Table,
-    Text,
-    render_page,
-    write_page,
-)
+from Utils.report.items import ColourScale, Curve, Gallery, Number, Picture, Section, Slider, Table, Text
+from Utils.report.page import render_page, write_page
 from Utils.report.plot import lay_out
 
 VOID = {"meta", "img", "input", "br", "hr", "link"}

@@ -32,7 +32,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 from tests.report_examples import picture, test_part, write_evaluation, write_large_evaluation
-from Utils.report.page import Curve, Gallery, Number, Picture, Section, Slider, Table, Text, write_page
+from Utils.report.items import Curve, Gallery, Number, Picture, Section, Slider, Table, Text
+from Utils.report.page import write_page
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 

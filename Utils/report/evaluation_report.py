@@ -30,7 +30,8 @@ from Utils.report.drawing import (
     encode,
     error_limit,
 )
-from Utils.report.page import ColourScale, Curve, Gallery, Item, Picture, Section, Slider, Table, Text, write_page
+from Utils.report.items import ColourScale, Curve, Gallery, Item, Picture, Section, Slider, Table, Text
+from Utils.report.page import write_page
 from Utils.report.summary import RANKED_BY, format_report, summary_tables, tile_table
 from Utils.report.training_log import training_curves
 from Utils.tables import write_csv, write_json

@@ -25,7 +25,6 @@ from PIL import Image, UnidentifiedImageError
 from Utils.files import atomic_write_bytes
 from Utils.report.items import (
     Cell,
-    ColourScale,
     Curve,
     Gallery,
     Item,
@@ -37,23 +36,6 @@ from Utils.report.items import (
     Text,
 )
 from Utils.report.plot import lay_out
-
-__all__ = [
-    "MISSING",
-    "Cell",
-    "ColourScale",
-    "Curve",
-    "Gallery",
-    "Item",
-    "Number",
-    "Picture",
-    "Section",
-    "Slider",
-    "Table",
-    "Text",
-    "render_page",
-    "write_page",
-]
 
 MISSING = "—"
 """How a cell without a value reads."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from Utils.evaluation import Evaluation, Row
 from Utils.metrics import ALIGNED, LPIPS, PAPER, Metric, paired_change, summarise
-from Utils.report.page import MISSING, Cell, Number, Table
+from Utils.report.items import Cell, Number, Table
+from Utils.report.page import MISSING
 from Utils.tables import format_table
 
 __all__ = ["RANKED_BY", "format_report", "summary_tables", "tile_table"]

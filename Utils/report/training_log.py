@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from Utils.factory import MODEL_FOLDER
-from Utils.report.page import Curve
+from Utils.report.items import Curve
 from Utils.run_folder import PLAN_FILE
 from Utils.tasks import MONITOR
 

@@ -14,7 +14,8 @@ from rasterio.enums import Resampling
 
 from Utils.errors import write_error
 from Utils.report.drawing import draw_relief, encode
-from Utils.report.page import Item, Picture, Section, Slider, Table, Text, write_page
+from Utils.report.items import Item, Picture, Section, Slider, Table, Text
+from Utils.report.page import write_page
 from Utils.scenes.preview import write_preview
 
 _LONGEST = 1200

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from Utils.report.drawing import draw_relief, encode
-from Utils.report.page import Item, Picture, Section, Slider, Table, Text, write_page
+from Utils.report.items import Item, Picture, Section, Slider, Table, Text
+from Utils.report.page import write_page
 from Utils.scenes.accuracy.scores import PREDICTION, SceneScores
 from Utils.scenes.accuracy.tables import NO_SLOPES, notes, tables
 
