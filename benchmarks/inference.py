@@ -174,7 +174,11 @@ def _larger_batches(bench: _Bench, case: Case, size: int, steps: Steps, seconds:
 
 
 def measure_growth(case: Case, subject: Subject, memory: Memory) -> Iterator[Row]:
-    """Rows of one model by image size at batch 1, then by batch at the smallest size."""
+    """Rows of one model by batch at the smallest image size, then by image size at batch 1.
+
+    A size that would take more time than the case has left, or more memory than the machine has, is not tried: where
+    memory runs out on a CPU, the system ends processes, and not always the one that asked for it.
+    """
     if case.switches.compile:
         subject.switch(case.switches)
     bench = _Bench(subject, case, memory)
@@ -186,8 +190,15 @@ def measure_growth(case: Case, subject: Subject, memory: Memory) -> Iterator[Row
     yield first
     yield from _larger_batches(bench, case, smallest, steps, first["seconds"]["median"])
     found = [(smallest, first["seconds"]["median"])]
+    weights, peak = weight_bytes(subject.networks), first["peak_bytes"]
     for size in larger:
         predicted = _extrapolate(found, size)
+        # Activations grow with the area: attention is fused, and keeps no map of all pairs.
+        needed = weights + (peak - weights) * (size / found[-1][0]) ** 2
+        if (room := memory.room()) is not None and needed > room:
+            reason = f"about {needed / 1e9:.0f} GB, more than the {room / 1e9:.0f} that are free"
+            yield bench.not_run(1, size, steps, reason)
+            continue
         if not bench.budget.allows(predicted, bench.warm_ups(predicted)):
             reason = f"about {predicted:.0f} s a run, more than this case has left"
             yield bench.not_run(1, size, steps, reason)
@@ -199,6 +210,7 @@ def measure_growth(case: Case, subject: Subject, memory: Memory) -> Iterator[Row
             return
         yield row
         found.append((size, row["seconds"]["median"]))
+        peak = row["peak_bytes"]
 
 
 def _extrapolate(found: list[tuple[int, float]], size: int) -> float:

@@ -228,6 +228,12 @@ class Memory:
             except OSError:
                 pass  # the peak then holds the building of the model as well
 
+    def room(self) -> int | None:
+        """What the peak can reach at most, in bytes; None on a GPU, which says itself when its memory is used up."""
+        if self._device.type == "cuda":
+            return None
+        return psutil.virtual_memory().available + psutil.Process().memory_info().rss - self._base
+
     def peak(self) -> dict[str, int]:
         """``peak_bytes``, and on a GPU ``reserved_bytes``, what its allocator took."""
         if self._device.type == "cuda":

@@ -36,9 +36,10 @@ SWITCHES: dict[str, Change] = {
     "bf16": lambda model: model.optimise("bf16", channels_last=False),
     "bf16, channels_last": lambda model: model.optimise("bf16"),
     "fp16, channels_last": lambda model: model.optimise("fp16"),
-    "fp32, compile": lambda model: model.optimise("fp32", compile=True),
+    "fp32, channels_last, compile": lambda model: model.optimise("fp32", compile=True),
+    "bf16, channels_last, compile": lambda model: model.optimise("bf16", compile=True),
 }
-_COMPILED = "fp32, compile"
+_COMPILED = ", compile"
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--model needs --dataset")
     keep_freed_memory()
     device = pick_device()
-    names = [name for name in SWITCHES if given.compile or name != _COMPILED]
+    names = [name for name in SWITCHES if given.compile or not name.endswith(_COMPILED)]
     if given.model:
         files = list_tiles(given.dataset, TEST_PART)
         images = torch.stack([read_tile(tile, files[tile])["image"] for tile in list(files)[: given.tiles]]).to(device)

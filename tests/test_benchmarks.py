@@ -18,8 +18,17 @@ from torch import nn
 from benchmarks import runner
 from benchmarks.__main__ import main
 from benchmarks.case import measure
-from benchmarks.inference import measure_inference
-from benchmarks.measuring import WHOLE, Effort, Memory, count, parameter_count, summarise, time_runs
+from benchmarks.inference import measure_growth, measure_inference
+from benchmarks.measuring import (
+    WHOLE,
+    Effort,
+    Memory,
+    count,
+    parameter_count,
+    summarise,
+    time_runs,
+    weight_bytes,
+)
 from benchmarks.models.ours import OURS, VAE_CLASSES
 from benchmarks.models.peers import PEERS
 from benchmarks.models.sizes import PUBLISHED, TOY
@@ -93,6 +102,29 @@ def test_memory_is_the_peak_since_the_restart() -> None:
     assert memory.peak()["peak_bytes"] >= 0.95 * size
     memory.restart()
     assert memory.peak()["peak_bytes"] < 0.5 * size
+
+
+class SmallMachine(Memory):
+    """A process that has reached 10 MB, on a machine that has room for 35."""
+
+    def room(self) -> int:
+        return 35_000_000
+
+    def peak(self) -> dict[str, int]:
+        return {"peak_bytes": 10_000_000}
+
+
+def test_images_that_would_fill_the_memory_are_not_tried() -> None:
+    subject = OURS["ours-vit"](TOY, 32)
+    weights = weight_bytes(subject.networks)
+    case = toy_case("any", batches=(1,)).model_copy(update={"kind": "growth", "sizes": (32, 64, 128)})
+    rows = list(measure_growth(case, subject, SmallMachine(CPU)))
+    needed = weights + 4 * (10_000_000 - weights)  # a side that doubles has four times the activations
+    assert needed > 35_000_000
+    assert [("failure" in row, row["size"]) for row in rows] == [(False, 32), (True, 64), (True, 128)]
+    assert rows[1]["failure"] == f"about {needed / 1e9:.0f} GB, more than the 0 that are free"
+    large = [row["size"] for row in measure_growth(case, subject, Memory(CPU)) if "failure" not in row]
+    assert large == [32, 64, 128]
 
 
 def test_roofline_takes_the_tighter_limit() -> None:
