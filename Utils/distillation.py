@@ -22,9 +22,9 @@ class DistillationTask(AutoencoderTask):
     those of its own encoder, what was encoded and what the teacher makes of it.  A refiner that was trained in the
     teacher's latent space can so be used with the light VAE.
 
-    An AutoencoderTiny has a scaling factor of 1, so the teacher's scaled latents enter its decoder as they are, where
-    values far beyond ±3 are squeezed together (see ``Modules.autoencoders``): its encoder still learns them, but its
-    decoder tells them apart the worse the larger they are.  Latents scaled to unit variance rarely go so far.
+    Its decoder squeezes large values together (see ``Modules.autoencoders``), and a large VAE's latents of maps reach
+    several times their spread, at the highest and lowest places.  Its scaling factor should therefore bring them where
+    the squeeze is mild, as ``measure_squeezed_scale`` does; at 1 its decoder tells summits apart badly.
 
     Args:
         vae: the light VAE.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from Modules.autoencoders import (
     Autoencoder,
@@ -16,11 +17,13 @@ from Modules.autoencoders import (
     encode,
     latent_stride,
     measure_latent_scale,
+    measure_squeezed_scale,
 )
 from Modules.backbone import pad_to_multiple
 from Modules.coarse import CoarseNet
 from Modules.inference import vae_precision
 from Modules.pipeline import to_vae
+from Utils.checkpoint import load_checkpoint
 from Utils.claims import ClaimedError, claim, claimed_elsewhere
 from Utils.coarse_run import Priors, Tiles, check_stages, find_tiles, split_stage, stage_datasets
 from Utils.config import DiffusionTrainingConfig
@@ -29,14 +32,14 @@ from Utils.errors import UserError
 from Utils.factory import MODEL_FOLDER, VAE_FOLDER, build_model, build_teacher, build_vae, load_coarse
 from Utils.latents import keep_latents
 from Utils.loading import make_loader
-from Utils.processes import everywhere, on_main
+from Utils.processes import everywhere, launch, on_main
 from Utils.run_folder import StagePlan, loop_settings, open_run, resumable, save_folder, save_model
 from Utils.scoring import on_device
 from Utils.seeds import derive_seed
 from Utils.splits import select
 from Utils.tasks import AutoencoderTask, RefinerTask
 from Utils.tiles import TRAINING_PART, TileCheck, TileDataset, find_priors
-from Utils.training import fit
+from Utils.training import fit, last_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -180,9 +183,11 @@ def _train_vae(
 ) -> None:
     """Train or tune the autoencoder.
 
-    One that was built here gets the scale of its latents measured; one with a teacher has learnt that of the teacher.
+    One that was built here gets the scale of its latents measured: afterwards, to unit variance; with a teacher before,
+    since the teacher's latents are what it learns.
     """
     stage = setup.plan[0]
+    is_built = config.vae_path is None and config.pretrained_vae_path is None
     # Tiles without a valid height are not left out: images teach the autoencoder as well.
     train, validation = stage_datasets(config, setup.tiles, stage, crop=config.vae_crop_size)
     settings = loop_settings(
@@ -193,26 +198,42 @@ def _train_vae(
         precision=vae_precision(vae, config.precision),
     )
     logger.info("%s: %d training, %d validation tiles", stage.name, len(train), len(validation or []))
-    task = (
-        AutoencoderTask(vae, config.vae_type, config.margin)
-        if teacher is None
-        else DistillationTask(vae, config.vae_type, teacher, config.margin)
-    )
+    task = AutoencoderTask(vae, config.vae_type, config.margin)
+    if teacher is not None:
+        task = DistillationTask(vae, config.vae_type, teacher, config.margin)
+    task.to(launch().device)
+    if teacher is not None and is_built:
+        scale = on_main(lambda: _pupil_scale(teacher, setup.tiles, stage, settings.batch_size, folder))
+        vae.register_to_config(scaling_factor=scale)
     fit(task, train, validation, settings, folder)
-    if config.vae_path is None and config.pretrained_vae_path is None and teacher is None:
-        scale = on_main(lambda: _latent_scale(vae, setup.tiles, stage, settings.batch_size))
+    if teacher is None and is_built:
+        vae.eval().register_to_config(scaling_factor=1.0)
+        scale = on_main(lambda: measure_latent_scale(_some_latents(vae, setup.tiles, stage, settings.batch_size)))
         vae.register_to_config(scaling_factor=scale)
 
 
+def _pupil_scale(teacher: Autoencoder, tiles: Tiles, stage: StagePlan, batch_size: int, folder: Path) -> float:
+    """The scale that suits the teacher's latents, or the one that the stage began with.
+
+    Raises:
+        UserError: a checkpoint that does not say its own.
+    """
+    last = last_checkpoint(folder)
+    if not last.is_file():
+        return measure_squeezed_scale(_some_latents(teacher, tiles, stage, batch_size))
+    try:
+        return float(load_checkpoint(last).architecture["vae"]["scaling_factor"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"'{last}' does not say the scale of its latents; start a new run") from error
+
+
 @torch.no_grad()
-def _latent_scale(vae: Autoencoder, tiles: Tiles, stage: StagePlan, batch_size: int) -> float:
-    vae.eval()
-    vae.register_to_config(scaling_factor=1.0)
+def _some_latents(vae: Autoencoder, tiles: Tiles, stage: StagePlan, batch_size: int) -> list[Tensor]:
+    """Scaled latents of the stage's first training tiles, images and maps."""
     dataset = TileDataset(tiles.training, stage.train[:_TILES_FOR_SCALE])
     device = next(vae.parameters()).device
-    latents = [
+    return [
         encode(vae, pad_to_multiple(to_vae(values), latent_stride(vae)))
         for batch in on_device(make_loader(dataset, batch_size, 0), device)
         for values in (batch["image"], batch["height"])
     ]
-    return measure_latent_scale(latents)

@@ -7,6 +7,7 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
@@ -28,6 +29,7 @@ from Modules.autoencoders import (
     load_autoencoder,
     load_folder,
     measure_latent_scale,
+    measure_squeezed_scale,
     reconstruct,
 )
 from Modules.ldm_checkpoint import ldm_name
@@ -165,6 +167,16 @@ def test_the_light_vaes_scale_lies_outside_of_its_decoders_squeeze() -> None:
             torch.testing.assert_close(encode(vae, values), raw * scale)
             # dividing and multiplying by the scale again rounds once each
             torch.testing.assert_close(decode(vae, encode(vae, values)), drawn, rtol=1e-4, atol=1e-5)
+
+
+def test_the_scale_under_which_a_light_vae_can_tell_latents_apart() -> None:
+    # 10,000 magnitudes from 0 to 10, all but ten of them at most 9.99, in two tensors and with both signs.
+    rising = torch.linspace(0.0, 10.0, 10_000)
+    scale = measure_squeezed_scale([-rising[:5_000].reshape(1, 2, 50, 50), rising[5_000:].reshape(1, 2, 50, 50)])
+    assert scale == 5.0
+    assert measure_squeezed_scale([rising * 0.123456]) == 0.62  # two digits: the same on every device
+    slope = 1.0 / np.cosh(2.0 / 3.0) ** 2  # of 3 tanh(z / 3) at z = 2
+    assert slope == pytest.approx(0.66, abs=0.005)
 
 
 def test_the_size_of_taesd() -> None:

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import evaluateDiffusion
@@ -23,11 +25,13 @@ from tests.conftest import (
     write_config,
 )
 from tests.toys import generators, toy_vae
+from Utils import refiner_run
 from Utils.config import DiffusionTrainingConfig, parse_config
 from Utils.distillation import DistillationTask, gradient_l1
 from Utils.errors import UserError
 from Utils.factory import build_teacher
 from Utils.tasks import AutoencoderTask
+from Utils.tiles import TRAINING_PART, list_tiles, read_tile
 
 SIZE = 16
 
@@ -215,12 +219,26 @@ def teaching_config(dataset: Path, run: Path, teacher: Path) -> Config:
     return config | {"teacher_vae_type": "AutoencoderKL", "teacher_vae_path": str(teacher)}
 
 
+def teachers_latents(dataset: Path, run: Path) -> NDArray[np.float32]:
+    """Magnitudes of the latents that a run's pupil learnt from."""
+    plan = json.loads((run / "plan.json").read_text())
+    teacher = load_folder(Path(json.loads((run / "config.json").read_text())["teacher_vae_path"])).eval()
+    tiles = list_tiles(dataset, TRAINING_PART)
+    items = [read_tile(tile, tiles[tile]) for tile in plan[0]["train"]]
+    with torch.no_grad():
+        values = [encode(teacher, to_vae(item[kind][None])) for item in items for kind in ("image", "height")]
+    return torch.cat([value.abs().flatten() for value in values]).numpy()
+
+
 def test_a_run_with_a_teacher(shared_dataset: Path, diffusion_run: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train = teaching_config(shared_dataset, run, diffusion_run / "frozen_vae")
     assert trainDiffusion.main(["--config", str(write_config(tmp_path / "train.json", train))]) == 0
     light = load_folder(run / "frozen_vae")
-    assert light.config["scaling_factor"] == 1.0  # the teacher's scale is in its latents
+    # That which brings the teacher's latents of the training tiles where its decoder can tell them apart.
+    reach = 2.0 * light.config["scaling_factor"]
+    latents = teachers_latents(shared_dataset, run)
+    assert np.mean(latents > 1.03 * reach) < 0.001 < np.mean(latents > 0.95 * reach)
     row = json.loads((run / "vae" / "log.jsonl").read_text().splitlines()[0])
     assert row["train/distillation_l1"] > 0.0 and row["validation/paper.mae"] > 0.0
     score = small_diffusion_evaluation(shared_dataset, run, tmp_path / "out") | {"vae_type": "AutoencoderTiny"}
@@ -231,6 +249,31 @@ def test_a_run_with_a_teacher(shared_dataset: Path, diffusion_run: Path, tmp_pat
         torch.equal(value, light.state_dict()[name])
         for name, value in load_folder(run / "frozen_vae").state_dict().items()
     )
+
+
+def test_a_light_vae_that_was_trained_before_keeps_its_scale(
+    shared_dataset: Path, diffusion_run: Path, tmp_path: Path
+) -> None:
+    known = build_autoencoder("AutoencoderTiny", AutoencoderShape((8, 8), 1, 2, 1))
+    known.register_to_config(scaling_factor=0.7)
+    known.save_pretrained(tmp_path / "known")
+    run = tmp_path / "run"
+    train = teaching_config(shared_dataset, run, diffusion_run / "frozen_vae") | {"vae_path": str(tmp_path / "known")}
+    assert trainDiffusion.main(["--config", str(write_config(tmp_path / "train.json", train))]) == 0
+    assert load_folder(run / "frozen_vae").config["scaling_factor"] == 0.7
+
+
+def test_a_pupil_goes_on_with_the_scale_that_it_began_with(
+    shared_dataset: Path, diffusion_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where measuring it again would give another one, as on another device or in another version."""
+    run = tmp_path / "run"
+    config = write_config(tmp_path / "train.json", teaching_config(shared_dataset, run, diffusion_run / "frozen_vae"))
+    monkeypatch.setattr(refiner_run, "measure_squeezed_scale", lambda latents: 1.7)
+    assert trainDiffusion.main(["--config", str(config)]) == 0
+    monkeypatch.undo()
+    assert trainDiffusion.main(["--resume", str(run), "--set", "epochs=2"]) == 0
+    assert load_folder(run / "frozen_vae").config["scaling_factor"] == 1.7
 
 
 def test_a_run_without_a_teacher_measures_its_scale(shared_dataset: Path, tmp_path: Path) -> None:
