@@ -19,8 +19,9 @@ class DistillationTask(AutoencoderTask):
     """The light VAE learns the teacher's latent space, on images and maps alike.
 
     Its encoder learns the teacher's scaled latents; its decoder learns to draw, from the teacher's latents and from
-    those of its own encoder, what was encoded and what the teacher makes of it.  A refiner that was trained in the
-    teacher's latent space can so be used with the light VAE.
+    those of its own encoder, what was encoded.  A refiner that was trained in the teacher's latent space can so be used
+    with the light VAE.  What the teacher's decoder would draw is not asked: it is most of a large VAE's cost, and a
+    pupil that was shown it as well came no nearer to the truth.
 
     Its decoder squeezes large values together (see ``Modules.autoencoders``), and a large VAE's latents of maps reach
     several times their spread, at the highest and lowest places.  Its scaling factor should therefore bring them where
@@ -52,19 +53,16 @@ class DistillationTask(AutoencoderTask):
             # In full precision, as a refiner in the teacher's latent space gets them.
             with torch.autocast(values.device.type, enabled=False):
                 taught = encode(self._teacher, values)
-            example = decode(self._teacher, taught)
         latents = encode(self._vae, values)
         # Detached: the encoder would trade the teacher's latents for some that its own decoder draws more easily.
         from_taught, from_own = decode(self._vae, torch.cat([taught, latents.detach()])).chunk(2)
-        drawing = 0.5 * (_drawing_error(from_taught, values, example) + _drawing_error(from_own, values, example))
+        drawing = _drawing_error(from_taught, values) + _drawing_error(from_own, values)
         return functional.l1_loss(latents, taught) + drawing
 
 
-def _drawing_error(drawn: Tensor, truth: Tensor, example: Tensor) -> Tensor:
-    """How far drawn pixels are from the truth and from the teacher's reconstruction of it, all (B, 3, H, W)."""
-    error = functional.l1_loss(drawn, truth) + functional.l1_loss(drawn, example)
-    # Of the truth alone: what the teacher blurs need not be learnt from it.
-    return error + gradient_l1(drawn, truth)
+def _drawing_error(drawn: Tensor, truth: Tensor) -> Tensor:
+    """How far drawn pixels are from the truth, in value and in edges, both (B, 3, H, W)."""
+    return functional.l1_loss(drawn, truth) + 0.5 * gradient_l1(drawn, truth)
 
 
 def gradient_l1(first: Tensor, second: Tensor) -> Tensor:
