@@ -11,7 +11,7 @@ from torch.nn import functional
 from Modules.autoencoders import Autoencoder, VaeType, decode, encode, latent_stride
 from Modules.backbone import pad_to_multiple
 from Modules.pipeline import to_vae
-from Utils.tasks import AutoencoderTask
+from Utils.tasks import AutoencoderTask, drawing_error
 from Utils.tiles import Batch
 
 
@@ -56,21 +56,5 @@ class DistillationTask(AutoencoderTask):
         latents = encode(self._vae, values)
         # Detached: the encoder would trade the teacher's latents for some that its own decoder draws more easily.
         from_taught, from_own = decode(self._vae, torch.cat([taught, latents.detach()])).chunk(2)
-        drawing = _drawing_error(from_taught, values) + _drawing_error(from_own, values)
+        drawing = drawing_error(from_taught, values) + drawing_error(from_own, values)
         return functional.l1_loss(latents, taught) + drawing
-
-
-def _drawing_error(drawn: Tensor, truth: Tensor) -> Tensor:
-    """How far drawn pixels are from the truth, in value and in edges, both (B, 3, H, W)."""
-    return functional.l1_loss(drawn, truth) + 0.5 * gradient_l1(drawn, truth)
-
-
-def gradient_l1(first: Tensor, second: Tensor) -> Tensor:
-    """Mean absolute difference of the forward differences, along rows plus along columns, of (B, C, H, W).
-
-    The mean absolute error alone is nearly as small for an edge that is smeared over some pixels as for a sharp one in
-    the same place; this term is not, and ridges and valleys are what slopes are computed from.  It is the gradient
-    matching of Li and Snavely ("MegaDepth", CVPR 2018) at the finest scale, without the logarithm.
-    """
-    difference = first - second
-    return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()

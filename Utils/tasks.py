@@ -13,7 +13,7 @@ from torch.nn import functional
 from Modules.autoencoders import Autoencoder, VaeType, decode, encode, latent_stride, reconstruct
 from Modules.backbone import pad_to_multiple
 from Modules.coarse import CoarseNet
-from Modules.losses import build_loss
+from Modules.losses import build_loss, gradient_l1
 from Modules.pipeline import D3RSMDE, from_vae, reconstruct_maps, to_vae
 from Modules.plbr import PLBRScheduler
 from Modules.refiner import predict_truth
@@ -27,6 +27,7 @@ LATENTS = ("image_latent", "coarse_latent", "truth_latent")
 WHOLE = "whole"
 # Enough to keep the latents near the origin, too little to cost sharpness: the weight Stable Diffusion's VAE had.
 _KL_WEIGHT = 1e-6
+_EDGE_WEIGHT = 0.5
 
 
 class CoarseTask:
@@ -66,11 +67,16 @@ class CoarseTask:
         return mean_scores(loader, self._device, self.draw)
 
 
+def drawing_error(drawn: Tensor, truth: Tensor) -> Tensor:
+    """How far what an autoencoder drew is from what it was given, in value and in edges, both (B, 3, H, W)."""
+    return functional.l1_loss(drawn, truth) + _EDGE_WEIGHT * gradient_l1(drawn, truth)
+
+
 class AutoencoderTask:
     """The VAE, trained on images and maps alike."""
 
     name = "vae"
-    loss_name = "reconstruction_l1"
+    loss_name = "reconstruction"
     monitor = MONITOR
 
     def __init__(self, vae: Autoencoder, vae_type: VaeType, margin: int = 0) -> None:
@@ -90,11 +96,11 @@ class AutoencoderTask:
         nn.Module.to(self._vae, device)
 
     def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
-        """Mean absolute error of the reconstruction, and a whiff of KL divergence."""
+        """The reconstruction's error in value and in edges, and a whiff of KL divergence."""
         values = torch.cat([to_vae(batch["image"]), to_vae(batch["height"])])
         values = pad_to_multiple(values, latent_stride(self._vae))
         reconstruction, divergence = reconstruct(self._vae, values, [*generators, *generators])
-        return functional.l1_loss(reconstruction, values) + _KL_WEIGHT * divergence
+        return drawing_error(reconstruction, values) + _KL_WEIGHT * divergence
 
     @torch.no_grad()
     def draw(self, batch: Batch) -> Tensor:

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.loss import measure_loss
 from Modules import normalised_error
 from Modules.contexts import Hierarchy
-from Modules.losses import CombinedLoss, HDNLoss, L1Loss, SSIMAELoss, build_loss
+from Modules.losses import CombinedLoss, HDNLoss, L1Loss, SSIMAELoss, build_loss, gradient_l1
 from tests.hdn_oracle import oracle_hdn, oracle_normalise
 
 GOLDEN = Path(__file__).resolve().parents[1].parent / "shared" / "golden" / "hdn.npz"
@@ -498,3 +498,20 @@ def test_wrong_arguments_are_refused() -> None:
         HDNLoss(families=("dr", "dq"))
     with pytest.raises(ValueError, match="level"):
         HDNLoss(level=0)
+
+
+def test_the_gradient_term_by_hand() -> None:
+    first = torch.tensor([[0.0, 1.0, 3.0], [2.0, 2.0, 2.0]])[None, None]
+    second = torch.zeros(1, 1, 2, 3)
+    along_rows, along_columns = (1 + 2 + 0 + 0) / 4, (2 + 1 + 1) / 3
+    assert gradient_l1(first, second).item() == pytest.approx(along_rows + along_columns)
+    assert gradient_l1(first + 5.0, first).item() == 0.0
+
+
+def test_the_gradient_term_prefers_a_sharp_edge() -> None:
+    edge = torch.zeros(1, 1, 8, 16)
+    edge[..., 8:] = 1.0
+    smeared = torch.linspace(-1.0, 2.0, 16).clamp(0.0, 1.0).expand(1, 1, 8, 16)
+    raised = edge + (smeared - edge).abs().mean()  # as sharp as the truth, and as wrong in the mean
+    assert (raised - edge).abs().mean() == pytest.approx((smeared - edge).abs().mean().item())
+    assert gradient_l1(raised, edge) < 0.01 * gradient_l1(smeared, edge)

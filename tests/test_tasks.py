@@ -11,9 +11,9 @@ from torch import Tensor
 from Modules.autoencoders import decode, encode
 from Modules.pipeline import from_vae, to_vae
 from Modules.plbr import PLBRScheduler
-from tests.toys import generators, toy_model
+from tests.toys import generators, toy_model, toy_vae
 from Utils import tasks
-from Utils.tasks import RefinerTask
+from Utils.tasks import AutoencoderTask, RefinerTask
 
 SIZE = 16
 
@@ -151,3 +151,12 @@ def test_one_step_learns_from_the_decoded_map_alone() -> None:
     task, batch = one_step_task(("HDNLoss",)), make_batch()
     task.loss(batch, generators(batch, 1)).backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in task.network.parameters())
+
+
+def test_the_autoencoders_loss_by_hand() -> None:
+    vae, batch = toy_vae("AutoencoderTiny"), make_batch()
+    loss = AutoencoderTask(vae, "AutoencoderTiny").loss(batch, generators(batch))
+    values = torch.cat([batch["image"], batch["height"].repeat(1, 3, 1, 1)]) * 2.0 - 1.0
+    error = vae.decode(vae.encode(values).latents).sample - values
+    edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
+    torch.testing.assert_close(loss, error.abs().mean() + 0.5 * edges)
