@@ -298,11 +298,11 @@ def measure_squeezed_scale(latents: Sequence[Tensor]) -> float:
 
     Divided by it, 999 of 1000 values lie within ±2, where the squeeze of its decoder still has 0.66 of its slope.
     """
-    magnitudes = torch.cat([latent.abs().flatten() for latent in latents]).double().cpu().numpy()
+    magnitudes = torch.cat([latent.abs().flatten() for latent in latents]).cpu().double().numpy()
     return float(f"{max(np.quantile(magnitudes, _SQUEEZED_SHARE), 1e-6) / _LITTLE_SQUEEZED:.2g}")
 
 
 def measure_latent_scale(latents: Sequence[Tensor]) -> float:
     """1 / standard deviation of unscaled latents, the scaling factor under which the U-Net sees unit variance."""
-    spread = torch.cat([latent.flatten() for latent in latents]).double().std()
+    spread = torch.cat([latent.flatten() for latent in latents]).cpu().double().std()
     return float(1.0 / spread.clamp_min(1e-6))

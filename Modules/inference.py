@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
+_MOST_SIZES = 64
+
 
 def vae_precision(vae: Autoencoder, precision: Precision) -> Precision:
     """The number format that is safe for an autoencoder.
@@ -64,6 +66,8 @@ def compile_networks(networks: Sequence[nn.Module], probe: Callable[[], Any]) ->
     Returns:
         Whether they are compiled now.
     """
+    # Each size of tile and batch is a graph of its own; beyond torch's limit of 8 it would silently compile no more.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_SIZES)
     for network in networks:
         network.compile(dynamic=False)  # a graph for each size of tile: with sizes left open inductor fails on some
     try:

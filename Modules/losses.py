@@ -1,6 +1,7 @@
 """Losses on height maps: hierarchical depth normalisation, its one-context form, L1 and averages of them.
 
-Every loss is called as ``loss(prediction, target, valid=None)`` with maps of shape (B, 1, H, W), any range, and an
+``drawing_l1`` is for autoencoders, which draw images as well.  Every other loss is called as
+``loss(prediction, target, valid=None)`` with maps of shape (B, 1, H, W), any range, and an
 optional bool mask that is True where the target is known. What stands at masked pixels, NaN and inf included, changes
 neither value nor gradient, and an image without valid pixels adds 0. The target is a constant: no gradient goes there.
 """
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 from Modules.contexts import FAMILIES, Hierarchy, WholeImage
 from Modules.normalised_error import normalised_error
+
+_EDGE_WEIGHT = 0.5  # of gradient_l1 in drawing_l1
 
 
 def _flatten(prediction: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,12 +135,33 @@ def build_loss(names: Sequence[str]) -> nn.Module:
     return losses[0] if len(losses) == 1 else CombinedLoss(losses)
 
 
-def gradient_l1(first: Tensor, second: Tensor) -> Tensor:
-    """Mean absolute difference of the forward differences, along rows plus along columns, of (B, C, H, W).
+def drawing_l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """How far drawn pixels are from the truth in value and in edges: mean absolute error and half ``gradient_l1``.
+
+    Args:
+        prediction: (B, C, H, W).
+        target: the same shape.
+        valid: (B, 1, H, W) bool; what stands elsewhere does not matter, and an image without valid pixels adds 0.
+    """
+    error = torch.where(valid, prediction - target, 0.0)
+    return _mean_where(error.abs(), valid) + _EDGE_WEIGHT * gradient_l1(prediction, target, valid)
+
+
+def gradient_l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """Mean absolute difference of the forward differences, along rows plus along columns; called as ``drawing_l1``.
 
     The mean absolute error alone is nearly as small for an edge that is smeared over some pixels as for a sharp one in
     the same place; this term is not, and ridges and valleys are what slopes are computed from.  It is the gradient
-    matching of Li and Snavely ("MegaDepth", CVPR 2018) at the finest scale, without the logarithm.
+    matching of Li and Snavely ("MegaDepth", CVPR 2018) at the finest scale, without the logarithm.  A difference counts
+    where both of its pixels are valid: the border of a void is no edge of the ground.
     """
-    difference = first - second
-    return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+    error = torch.where(valid, prediction - target, 0.0)
+    along_rows = _mean_where(error.diff(dim=-1).abs(), valid[..., 1:] & valid[..., :-1])
+    along_columns = _mean_where(error.diff(dim=-2).abs(), valid[..., 1:, :] & valid[..., :-1, :])
+    return along_rows + along_columns
+
+
+def _mean_where(values: Tensor, valid: Tensor) -> Tensor:
+    """The mean over all images of each one's mean over its valid pixels, 0 where it has none."""
+    count = valid.sum(dim=(1, 2, 3)) * values.shape[1]
+    return ((values * valid).sum(dim=(1, 2, 3)) / count.clamp(min=1)).mean()

@@ -95,8 +95,8 @@ class Board:
                 picture = _draw_tile(
                     tile,
                     _to_numpy(batch["image"][number].float()),
-                    _to_numpy(batch["target"][number, 0].double()),
-                    _to_numpy(maps[number, 0].double()),
+                    _to_numpy(batch["target"][number, 0].cpu().double()),
+                    _to_numpy(maps[number, 0].cpu().double()),
                     _to_numpy(batch["valid"][number, 0]),
                 )
                 self._writer.add_image(f"tiles/{tile}", picture, epoch, dataformats="HWC")

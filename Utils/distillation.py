@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from Modules.autoencoders import Autoencoder, VaeType, decode, encode, latent_stride
-from Modules.backbone import pad_to_multiple
-from Modules.pipeline import to_vae
-from Utils.tasks import AutoencoderTask, drawing_error
+from Modules.losses import drawing_l1
+from Utils.tasks import AutoencoderTask, to_draw
 from Utils.tiles import Batch
 
 
@@ -34,7 +33,7 @@ class DistillationTask(AutoencoderTask):
         margin: as ``AutoencoderTask``'s.
     """
 
-    loss_name = "distillation_l1"
+    loss_name = "distillation"
 
     def __init__(self, vae: Autoencoder, vae_type: VaeType, teacher: Autoencoder, margin: int = 0) -> None:
         super().__init__(vae, vae_type, margin)
@@ -47,8 +46,7 @@ class DistillationTask(AutoencoderTask):
 
     def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
         """Mean absolute errors of latents and pixels; nothing is drawn at random."""
-        values = torch.cat([to_vae(batch["image"]), to_vae(batch["height"])])
-        values = pad_to_multiple(values, latent_stride(self._vae))
+        values, counted = to_draw(batch, latent_stride(self._vae))
         with torch.no_grad():
             # In full precision, as a refiner in the teacher's latent space gets them.
             with torch.autocast(values.device.type, enabled=False):
@@ -56,5 +54,5 @@ class DistillationTask(AutoencoderTask):
         latents = encode(self._vae, values)
         # Detached: the encoder would trade the teacher's latents for some that its own decoder draws more easily.
         from_taught, from_own = decode(self._vae, torch.cat([taught, latents.detach()])).chunk(2)
-        drawing = drawing_error(from_taught, values) + drawing_error(from_own, values)
+        drawing = drawing_l1(from_taught, values, counted) + drawing_l1(from_own, values, counted)
         return functional.l1_loss(latents, taught) + drawing

@@ -16,6 +16,7 @@ from Modules.autoencoders import (
     AutoencoderShape,
     encode,
     latent_stride,
+    load_folder,
     measure_latent_scale,
     measure_squeezed_scale,
 )
@@ -203,16 +204,32 @@ def _train_vae(
         task = DistillationTask(vae, config.vae_type, teacher, config.margin)
     task.to(launch().device)
     if teacher is not None and is_built:
-        scale = on_main(lambda: _pupil_scale(teacher, setup.tiles, stage, settings.batch_size, folder))
+        scale = on_main(lambda: _pupil_scale(teacher, setup.tiles, stage, folder))
         vae.register_to_config(scaling_factor=scale)
     fit(task, train, validation, settings, folder)
     if teacher is None and is_built:
         vae.eval().register_to_config(scaling_factor=1.0)
-        scale = on_main(lambda: measure_latent_scale(_some_latents(vae, setup.tiles, stage, settings.batch_size)))
+        scale = on_main(lambda: _own_scale(vae, setup.tiles, stage, folder.with_name(VAE_FOLDER)))
         vae.register_to_config(scaling_factor=scale)
 
 
-def _pupil_scale(teacher: Autoencoder, tiles: Tiles, stage: StagePlan, batch_size: int, folder: Path) -> float:
+def _own_scale(vae: Autoencoder, tiles: Tiles, stage: StagePlan, kept: Path) -> float:
+    """The scale to unit variance: that of the finished autoencoder in ``kept``, if the run has come so far.
+
+    Measured again on another device it would differ in its last digits, and all kept latents with it.
+
+    Raises:
+        UserError: a folder that is damaged.
+    """
+    if not kept.is_dir():
+        return measure_latent_scale(_some_latents(vae, tiles, stage))
+    try:
+        return float(load_folder(kept).config["scaling_factor"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"'{kept}' does not say the scale of its latents: {error}; start a new run") from error
+
+
+def _pupil_scale(teacher: Autoencoder, tiles: Tiles, stage: StagePlan, folder: Path) -> float:
     """The scale that suits the teacher's latents, or the one that the stage began with.
 
     Raises:
@@ -220,7 +237,7 @@ def _pupil_scale(teacher: Autoencoder, tiles: Tiles, stage: StagePlan, batch_siz
     """
     last = last_checkpoint(folder)
     if not last.is_file():
-        return measure_squeezed_scale(_some_latents(teacher, tiles, stage, batch_size))
+        return measure_squeezed_scale(_some_latents(teacher, tiles, stage))
     try:
         return float(load_checkpoint(last).architecture["vae"]["scaling_factor"])
     except (KeyError, TypeError, ValueError) as error:
@@ -228,12 +245,13 @@ def _pupil_scale(teacher: Autoencoder, tiles: Tiles, stage: StagePlan, batch_siz
 
 
 @torch.no_grad()
-def _some_latents(vae: Autoencoder, tiles: Tiles, stage: StagePlan, batch_size: int) -> list[Tensor]:
-    """Scaled latents of the stage's first training tiles, images and maps."""
+def _some_latents(vae: Autoencoder, tiles: Tiles, stage: StagePlan) -> list[Tensor]:
+    """Scaled latents of the stage's first training tiles, images and maps; one at a time, as these are whole tiles."""
     dataset = TileDataset(tiles.training, stage.train[:_TILES_FOR_SCALE])
+    logger.info("%s: measuring the scale of the latents on %d tiles", stage.name, len(dataset))
     device = next(vae.parameters()).device
     return [
         encode(vae, pad_to_multiple(to_vae(values), latent_stride(vae)))
-        for batch in on_device(make_loader(dataset, batch_size, 0), device)
+        for batch in on_device(make_loader(dataset, 1, 0), device)
         for values in (batch["image"], batch["height"])
     ]

@@ -13,7 +13,7 @@ from torch.nn import functional
 from Modules.autoencoders import Autoencoder, VaeType, decode, encode, latent_stride, reconstruct
 from Modules.backbone import pad_to_multiple
 from Modules.coarse import CoarseNet
-from Modules.losses import build_loss, gradient_l1
+from Modules.losses import build_loss, drawing_l1
 from Modules.pipeline import D3RSMDE, from_vae, reconstruct_maps, to_vae
 from Modules.plbr import PLBRScheduler
 from Modules.refiner import predict_truth
@@ -27,7 +27,6 @@ LATENTS = ("image_latent", "coarse_latent", "truth_latent")
 WHOLE = "whole"
 # Enough to keep the latents near the origin, too little to cost sharpness: the weight Stable Diffusion's VAE had.
 _KL_WEIGHT = 1e-6
-_EDGE_WEIGHT = 0.5
 
 
 class CoarseTask:
@@ -67,9 +66,20 @@ class CoarseTask:
         return mean_scores(loader, self._device, self.draw)
 
 
-def drawing_error(drawn: Tensor, truth: Tensor) -> Tensor:
-    """How far what an autoencoder drew is from what it was given, in value and in edges, both (B, 3, H, W)."""
-    return functional.l1_loss(drawn, truth) + _EDGE_WEIGHT * gradient_l1(drawn, truth)
+def to_draw(batch: Batch, multiple: int) -> tuple[Tensor, Tensor]:
+    """What an autoencoder learns to draw, and which pixels of it count.
+
+    Args:
+        batch: B tiles.
+        multiple: of which height and width are to be one; borders are repeated.
+
+    Returns:
+        (2B, 3, H, W) in [-1, 1], images before maps, and (2B, 1, H, W) bool: all pixels of images, the valid ones of
+        maps, since the border of a void is no edge that a refiner will ever meet.
+    """
+    values = torch.cat([to_vae(batch["image"]), to_vae(batch["height"])])
+    counted = torch.cat([torch.ones_like(batch["valid"]), batch["valid"]]).float()
+    return pad_to_multiple(values, multiple), pad_to_multiple(counted, multiple) > 0.5
 
 
 class AutoencoderTask:
@@ -97,10 +107,9 @@ class AutoencoderTask:
 
     def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
         """The reconstruction's error in value and in edges, and a whiff of KL divergence."""
-        values = torch.cat([to_vae(batch["image"]), to_vae(batch["height"])])
-        values = pad_to_multiple(values, latent_stride(self._vae))
+        values, counted = to_draw(batch, latent_stride(self._vae))
         reconstruction, divergence = reconstruct(self._vae, values, [*generators, *generators])
-        return drawing_error(reconstruction, values) + _KL_WEIGHT * divergence
+        return drawing_l1(reconstruction, values, counted) + _KL_WEIGHT * divergence
 
     @torch.no_grad()
     def draw(self, batch: Batch) -> Tensor:
@@ -198,8 +207,8 @@ class RefinerTask:
         else:
             count = len(self._schedule.weights)
             draws = torch.stack([torch.randint(count, (), generator=generator) for generator in generators])
+            blended = self._blend(image_latent, coarse_latent, truth_latent, draws, generators)
             timestep = draws.to(truth_latent.device)
-            blended = self._blend(image_latent, coarse_latent, truth_latent, timestep, generators)
         prediction = predict_truth(self._unet, image_latent, blended, timestep)
         loss = prediction.new_zeros(())
         if self._in_latent_space:
@@ -212,22 +221,23 @@ class RefinerTask:
         return loss
 
     def _blend(
-        self, image: Tensor, coarse: Tensor, truth: Tensor, timestep: Tensor, generators: Sequence[torch.Generator]
+        self, image: Tensor, coarse: Tensor, truth: Tensor, draws: Tensor, generators: Sequence[torch.Generator]
     ) -> Tensor:
         """The U-Net's input: coarse latents blended with the truth's or, for a share of the tiles, with a prediction.
 
         Blended with the truth, the input shows fine detail that can be trusted.  At inference it shows the U-Net's own
-        guess instead, and a U-Net that never met one in training sharpens its errors with every step.
+        guess instead, and a U-Net that never met one in training sharpens its errors with every step.  ``draws``, the
+        timesteps, are on the CPU: asking the device which tiles are meant would wait for it.
         """
         shares = torch.stack([torch.rand((), generator=generator) for generator in generators])
-        own = shares.to(coarse.device) < self._own_prediction_share
         first = len(self._schedule.weights) - 1
-        own &= timestep < first  # the first step sees no truth
-        if own.any():
+        is_own = (shares < self._own_prediction_share) & (draws < first)  # the first step sees no truth
+        if is_own.any():
+            own = is_own.nonzero()[:, 0].to(coarse.device)
             with torch.no_grad():
-                guess = predict_truth(self._unet, image[own], coarse[own], torch.full_like(timestep[own], first))
-            truth = truth.index_put((own,), guess)
-        return self._schedule.blend(truth, coarse, timestep)
+                guess = predict_truth(self._unet, image[own], coarse[own], torch.full_like(own, first))
+            truth = truth.index_copy(0, own, guess.to(truth.dtype))
+        return self._schedule.blend(truth, coarse, draws.to(coarse.device))
 
     @torch.no_grad()
     def draw(self, batch: Batch) -> Tensor:

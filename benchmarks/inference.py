@@ -24,10 +24,12 @@ from benchmarks.measuring import (
 )
 from benchmarks.models.subject import Steps, Subject
 from benchmarks.plan import Case
+from Modules.inference import DTYPES
 
 Row = dict[str, Any]
 Runs = list[dict[str, list[float]]]
 _VIT = "ViT"
+_FORMATS = {dtype: name for name, dtype in DTYPES.items()}
 # Below this many seconds a run is warmed up once more on a CPU; a longer one has warmed up by being counted.
 _SHORT = 2.0
 
@@ -121,11 +123,15 @@ def measure_inference(case: Case, subject: Subject, memory: Memory) -> Iterator[
 
 
 def _parts(bench: _Bench, counted: Counted, runs: Runs) -> dict[str, Row]:
-    """Per part: calls of a run, and seconds and work of all of them."""
+    """Per part: calls of a run, seconds and work of all of them, and the format of its weights.
+
+    With fp16 a large autoencoder of ours stays in fp32.
+    """
     return {
         name: {
             "calls": counted.calls[name],
             "seconds": statistics.median(sum(run[name]) for run in runs),
+            "precision": _FORMATS[next(bench.parts[name].parameters()).dtype],
             **vars(counted.parts[name]),
         }
         for name in bench.parts
@@ -166,8 +172,8 @@ def _larger_batches(bench: _Bench, case: Case, size: int, steps: Steps, seconds:
             return
         try:
             _, row = bench.measure(batch, size, steps, predicted)
-        except torch.OutOfMemoryError:
-            yield bench.not_run(batch, size, steps, "out of memory")
+        except RuntimeError as error:  # memory used up, or more elements than a kernel can count
+            yield bench.not_run(batch, size, steps, _reason(error))
             return
         yield row
         seconds = row["seconds_per_image"]
@@ -205,12 +211,18 @@ def measure_growth(case: Case, subject: Subject, memory: Memory) -> Iterator[Row
             continue
         try:
             _, row = bench.measure(1, size, steps, predicted)
-        except torch.OutOfMemoryError:
-            yield bench.not_run(1, size, steps, "out of memory")
+        except RuntimeError as error:
+            yield bench.not_run(1, size, steps, _reason(error))
             return
         yield row
         found.append((size, row["seconds"]["median"]))
         peak = row["peak_bytes"]
+
+
+def _reason(error: RuntimeError) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "out of memory"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _extrapolate(found: list[tuple[int, float]], size: int) -> float:

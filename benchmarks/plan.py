@@ -91,20 +91,25 @@ class Settings(BaseModel):
 
     def effort(self) -> Effort:
         """Seconds and repeats of a case."""
-        if self.scale == "toy":
-            effort = Effort(target=0.1, least=1, most=3, case=5.0, timeout=120.0)
-        elif self.quick:
-            effort = Effort(target=1.0, least=1, most=5, case=8.0, timeout=120.0)
-        elif self.device == "cuda":
-            effort = Effort(target=2.0, least=5, most=50, case=60.0, timeout=900.0)
-        else:
-            effort = Effort(target=5.0, least=3, most=20, case=100.0, timeout=900.0)
-        # Compiling takes minutes on a few cores, anew for every size and batch.
-        return replace(effort, case=5.0 * effort.case, timeout=5.0 * effort.timeout) if self.compile else effort
+        return self._with_compiling(self._plain_effort())
 
     def unhurried(self) -> Effort:
         """The same, or with ``full`` the time that the longest runs take."""
-        return replace(self.effort(), case=480.0, timeout=3600.0) if self.full else self.effort()
+        effort = self._plain_effort()
+        return self._with_compiling(replace(effort, case=480.0, timeout=3600.0) if self.full else effort)
+
+    def _plain_effort(self) -> Effort:
+        if self.scale == "toy":
+            return Effort(target=0.1, least=1, most=3, case=5.0, timeout=120.0)
+        if self.quick:
+            return Effort(target=1.0, least=1, most=5, case=8.0, timeout=120.0)
+        if self.device == "cuda":
+            return Effort(target=2.0, least=5, most=50, case=60.0, timeout=900.0)
+        return Effort(target=5.0, least=3, most=20, case=100.0, timeout=900.0)
+
+    def _with_compiling(self, effort: Effort) -> Effort:
+        """Compiling takes minutes on a few cores, anew for every size and batch."""
+        return replace(effort, case=5.0 * effort.case, timeout=5.0 * effort.timeout) if self.compile else effort
 
 
 _PEER_STEPS: dict[str, tuple[Steps, ...]] = {MARIGOLD: (1, 4, 10, 50)}

@@ -70,8 +70,15 @@ def _median_seconds(run: Any, device: torch.device) -> float:
     return sorted(one[WHOLE][0] for one in runs[1:])[1]  # the first warms up; of four the better middle one
 
 
-def roofline_share(work: Mapping[str, Any], seconds: float, rates: Mapping[str, Any], precision: str) -> Row:
-    """``share`` of the bound that a part reaches, and its ``limit``: ``compute`` or ``memory``."""
+def roofline_share(work: Mapping[str, Any], rates: Mapping[str, Any], precision: str) -> Row:
+    """``share`` of the bound that a part reaches, and its ``limit``: ``compute`` or ``memory``.
+
+    Args:
+        work: the part: ``seconds``, ``flops``, ``traffic`` and, where it is not the model's, ``precision``.
+        rates: of the device.
+        precision: of the model.
+    """
+    precision = work.get("precision", precision)
     compute = work["flops"] / rates["matrix_rates"][precision]
     memory = work["traffic"] / rates["bandwidth"]
-    return {"share": max(compute, memory) / seconds, "limit": "compute" if compute >= memory else "memory"}
+    return {"share": max(compute, memory) / work["seconds"], "limit": "compute" if compute >= memory else "memory"}

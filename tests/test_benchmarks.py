@@ -129,8 +129,12 @@ def test_images_that_would_fill_the_memory_are_not_tried() -> None:
 
 def test_roofline_takes_the_tighter_limit() -> None:
     rates = {"matrix_rates": {"fp32": 100.0}, "bandwidth": 10.0}
-    assert roofline_share({"flops": 300, "traffic": 10}, 6.0, rates, "fp32") == {"share": 0.5, "limit": "compute"}
-    assert roofline_share({"flops": 300, "traffic": 40}, 5.0, rates, "fp32") == {"share": 0.8, "limit": "memory"}
+    part = {"seconds": 6.0, "flops": 300, "traffic": 10}
+    assert roofline_share(part, rates, "fp32") == {"share": 0.5, "limit": "compute"}
+    part = {"seconds": 5.0, "flops": 300, "traffic": 40}
+    assert roofline_share(part, rates, "fp32") == {"share": 0.8, "limit": "memory"}
+    # A part that keeps fp32 in a model of another format is held against what the device does in fp32.
+    assert roofline_share(part | {"precision": "fp32"}, rates, "fp16") == {"share": 0.8, "limit": "memory"}
 
 
 def test_steps_that_there_is_no_time_for_are_computed() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import evaluateDiffusion
+import trainDiffusion
 from Utils import demo
 
 
@@ -39,6 +41,14 @@ def test_the_demo_ends_with_a_table_and_pictures(
     assert "| baseline " in printed and "| prediction " in printed
     trained = json.loads((tmp_path / "output" / "Demo" / "vit" / "config.json").read_text())
     assert trained["seed"] == 5
+
+    # What the README does with it: a light VAE in the latent space of the demo's, with the demo's U-Net.
+    light, scores = "output/Demo/diffusion_light", tmp_path / "results" / "light"
+    assert trainDiffusion.main(["--config", str(configs / "diffusion_light.json")]) == 0
+    changes = [f"checkpoint_path={light}", "vae_type=AutoencoderTiny", f"output_dir={scores}"]
+    given = [part for change in changes for part in ("--set", change)]
+    assert evaluateDiffusion.main(["--config", str(configs / "diffusion_evaluate.json"), *given]) == 0
+    assert json.loads((scores / "metrics.json").read_text())["summary"]["refined"]["paper.mae"]["count"] == 3
 
 
 def test_a_failing_script_fails_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

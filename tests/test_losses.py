@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.loss import measure_loss
 from Modules import normalised_error
 from Modules.contexts import Hierarchy
-from Modules.losses import CombinedLoss, HDNLoss, L1Loss, SSIMAELoss, build_loss, gradient_l1
+from Modules.losses import CombinedLoss, HDNLoss, L1Loss, SSIMAELoss, build_loss, drawing_l1, gradient_l1
 from tests.hdn_oracle import oracle_hdn, oracle_normalise
 
 GOLDEN = Path(__file__).resolve().parents[1].parent / "shared" / "golden" / "hdn.npz"
@@ -500,12 +500,16 @@ def test_wrong_arguments_are_refused() -> None:
         HDNLoss(level=0)
 
 
+def all_of(maps: Tensor) -> Tensor:
+    return torch.ones_like(maps[:, :1], dtype=torch.bool)
+
+
 def test_the_gradient_term_by_hand() -> None:
     first = torch.tensor([[0.0, 1.0, 3.0], [2.0, 2.0, 2.0]])[None, None]
     second = torch.zeros(1, 1, 2, 3)
     along_rows, along_columns = (1 + 2 + 0 + 0) / 4, (2 + 1 + 1) / 3
-    assert gradient_l1(first, second).item() == pytest.approx(along_rows + along_columns)
-    assert gradient_l1(first + 5.0, first).item() == 0.0
+    assert gradient_l1(first, second, all_of(first)).item() == pytest.approx(along_rows + along_columns)
+    assert gradient_l1(first + 5.0, first, all_of(first)).item() == 0.0
 
 
 def test_the_gradient_term_prefers_a_sharp_edge() -> None:
@@ -514,4 +518,31 @@ def test_the_gradient_term_prefers_a_sharp_edge() -> None:
     smeared = torch.linspace(-1.0, 2.0, 16).clamp(0.0, 1.0).expand(1, 1, 8, 16)
     raised = edge + (smeared - edge).abs().mean()  # as sharp as the truth, and as wrong in the mean
     assert (raised - edge).abs().mean() == pytest.approx((smeared - edge).abs().mean().item())
-    assert gradient_l1(raised, edge) < 0.01 * gradient_l1(smeared, edge)
+    assert gradient_l1(raised, edge, all_of(edge)) < 0.01 * gradient_l1(smeared, edge, all_of(edge))
+
+
+def test_what_an_autoencoder_draws_in_a_void_does_not_matter() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn, truth = torch.rand(2, 3, 3, 4, 5, generator=generator)
+    valid = torch.ones(3, 1, 4, 5, dtype=torch.bool)
+    valid[0, :, 1:3, 2:] = False
+    valid[2] = False  # a map without any height
+    loss = drawing_l1(drawn, truth, valid)
+    expected = 0.0
+    for image in (0, 1):
+        error = drawn[image] - truth[image]
+        known = valid[image, 0]
+        pixels = [(c, r, k) for c in range(3) for r in range(4) for k in range(5) if known[r, k]]
+        rows = [(c, r, k) for c, r, k in pixels if k < 4 and known[r, k + 1]]
+        columns = [(c, r, k) for c, r, k in pixels if r < 3 and known[r + 1, k]]
+        value = sum(abs(error[place].item()) for place in pixels) / len(pixels)
+        along_rows = sum(abs((error[c, r, k + 1] - error[c, r, k]).item()) for c, r, k in rows) / len(rows)
+        along_columns = sum(abs((error[c, r + 1, k] - error[c, r, k]).item()) for c, r, k in columns) / len(columns)
+        expected += (value + 0.5 * (along_rows + along_columns)) / 3
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+    spoilt = truth.masked_fill(~valid, float("nan"))
+    drawn.requires_grad_(True)
+    drawing_l1(drawn, spoilt, valid).backward()
+    assert drawn.grad is not None and drawing_l1(drawn, spoilt, valid).item() == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(drawn.grad != 0.0, valid.expand_as(drawn))

@@ -81,7 +81,8 @@ def test_commands_of_the_readme(
     if script.startswith("evaluate"):
         small["checkpoint_path"] = vit_run if script == "evaluateViT" else diffusion_run
     if script == "evaluateDiffusion":
-        small["diffusion_cfg"] = '{"diff_iter": false}'  # the small run has a schedule of its own
+        # The small run has a schedule and an autoencoder of its own.
+        small |= {"diffusion_cfg": '{"diff_iter": false}', "vae_type": "AutoencoderKL"}
     if script == "trainDiffusion":
         small |= {"coarse_checkpoint_path": vit_run, "vae_crop_size": 0}
     changes = [part for key, value in small.items() for part in ("--set", f"{key}={value}")]

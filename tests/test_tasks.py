@@ -13,7 +13,7 @@ from Modules.pipeline import from_vae, to_vae
 from Modules.plbr import PLBRScheduler
 from tests.toys import generators, toy_model, toy_vae
 from Utils import tasks
-from Utils.tasks import AutoencoderTask, RefinerTask
+from Utils.tasks import AutoencoderTask, RefinerTask, to_draw
 
 SIZE = 16
 
@@ -160,3 +160,16 @@ def test_the_autoencoders_loss_by_hand() -> None:
     error = vae.decode(vae.encode(values).latents).sample - values
     edges = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
     torch.testing.assert_close(loss, error.abs().mean() + 0.5 * edges)
+
+
+def test_an_autoencoder_does_not_learn_what_stands_in_a_void() -> None:
+    vae, batch = toy_vae("AutoencoderTiny"), make_batch()
+    batch["valid"][:, :, :, 5:9] = False
+    task = AutoencoderTask(vae, "AutoencoderTiny")
+    values, counted = to_draw(batch, 32)  # the tiles are padded to 32 x 32, their last column and row repeated
+    assert values.shape == (8, 3, 32, 32) and counted.shape == (8, 1, 32, 32)
+    assert counted[:4].all() and torch.equal(counted[4:, :, :SIZE, :SIZE], batch["valid"])
+    assert counted[4:, :, SIZE:, 9:].all() and not counted[4:, :, :, 5:9].any()
+    with_voids = task.loss(batch, generators(batch))
+    batch["valid"][:] = True
+    assert with_voids != task.loss(batch, generators(batch))

@@ -81,7 +81,7 @@ def _roofline(results: Results) -> Figure | None:
         precision = record.case.switches.precision
         for row in record.rows:
             for part, work in row.get("parts", {}).items():
-                share = roofline_share(work, work["seconds"], results.rates, precision)
+                share = roofline_share(work, results.rates, precision)
                 found.append((f"{row['label']}: {part} ({precision})", share, _is_ours(row["label"])))
     if not found:
         return None

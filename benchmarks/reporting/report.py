@@ -171,7 +171,7 @@ def _part_lines(results: Results, record: Record) -> Iterator[list[str]]:
 def _bound(results: Results, record: Record, work: Row) -> list[str]:
     if results.rates is None:
         return [_DASH, _DASH]
-    found = roofline_share(work, work["seconds"], results.rates, record.case.switches.precision)
+    found = roofline_share(work, results.rates, record.case.switches.precision)
     return [f"{100.0 * found['share']:.0f}", found["limit"]]
 
 
