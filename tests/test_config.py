@@ -409,7 +409,10 @@ def shipped_files() -> list[Path]:
 @pytest.mark.parametrize("path", shipped_files(), ids=lambda path: "/".join(path.parts[-2:]))
 def test_shipped_files_load(path: Path) -> None:
     family, _, step = path.stem.rpartition("_")
-    family = {"vit": "ViT", "diffusion": "Diffusion"}[family] if path.parent.name == "Demo" else path.parent.name
+    if path.parent.name == "Demo":
+        family = {"vit": "ViT", "diffusion": "Diffusion", "diffusion_light": "Diffusion"}[family]
+    else:
+        family = path.parent.name
     load_config(path, SCRIPTS[f"{family}/{step}"])
 
 

@@ -44,7 +44,7 @@ def test_the_demo_ends_with_a_table_and_pictures(
 
     # What the README does with it: a light VAE in the latent space of the demo's, with the demo's U-Net.
     light, scores = "output/Demo/diffusion_light", tmp_path / "results" / "light"
-    assert trainDiffusion.main(["--config", str(configs / "diffusion_light.json")]) == 0
+    assert trainDiffusion.main(["--config", str(configs / "diffusion_light_train.json")]) == 0
     changes = [f"checkpoint_path={light}", "vae_type=AutoencoderTiny", f"output_dir={scores}"]
     given = [part for change in changes for part in ("--set", change)]
     assert evaluateDiffusion.main(["--config", str(configs / "diffusion_evaluate.json"), *given]) == 0
