@@ -263,7 +263,14 @@ def test_a_run_without_a_teacher_measures_its_scale(shared_dataset: Path, tmp_pa
     train = teaching_config(shared_dataset, tmp_path / "run", Path())
     del train["teacher_vae_type"], train["teacher_vae_path"]
     assert trainDiffusion.main(["--config", str(write_config(tmp_path / "train.json", train))]) == 0
-    assert load_folder(tmp_path / "run" / "frozen_vae").config["scaling_factor"] != 1.0
+    frozen = tmp_path / "run" / "frozen_vae"
+    measured = load_folder(frozen).config["scaling_factor"]
+    assert measured != 1.0
+    # Another device would measure other last digits: the U-Net goes on with those that it began with.
+    config = json.loads((frozen / "config.json").read_text())
+    (frozen / "config.json").write_text(json.dumps(config | {"scaling_factor": measured * (1.0 + 1e-6)}))
+    assert trainDiffusion.main(["--resume", str(tmp_path / "run"), "--set", "epochs=2"]) == 0
+    assert load_folder(frozen).config["scaling_factor"] == measured * (1.0 + 1e-6)
 
 
 @pytest.mark.parametrize(
