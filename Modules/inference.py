@@ -35,7 +35,8 @@ def set_format(network: nn.Module, precision: Precision, channels_last: bool = T
     Args:
         network: any convolutional network; whoever calls it casts what goes in.
         precision: of its weights.
-        channels_last: whether convolutions keep a pixel's channels together, which measured fastest in every format.
+        channels_last: whether convolutions keep a pixel's channels together, which measured fastest in every
+            format on a CPU.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
     # torch's own method, as diffusers' warns of every cast.

@@ -45,7 +45,7 @@ class DistillationTask(AutoencoderTask):
         nn.Module.to(self._teacher, device)
 
     def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
-        """Mean absolute errors of latents and pixels; nothing is drawn at random."""
+        """The mean absolute error of the latents, and ``drawing_l1`` of both drawings; nothing is drawn at random."""
         values, counted = to_draw(batch, latent_stride(self._vae))
         with torch.no_grad():
             # In full precision, as a refiner in the teacher's latent space gets them.

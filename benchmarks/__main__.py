@@ -1,6 +1,6 @@
 """Measure this project beside its peers: a table, a JSON file and pictures.
 
-python -m benchmarks                   # CPU, 512 x 512, about 45 minutes on two cores
+python -m benchmarks                   # CPU, 512 x 512, 40 to 60 minutes on two cores
 python -m benchmarks --quick           # CPU, 256 x 256, under five minutes
 python -m benchmarks --device cuda     # a GPU
 python -m benchmarks --resume benchmarks/results/R --full --only 'marigold*'    # the fifty steps, really run
