@@ -15,11 +15,11 @@ $(VENV)/.installed-tests: $(VENV)/.installed tests/requirements.txt benchmarks/r
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m Utils.demo
+	$(BIN)/python -m Systems.d3rsmde.demo
 
 test: $(VENV)/.installed-tests
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m mypy Modules Utils
+	$(BIN)/python -m mypy Modules Utils Systems
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 clean:

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from Modules.pipeline import reconstruct_maps
-from Utils.cli import config_parser, parse_arguments, run_script
-from Utils.config import DiffusionEvaluationConfig, load_config
-from Utils.device import pick_device
-from Utils.evaluation import Prediction, check_test_tiles, evaluate
-from Utils.factory import load_refiner
-from Utils.processes import everywhere, on_main, tell
-from Utils.report.evaluation_report import REPORT_FILE, write_report
-from Utils.tiles import TEST_PART, Batch, TileDataset, find_priors
+from Modules.d3rsmde.pipeline import reconstruct_maps
+from Systems.d3rsmde.build import load_refiner
+from Utils.config.settings import DiffusionEvaluationConfig, load_config
+from Utils.core.command_line import config_parser, parse_arguments, run_script
+from Utils.core.device import pick_device
+from Utils.core.processes import everywhere, on_main, tell
+from Utils.data.tiles import TEST_PART, Batch, TileDataset, find_priors
+from Utils.reports.evaluation import Prediction, check_test_tiles, evaluate
+from Utils.reports.evaluation_report import REPORT_FILE, write_report
 
 CEILING = "VAE ceiling"
 

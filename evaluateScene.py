@@ -10,12 +10,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from Utils.cli import run_script
-from Utils.processes import on_main
-from Utils.scenes.accuracy.figure import save_accuracy_figure
-from Utils.scenes.accuracy.report import write_accuracy_report
-from Utils.scenes.accuracy.scoring import parse_slope_classes, score_scene
-from Utils.scenes.accuracy.tables import check_output, write_tables, writing
+from Utils.core.command_line import run_script
+from Utils.core.processes import on_main
+from Utils.scenes.accuracy.accuracy_figure import save_accuracy_figure
+from Utils.scenes.accuracy.accuracy_report import write_accuracy_report
+from Utils.scenes.accuracy.accuracy_tables import check_output, write_tables, writing
+from Utils.scenes.accuracy.scene_scoring import parse_slope_classes, score_scene
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from Modules.pipeline import D3RSMDE
-from Utils.cli import config_parser, parse_arguments, run_script
-from Utils.coarse_run import PRIORS_FOLDER, save_prior
-from Utils.config import ViTEvaluationConfig, load_config
-from Utils.device import pick_device
-from Utils.evaluation import Prediction, check_test_tiles, evaluate
-from Utils.factory import load_coarse
-from Utils.processes import everywhere, on_main, tell
-from Utils.report.evaluation_report import REPORT_FILE, write_report
-from Utils.tiles import TEST_PART, TileDataset, prior_file
+from Modules.d3rsmde.pipeline import D3RSMDE
+from Systems.d3rsmde.build import load_coarse
+from Systems.d3rsmde.coarse_run import PRIORS_FOLDER, save_prior
+from Utils.config.settings import ViTEvaluationConfig, load_config
+from Utils.core.command_line import config_parser, parse_arguments, run_script
+from Utils.core.device import pick_device
+from Utils.core.processes import everywhere, on_main, tell
+from Utils.data.tiles import TEST_PART, TileDataset, prior_file
+from Utils.reports.evaluation import Prediction, check_test_tiles, evaluate
+from Utils.reports.evaluation_report import REPORT_FILE, write_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,17 +13,17 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from Modules.inference import DTYPES
-from Utils.cli import run_script
-from Utils.device import pick_device
-from Utils.errors import UserError
-from Utils.processes import agreed, everywhere, is_main, on_main, tell
-from Utils.rasters import RasterError
-from Utils.scenes.model import load_predictor
+from Modules.common.inference import DTYPES
+from Systems.models import load_predictor
+from Utils.core.command_line import run_script
+from Utils.core.device import pick_device
+from Utils.core.errors import UserError
+from Utils.core.processes import agreed, everywhere, is_main, on_main, tell
+from Utils.rasters.tile_files import RasterError
 from Utils.scenes.options import SceneOptions
-from Utils.scenes.prediction import MOST_ORIENTATIONS
-from Utils.scenes.run import check_scene, predict_scene, summary
-from Utils.scenes.source import find_scenes
+from Utils.scenes.scene_run import check_scene, predict_scene, summary
+from Utils.scenes.source.scene_source import find_scenes
+from Utils.scenes.tiles.tile_prediction import MOST_ORIENTATIONS
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from Utils.cli import config_parser, parse_arguments, run_script
-from Utils.config import DiffusionTrainingConfig
-from Utils.processes import everywhere, on_main, tell
-from Utils.refiner_run import check_refiner, run_refiner
-from Utils.run_folder import default_folder, describe_plan, resolve_config
+from Systems.d3rsmde.refiner_run import check_refiner, run_refiner
+from Utils.config.settings import DiffusionTrainingConfig
+from Utils.core.command_line import config_parser, parse_arguments, run_script
+from Utils.core.processes import everywhere, on_main, tell
+from Utils.training.run_folder import default_folder, describe_plan, resolve_config
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

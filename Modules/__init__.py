@@ -1,1 +1,4 @@
-"""What learns: networks, losses, the blending schedule and the two-stage model."""
+"""What learns: networks and losses on tensors.
+
+Nothing here reads a file but weights, knows a config file or a raster, or connects processes.
+"""

@@ -23,7 +23,7 @@ from benchmarks.models.subject import Subject
 from benchmarks.plan import Case
 from benchmarks.roofline import measure_rates
 from benchmarks.training import measure_training
-from Utils.device import keep_freed_memory
+from Utils.core.device import keep_freed_memory
 
 # Imported by the process that all cases are forked from, so that no case waits for them.
 PRELOADED = (

@@ -24,7 +24,7 @@ from benchmarks.measuring import (
 )
 from benchmarks.models.subject import Steps, Subject
 from benchmarks.plan import Case
-from Modules.inference import DTYPES
+from Modules.common.inference import DTYPES
 
 Row = dict[str, Any]
 Runs = list[dict[str, list[float]]]
@@ -155,13 +155,17 @@ def _at_other_steps(bench: _Bench, base: Row, runs: Runs, counted: Counted, step
         _, row = bench.measure(1, base["size"], steps, computed)
         return row | about | {"computed_seconds": computed if bench.parts else None}
     moved = {name: base["seconds"][name] + more * step for name in ("median", "low", "high")}
-    return base | about | {
-        "steps": steps,
-        "computed": True,
-        "seconds": base["seconds"] | moved,
-        "seconds_per_image": computed,
-        "after_vit_seconds": base["after_vit_seconds"] + more * step,
-    }
+    return (
+        base
+        | about
+        | {
+            "steps": steps,
+            "computed": True,
+            "seconds": base["seconds"] | moved,
+            "seconds_per_image": computed,
+            "after_vit_seconds": base["after_vit_seconds"] + more * step,
+        }
+    )
 
 
 def _larger_batches(bench: _Bench, case: Case, size: int, steps: Steps, seconds: float) -> Iterator[Row]:

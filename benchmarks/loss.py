@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.measuring import Memory
-from Modules.contexts import FAMILIES
-from Modules.losses import HDNLoss
+from Modules.losses.contexts import FAMILIES
+from Modules.losses.height_losses import HDNLoss
 from tests.hdn_oracle import oracle_hdn
 
 
@@ -90,8 +90,9 @@ def measure_loss(size: int = 512, batch: int = 8, repeats: int = 5) -> dict[str,
     # A forked process would begin with this one's peak.
     context = multiprocessing.get_context("spawn")
     for way, found in seconds.items():
-        with ProcessPoolExecutor(1, mp_context=context, initializer=torch.set_num_threads,
-                                 initargs=(torch.get_num_threads(),)) as process:
+        with ProcessPoolExecutor(
+            1, mp_context=context, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
+        ) as process:
             peak = process.submit(_peak_bytes, way, size, batch).result()
         results |= _spread(f"{way}_seconds", found) | {f"{way}_peak_bytes": peak}
     results["times_smaller"] = results["masks_peak_bytes"] / results["loss_peak_bytes"]

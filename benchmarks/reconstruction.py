@@ -22,17 +22,25 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from Modules.autoencoders import Autoencoder, decode, encode, family, latent_channels, latent_stride, load_folder
-from Modules.pipeline import reconstruct_maps
-from Utils.cli import run_script
-from Utils.device import pick_device
-from Utils.errors import UserError, write_error
-from Utils.evaluation import choose_pictures
-from Utils.metrics import ALIGNED, PAPER, Metric, paired_change, stretch_to_255, summarise
-from Utils.pictures import Panel, save_comparison
-from Utils.scoring import Scorer
-from Utils.tables import format_table, write_csv, write_json
-from Utils.tiles import TEST_PART, Batch, TileFiles, list_tiles, read_tile
+from Modules.d3rsmde.autoencoders import (
+    Autoencoder,
+    decode,
+    encode,
+    family,
+    latent_channels,
+    latent_stride,
+    load_folder,
+)
+from Modules.d3rsmde.pipeline import reconstruct_maps
+from Utils.core.command_line import run_script
+from Utils.core.device import pick_device
+from Utils.core.errors import UserError, write_error
+from Utils.core.tables import format_table, write_csv, write_json
+from Utils.data.tiles import TEST_PART, Batch, TileFiles, list_tiles, read_tile
+from Utils.pictures.comparison import Panel, save_comparison
+from Utils.reports.evaluation import choose_pictures
+from Utils.scoring.metrics import ALIGNED, PAPER, Metric, paired_change, stretch_to_255, summarise
+from Utils.scoring.tile_scorer import Scorer
 
 _COUNTED_SIZE = 512
 # What the table shows, by key in a row of scores; the files hold every score.

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from benchmarks.models.subject import Steps
 from benchmarks.plan import RATES, Case
-from Utils.tables import write_json
+from Utils.core.tables import write_json
 
 Row = dict[str, Any]
 FILE = "results.json"

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.measuring import WHOLE, time_runs
 from benchmarks.plan import Case
-from Modules.inference import DTYPES, Precision
+from Modules.common.inference import DTYPES, Precision
 
 Row = dict[str, Any]
 # Sides of the matrices, and bytes that a copy moves: more than any cache holds.

@@ -35,10 +35,10 @@ from rasterio.windows import Window
 
 from benchmarks.machine import describe_machine, folder_name, summarise_machine
 from benchmarks.measuring import Memory
-from Utils.device import keep_freed_memory
-from Utils.errors import UserError
-from Utils.files import atomic_write_bytes, replacing
-from Utils.tables import format_table, write_json
+from Utils.core.device import keep_freed_memory
+from Utils.core.errors import UserError
+from Utils.core.files import atomic_write_bytes, replacing
+from Utils.core.tables import format_table, write_json
 
 logger = logging.getLogger("benchmarks")
 
@@ -82,14 +82,14 @@ class Measurement:
 
 def _import_model() -> None:
     """Load what a process holds before it has seen a scene: torch and the networks."""
-    importlib.import_module("Modules.pipeline")
+    importlib.import_module("Modules.d3rsmde.pipeline")
 
 
 def _predict(scene: Path, output: Path, reference: Path | None) -> None:
     """Make a height map of a scene as predict.py does, with its defaults."""
     # Imported here: what the machinery brings along is its own, not the model's.
     from Utils.scenes.options import SceneOptions
-    from Utils.scenes.run import predict_scene
+    from Utils.scenes.scene_run import predict_scene
 
     predict_scene(scene, output, _brightness, SceneOptions(reference=reference), {"name": "mean colour"})
 

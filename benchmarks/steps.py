@@ -1,6 +1,6 @@
 """How many refinement steps are worth it: three ways to train the U-Net, scored with 1, 2, 3 and 6 steps on the demo.
 
-python -m Utils.demo --seed 0 && python -m benchmarks.steps --seed 0
+python -m Systems.d3rsmde.demo --seed 0 && python -m benchmarks.steps --seed 0
 
 Data, priors and autoencoder are those that ``make demo`` has left; only the U-Net is trained anew.
 """
@@ -16,9 +16,9 @@ from typing import Any
 
 import evaluateDiffusion
 import trainDiffusion
-from Utils.demo import CONFIGS
-from Utils.errors import UserError
-from Utils.tables import format_table, write_json
+from Systems.d3rsmde.demo import CONFIGS
+from Utils.core.errors import UserError
+from Utils.core.tables import format_table, write_json
 
 # What each way to train says beside the demo's config, and the numbers of steps that it is scored with.
 WAYS: Mapping[str, tuple[Mapping[str, Any], Sequence[int]]] = {

@@ -21,11 +21,11 @@ from benchmarks.machine import describe_machine, summarise_machine
 from benchmarks.measuring import WHOLE, summarise, time_runs
 from benchmarks.models.ours import VAE_CLASSES, build_model
 from benchmarks.models.sizes import PUBLISHED
-from Modules.pipeline import D3RSMDE
-from Utils.device import keep_freed_memory, pick_device
-from Utils.factory import load_model
-from Utils.tables import format_table
-from Utils.tiles import TEST_PART, list_tiles, read_tile
+from Modules.d3rsmde.pipeline import D3RSMDE
+from Systems.d3rsmde.build import load_model
+from Utils.core.device import keep_freed_memory, pick_device
+from Utils.core.tables import format_table
+from Utils.data.tiles import TEST_PART, list_tiles, read_tile
 
 Change = Callable[[D3RSMDE], D3RSMDE]
 _STEPS_OF_8_BITS = 255.0

@@ -24,9 +24,9 @@ from benchmarks.measuring import (
 from benchmarks.models.ours import build_model
 from benchmarks.models.sizes import SIZES
 from benchmarks.plan import Case, Training
-from Modules.coarse import CoarseNet
-from Modules.inference import DTYPES, Precision
-from Utils.tasks import CoarseTask, RefinerTask
+from Modules.common.inference import DTYPES, Precision
+from Modules.d3rsmde.coarse import CoarseNet
+from Systems.d3rsmde.tasks import CoarseTask, RefinerTask
 
 Row = dict[str, Any]
 _RATES: Mapping[int, tuple[float, float]] = {1: (5e-5, 1e-4), 2: (1e-4, 0.01)}  # stage: learning rate, weight decay

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-
+from tests.paths import ROOT
 
 # To be followed by the number of processes, the script and its arguments.
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.conftest import TEST, height_path, image_path, prior_path, write_prior, write_raster, write_tile
-from Utils.config import EvaluationConfig
-from Utils.evaluation import Evaluation, Prediction, evaluate, map_file
-from Utils.metrics import ALIGNED, PAPER
-from Utils.rasters import write_map_float
-from Utils.report.evaluation_report import choose_examples, write_report
-from Utils.tiles import Batch, TileDataset, TileFiles, find_priors, list_tiles
+from Utils.config.settings import EvaluationConfig
+from Utils.data.tiles import Batch, TileDataset, TileFiles, find_priors, list_tiles
+from Utils.rasters.tile_files import write_map_float
+from Utils.reports.evaluation import Evaluation, Prediction, evaluate, map_file
+from Utils.reports.evaluation_report import choose_examples, write_report
+from Utils.scoring.metrics import ALIGNED, PAPER
 
 CEILING = "VAE ceiling"
 

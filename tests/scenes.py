@@ -15,9 +15,9 @@ from rasterio.warp import reproject
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from Utils.scenes.reference import Geometry
-from Utils.scenes.store import TileStore
-from Utils.scenes.tiling import TileGrid
+from Utils.scenes.fusion.reference import Geometry
+from Utils.scenes.tiles.tile_grid import TileGrid
+from Utils.scenes.tiles.tile_store import TileStore
 
 UTM = CRS.from_epsg(32643)
 ORIGIN = Affine(30.0, 0.0, 500_000.0, 0.0, -30.0, 3_800_000.0)

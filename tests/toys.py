@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from diffusers import UNet2DModel
 
-from Modules.autoencoders import Autoencoder, AutoencoderShape, VaeType, build_autoencoder, latent_channels
-from Modules.coarse import CoarseNet
-from Modules.pipeline import D3RSMDE
-from Modules.plbr import PLBRScheduler
-from Modules.refiner import RefinerShape, build_refiner
+from Modules.d3rsmde.autoencoders import Autoencoder, AutoencoderShape, VaeType, build_autoencoder, latent_channels
+from Modules.d3rsmde.coarse import CoarseNet
+from Modules.d3rsmde.pipeline import D3RSMDE
+from Modules.d3rsmde.plbr import PLBRScheduler
+from Modules.d3rsmde.refiner import RefinerShape, build_refiner
 
 VAE_TYPES: tuple[VaeType, ...] = ("AutoencoderKL", "VA_VAE", "DC_AE", "AutoencoderTiny")
 SMALL_VIT = {"embed_dim": 32, "depth": 4, "num_heads": 2}

@@ -15,19 +15,19 @@ from affine import Affine
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from Utils.errors import UserError
-from Utils.scenes.alignment import Alignment, Anchor, align
-from Utils.scenes.anchors import Points, anchor_to_points, anchor_to_reference
-from Utils.scenes.fusion import Correction, fuse
-from Utils.scenes.mosaic import Mosaic, blend, write_mosaic
+from Utils.core.errors import UserError
+from Utils.scenes.fusion.anchors import Points, anchor_to_points, anchor_to_reference
+from Utils.scenes.fusion.detail_fusion import Correction, fuse
+from Utils.scenes.fusion.points import correct_to_points, read_points, sample_mosaic
+from Utils.scenes.fusion.reference import CoarseHeights, Geometry, average_onto, border_cells, read_reference
+from Utils.scenes.joining.mosaic import Mosaic, blend, write_mosaic
+from Utils.scenes.joining.overlaps import Overlap, measure_overlap
+from Utils.scenes.joining.tile_alignment import Alignment, Anchor, align
 from Utils.scenes.options import SceneOptions
-from Utils.scenes.output import Band, HeightWriter
-from Utils.scenes.overlaps import Overlap, measure_overlap
-from Utils.scenes.points import correct_to_points, read_points, sample_mosaic
-from Utils.scenes.reference import CoarseHeights, Geometry, average_onto, border_cells, read_reference
-from Utils.scenes.source import SceneSource
-from Utils.scenes.store import TileStore
-from Utils.scenes.tiling import TileGrid
+from Utils.scenes.output.height_writer import Band, HeightWriter
+from Utils.scenes.source.scene_source import SceneSource
+from Utils.scenes.tiles.tile_grid import TileGrid
+from Utils.scenes.tiles.tile_store import TileStore
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from Modules.autoencoders import VaeType
-from Modules.refiner import PUBLISHED_REFINERS, RefinerShape
+from Modules.d3rsmde.autoencoders import VaeType
+from Modules.d3rsmde.refiner import PUBLISHED_REFINERS, RefinerShape
 
 Arguments = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.records import Results, Row, describe_run
 from benchmarks.roofline import roofline_share
-from Utils.files import replacing
+from Utils.core.files import replacing
 
 _OURS, _PEERS = "#1b6ca8", "#c7772e"
 _LINE = 0.3  # inches of a bar with its label

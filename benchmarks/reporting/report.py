@@ -12,8 +12,8 @@ from benchmarks.records import Record, Results, Row, describe_run
 from benchmarks.reporting.bars import bars
 from benchmarks.reporting.pictures import save_pictures
 from benchmarks.roofline import roofline_share
-from Utils.files import atomic_write_bytes
-from Utils.tables import format_table
+from Utils.core.files import atomic_write_bytes
+from Utils.core.tables import format_table
 
 PAGE = "report.md"
 _DASH = "—"
@@ -73,8 +73,11 @@ def _inference(results: Results) -> str:
         "model", "steps", "precision", "size", "parameters (M)", "TFLOP / image", "s / image, batch 1", "spread (s)",
         "runs", "best batch", "s / image, best batch", "peak memory (MB)", "weights (MB)", "x our time",
     ]  # fmt: skip
-    notes = list(dict.fromkeys(f"{row['label']}: {note}" for record in records for row in record.rows[:1]
-                               for note in row.get("notes", [])))
+    notes = list(
+        dict.fromkeys(
+            f"{row['label']}: {note}" for record in records for row in record.rows[:1] for note in row.get("notes", [])
+        )
+    )
     explained = [
         f"Batch 1: the median, and the quartiles as spread (of fewer than four runs their extremes). `x our time` is "
         f"the time over that of {REFERENCE} with {REFERENCE_STEPS} steps in the same precision. Peak memory is that of "

@@ -1,0 +1,1 @@
+"""Encoders that turn an image into feature maps at several strides; decoders lie with their system."""

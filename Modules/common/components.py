@@ -1,0 +1,69 @@
+"""Networks and schedules kept as diffusers folders: loaded offline, from safetensors, and whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from diffusers.configuration_utils import ConfigMixin
+from diffusers.models.modeling_utils import ModelMixin
+
+from Modules.common.untrusted import check_network, check_sizes, parse_json, read_text, safetensors_size
+
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
+# Keys by which diffusers or transformers would import further libraries, or code that lies in the folder.
+_FOREIGN = frozenset({"quantization_config", "auto_map"})
+
+Component = TypeVar("Component", bound=ConfigMixin)
+
+
+def load_component(kind: type[Component], folder: Path) -> Component:
+    """Load a component of a known class; the folder chooses neither the class nor any code.
+
+    Raises:
+        ValueError: a folder that is missing or damaged, or whose weights are not exactly the network's.
+    """
+    known: Any = kind
+    findings: dict[str, Any] = {}
+    try:
+        _check_folder(known, folder)
+        if issubclass(kind, ModelMixin):
+            loaded, findings = known.from_pretrained(
+                str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
+        else:
+            loaded = known.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # damaged JSON, cut-off weights and misfit sizes each raise another kind
+        raise ValueError(f"'{folder}' holds no {kind.__name__} that can be loaded: {_first_line(error)}") from error
+    # diffusers itself only warns about these, and goes on with random weights.
+    for finding in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if names := findings.get(finding):
+            raise ValueError(
+                f"the weights in '{folder}' do not fit its config.json: {finding.replace('_', ' ')}, as '{names[0]}'"
+            )
+    return loaded
+
+
+def _check_folder(kind: Any, folder: Path) -> None:
+    """Refuse, before anything is built, a folder that is no plain one, or whose config asks for more than it holds.
+
+    Raises:
+        OSError: a missing file.
+        ValueError: such a folder.
+        SafetensorError: damaged weights.
+    """
+    config = parse_json(read_text(folder / kind.config_name))
+    if not isinstance(config, dict):
+        raise ValueError(f"{kind.config_name} is no JSON object")
+    if named := sorted(_FOREIGN & config.keys()):
+        raise ValueError(f"{kind.config_name} has the key '{named[0]}', which no part of this project needs; remove it")
+    check_sizes(config)
+    if issubclass(kind, ModelMixin):
+        # An index of several files may name any file on the disk, and diffusers reads it before the weights beside it.
+        if index := sorted(folder.glob("*.index.json")):
+            raise ValueError(f"the weights are in several files ({index[0].name}); save them as one, {_WEIGHTS}")
+        check_network(lambda: kind.from_config(dict(config)), *safetensors_size(folder / _WEIGHTS))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

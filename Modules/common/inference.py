@@ -1,0 +1,84 @@
+"""How trained networks run fast: number format, memory layout, compilation.  None of it is saved with a model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
+from torch import Tensor, nn
+
+from Modules.d3rsmde.autoencoders import Autoencoder
+
+logger = logging.getLogger(__name__)
+
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_MOST_SIZES = 64
+
+
+def vae_precision(vae: Autoencoder, precision: Precision) -> Precision:
+    """The number format that is safe for an autoencoder.
+
+    Activations of the large ones pass fp16's 65504 (Stable Diffusion's says so itself: ``force_upcast``), so they stay
+    in fp32 then; bf16 has fp32's range.
+    """
+    return "fp32" if precision == "fp16" and not isinstance(vae, AutoencoderTiny) else precision
+
+
+def set_format(network: nn.Module, precision: Precision, channels_last: bool = True) -> None:
+    """Give a network, in place, a number format and a memory layout.
+
+    Args:
+        network: any convolutional network; whoever calls it casts what goes in.
+        precision: of its weights.
+        channels_last: whether convolutions keep a pixel's channels together, which measured fastest in every
+            format on a CPU.
+    """
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    # torch's own method, as diffusers' warns of every cast.
+    nn.Module.to(network, dtype=DTYPES[precision], memory_format=layout)  # type: ignore[call-overload]
+
+
+def draw_in_fp32(network: nn.Module) -> None:
+    """Let a network's last convolution compute and return fp32.
+
+    In half precision a map would come out in terraces: bf16 knows 128 values between 0.5 and 1.
+    """
+    last = [part for part in network.modules() if isinstance(part, nn.Conv2d)][-1].float()
+    if not last._forward_pre_hooks:
+        last.register_forward_pre_hook(_to_fp32)
+
+
+def _to_fp32(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(value.float() for value in inputs)
+
+
+def compile_networks(networks: Sequence[nn.Module], probe: Callable[[], Any]) -> bool:
+    """Compile networks in place with torch.compile; where that fails, say so and leave them as they were.
+
+    Args:
+        networks: what is compiled.
+        probe: runs all of them once, at any size.
+
+    Returns:
+        Whether they are compiled now.
+    """
+    # Each size of tile and batch is a graph of its own; beyond torch's limit of 8 it would silently compile no more.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_SIZES)
+    for network in networks:
+        network.compile(dynamic=False)  # a graph for each size of tile: with sizes left open inductor fails on some
+    try:
+        probe()
+    except Exception as error:  # no C++ compiler, no Triton, a graph that a backend cannot lower: each its own kind
+        for network in networks:
+            network._compiled_call_impl = None  # torch has no public way back
+        torch._dynamo.reset()
+        cause = getattr(error, "inner_exception", error)  # of a backend's failure the line that says something
+        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        logger.warning("torch.compile does not work here, going on without it: %s", reason)
+        return False
+    return True

@@ -1,0 +1,5 @@
+"""What makes a system of networks and tools: a folder each, which knows no other system.
+
+The files beside the folders know all systems: ``models`` opens a trained model of any system, and ``audit`` checks a
+dataset for any.
+"""

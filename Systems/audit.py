@@ -1,0 +1,73 @@
+"""Audit a dataset before training on it.
+
+    python -m Systems.audit --dataset Dataset/BASE_DATA_DIR/ImageToDEM-J_K [--config Config/ViT/J_K_train.json]
+
+exits with 0 where training would start and with 2 where it would not, or with ``--strict`` where anything is odd.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from Utils.config.settings import DiffusionTrainingConfig, TrainingConfig, ViTTrainingConfig
+from Utils.core.command_line import EXIT_USER_ERROR, run_script
+from Utils.core.errors import UserError
+from Utils.data.audit.audit_report import describe, summarise, write_audit
+from Utils.data.audit.coverage import read_training_config
+from Utils.data.audit.findings import printable
+from Utils.data.audit.survey import audit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the audit; returns its exit status."""
+    given = _parser().parse_args(arguments)
+    refused = False
+
+    def work() -> None:
+        nonlocal refused
+        if given.workers < 1:
+            raise UserError(f"--workers {given.workers}: give 1 or more")
+        config = _config(given)
+        found = audit(config, given.splits, given.priors, given.workers)
+        output = given.output or Path("results") / "audit" / (given.dataset.resolve().name or "dataset")
+        summary = summarise(given.dataset, found.inspections, found.findings)
+        write_audit(output, summary, [item.row for item in found.inspections])
+        print(describe(summary))
+        print(printable(f"{output / 'audit.json'}, {output / 'tiles.csv'}"))
+        refused = not summary["training_would_start"] or (given.strict and summary["warnings"] > 0)
+
+    status = run_script(work)
+    return EXIT_USER_ERROR if refused else status
+
+
+def _config(given: argparse.Namespace) -> TrainingConfig:
+    """The training that the audit is about: that of the config, on the given dataset, or stage 1 on all tiles."""
+    dataset = str(given.dataset)
+    if given.config is None:
+        return ViTTrainingConfig(dataset_path=dataset)
+    config = read_training_config(given.config)
+    changes = {"dataset_path": dataset}
+    if given.priors is not None and isinstance(config, DiffusionTrainingConfig):
+        changes["prior_path"] = str(given.priors)
+    return config.model_copy(update=changes)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m Systems.audit", description="check a dataset before training on it"
+    )
+    parser.add_argument("--dataset", type=Path, required=True, help="dataset folder in the published layout")
+    parser.add_argument("--config", type=Path, help="training config whose split files and priors are checked too")
+    parser.add_argument("--splits", type=Path, nargs="+", default=[], metavar="FILE", help="split files to check")
+    parser.add_argument("--priors", type=Path, metavar="DIR", help="folder of coarse priors to check")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="default results/audit/<dataset>")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads, default %(default)s")
+    parser.add_argument("--strict", action="store_true", help="exit with 2 for warnings too")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

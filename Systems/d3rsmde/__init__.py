@@ -1,0 +1,1 @@
+"""D³-RSMDE: config, data, tasks, builders and runs of both stages."""

@@ -1,0 +1,320 @@
+"""The one place that maps a config's names to classes, and a user's path to a model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from diffusers.models.unets.unet_2d import UNet2DModel
+from torch import Tensor, nn
+
+from Modules.common.untrusted import check_network, check_sizes
+from Modules.d3rsmde.autoencoders import (
+    Autoencoder,
+    AutoencoderShape,
+    VaeType,
+    build_autoencoder,
+    check_family,
+    latent_channels,
+    latent_stride,
+    load_autoencoder,
+)
+from Modules.d3rsmde.coarse import CoarseNet
+from Modules.d3rsmde.pipeline import D3RSMDE
+from Modules.d3rsmde.plbr import PLBRScheduler
+from Modules.d3rsmde.refiner import PUBLISHED_REFINERS, build_refiner
+from Systems.d3rsmde.tasks import AutoencoderTask, CoarseTask, RefinerTask
+from Utils.config.settings import (
+    DiffusionEvaluationConfig,
+    DiffusionSection,
+    DiffusionTrainingConfig,
+    ViTTrainingConfig,
+)
+from Utils.core.errors import UserError
+from Utils.training.checkpoint import Checkpoint, load_checkpoint, load_weights
+
+logger = logging.getLogger(__name__)
+
+MODEL_FOLDER = "model"
+VAE_FOLDER = "frozen_vae"
+
+Built = TypeVar("Built", bound=nn.Module)
+
+
+def build_coarse(config: ViTTrainingConfig) -> CoarseNet:
+    """Stage 1's network with its first weights: random, timm's pretrained ones, or ``pretrained_model_path``'s.
+
+    That path is a run, a model folder or a checkpoint of this project (the whole network), or a file of backbone
+    weights in timm's layout (the encoder alone).
+
+    Raises:
+        UserError: a name, option or file that does not fit, or pretrained weights that cannot be had.
+    """
+    section = config.model
+    try:
+        network = CoarseNet(section.backbone, section.taps, section.options, section.features, section.readout)
+        if config.pretrained_model_path is None:
+            if section.pretrained:
+                network.load_backbone(True)
+            return network
+        path = Path(config.pretrained_model_path)
+        if not path.exists():
+            raise UserError(f"pretrained_model_path '{path}' does not exist")
+        if path.is_dir() or _is_checkpoint(path):
+            load_weights(network, load_coarse(path).state_dict(), str(path))
+        else:
+            network.load_backbone(path)
+    except (ValueError, OSError) as error:
+        raise _as_user_error(error) from error
+    return network
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a file is a checkpoint of this project, rather than weights from elsewhere."""
+    if path.suffix != ".safetensors":
+        return False
+    try:
+        load_checkpoint(path)
+    except UserError:
+        return False
+    return True
+
+
+def load_coarse(path: Path) -> CoarseNet:
+    """Stage 1, ready to predict, from a run folder, a model folder or a checkpoint file.
+
+    Raises:
+        UserError: nothing there, or no stage 1 in it.
+    """
+    if path.is_file():
+        checkpoint = _checkpoint_of(path, CoarseTask.name)
+        network = _from_architecture(lambda: CoarseNet(**checkpoint.architecture), checkpoint, path)
+        load_weights(network, checkpoint.weights, str(path))
+        return network.eval()
+    model = load_model(path)
+    if model.coarse is None:
+        raise UserError(f"the model '{path}' holds no stage 1; give the folder of a ViT run")
+    return model.coarse
+
+
+def load_model(path: Path) -> D3RSMDE:
+    """A trained model from its folder, or from the folder of the run that wrote it.
+
+    Raises:
+        UserError: no model there, or a damaged one.
+    """
+    folder = path / MODEL_FOLDER if (path / MODEL_FOLDER).is_dir() else path
+    if not path.exists():
+        raise UserError(f"no model at '{path}': the path does not exist; train first, or correct the path")
+    if path.is_file():
+        raise UserError(f"'{path}' is a file, and a whole model is a folder")
+    if not (folder / "model_index.json").is_file():
+        raise UserError(f"'{path}' holds no finished model; a run writes '{MODEL_FOLDER}/' at its end (see --resume)")
+    try:
+        return D3RSMDE.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise UserError(f"the model '{folder}' cannot be loaded: {_first_line(error)}") from error
+
+
+def build_vae(
+    config: DiffusionTrainingConfig | DiffusionEvaluationConfig, fallback: AutoencoderShape | None
+) -> Autoencoder:
+    """The autoencoder that a config asks for.
+
+    ``vae_path`` gives architecture and scaling, ``pretrained_vae_path`` the weights to put into it; one alone gives
+    all three.  With neither, an autoencoder of shape ``fallback`` is built.
+
+    Raises:
+        UserError: a path, hub name, layout, family or shape that does not fit.
+    """
+    try:
+        if config.vae_path is None and config.pretrained_vae_path is None:
+            if fallback is None:
+                raise UserError("vae_path is empty and there is no autoencoder beside the checkpoint; give vae_path")
+            return build_autoencoder(config.vae_type, fallback)
+        if config.vae_path is None or config.pretrained_vae_path is None:
+            return _load_whole_vae(config.vae_type, config.vae_path or config.pretrained_vae_path or "")
+        vae = load_autoencoder(config.vae_type, config.vae_path)
+        load_weights(vae, _vae_weights(config.vae_type, config.pretrained_vae_path), config.pretrained_vae_path)
+    except (ValueError, OSError) as error:
+        raise _as_user_error(error) from error
+    return vae
+
+
+def _load_whole_vae(vae_type: VaeType, source: str) -> Autoencoder:
+    """An autoencoder with the scale of its latents."""
+    if _is_checkpoint(Path(source)):
+        raise UserError(
+            f"'{source}' is a checkpoint, which lacks the scale of the latents; "
+            f"give the folder '{VAE_FOLDER}' of its run"
+        )
+    return load_autoencoder(vae_type, source)
+
+
+def build_teacher(config: DiffusionTrainingConfig, vae: Autoencoder) -> Autoencoder | None:
+    """The large autoencoder that teaches ``vae``, None where the config names none.
+
+    Raises:
+        UserError: a path, hub name, layout or family that does not fit; latents of another shape than those of ``vae``.
+    """
+    vae_type, source = config.teacher_vae_type, config.teacher_vae_path
+    if vae_type is None or source is None:
+        return None
+    try:
+        teacher = _load_whole_vae(vae_type, source)
+    except (ValueError, OSError) as error:
+        raise UserError(f"teacher_vae_path: {_first_line(error)}") from error
+    own, taught = ((latent_channels(each), latent_stride(each)) for each in (vae, teacher))
+    if own != taught:
+        raise UserError(
+            f"the teacher '{source}' has latents of {taught[0]} channels and stride {taught[1]}, but the light VAE of "
+            f"{own[0]} and {own[1]}; they must be the same: change latent_channels, or the number of block_out_channels"
+        )
+    return teacher
+
+
+def _vae_weights(vae_type: VaeType, source: str) -> Mapping[str, Tensor]:
+    """Weights of an autoencoder: a checkpoint of this project, or whatever ``load_autoencoder`` takes."""
+    if _is_checkpoint(Path(source)):
+        return _checkpoint_of(Path(source), AutoencoderTask.name).weights
+    return load_autoencoder(vae_type, source).state_dict()
+
+
+def build_model(config: DiffusionTrainingConfig, vae: Autoencoder, coarse: CoarseNet | None) -> D3RSMDE:
+    """Stage 2 with a fresh U-Net around a given autoencoder.
+
+    The U-Net has the published sizes of the autoencoder's family, save what ``unet`` and ``dropout`` say otherwise,
+    and the weights of ``pretrained_model_path``: a run, a model folder or a U-Net checkpoint.
+
+    Raises:
+        UserError: sizes that do not fit together, or weights of another architecture.
+    """
+    given = {key: value for key, value in config.unet.model_dump().items() if value is not None}
+    changes: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}
+    if config.dropout is not None:
+        changes["dropout"] = config.dropout
+    schedule = build_schedule(config.diffusion_cfg)
+    try:
+        shape = replace(PUBLISHED_REFINERS[config.vae_type], **changes)
+        unet = build_refiner(shape, latent_channels(vae), len(schedule.weights))
+        model = D3RSMDE(coarse, vae, unet, schedule, config.steps, config.margin)
+    except ValueError as error:
+        raise _as_user_error(error) from error
+    if config.pretrained_model_path is not None:
+        load_weights(unet, _unet_weights(Path(config.pretrained_model_path)), config.pretrained_model_path)
+    return model
+
+
+def build_schedule(section: DiffusionSection) -> PLBRScheduler:
+    """The blending schedule of ``diffusion_cfg``."""
+    return PLBRScheduler(section.betas.start, section.betas.stop, section.betas.num_timesteps)
+
+
+def _unet_weights(path: Path) -> Mapping[str, Tensor]:
+    """Weights of a U-Net: a run, a model folder, or a checkpoint of this project."""
+    if path.is_file():
+        return _checkpoint_of(path, RefinerTask.name).weights
+    model = load_model(path)
+    if not model.refines:
+        raise UserError(f"the model '{path}' holds no stage 2")
+    return model.unet.state_dict()
+
+
+def load_refiner(config: DiffusionEvaluationConfig) -> D3RSMDE:
+    """The model that ``evaluateDiffusion.py`` scores: a run, a model folder, or a U-Net checkpoint of a run.
+
+    A folder is complete.  A checkpoint file is a U-Net alone: its autoencoder is the one that its own run kept, else
+    that of ``vae_path`` and ``pretrained_vae_path``.
+
+    Raises:
+        UserError: nothing there, no stage 2 in it, another ``vae_type`` or schedule.
+    """
+    path = Path(config.checkpoint_path)
+    if path.is_file():
+        model = _refiner_from_checkpoint(path, config)
+    else:
+        model = load_model(path)
+        if not model.refines:
+            raise UserError(f"the model '{path}' holds no stage 2; evaluate it with evaluateViT.py")
+        _say_that_vae_paths_are_not_read(config, path)
+    trained, asked = model.scheduler, build_schedule(config.diffusion_cfg)
+    if "betas" in config.diffusion_cfg.model_fields_set and not torch.equal(trained.weights, asked.weights):
+        raise UserError(
+            f"diffusion_cfg.betas asks for weights {asked.weights.tolist()}, but '{path}' was trained with "
+            f"{trained.weights.tolist()}; leave betas out to use the model's own"
+        )
+    steps = config.diffusion_cfg.steps or model.config["steps"]
+    try:
+        check_family(model.vae, config.vae_type, config.checkpoint_path)
+        trained.set_timesteps(steps)
+    except ValueError as error:
+        raise _as_user_error(error) from error
+    model.register_to_config(steps=steps)
+    return model
+
+
+def _refiner_from_checkpoint(path: Path, config: DiffusionEvaluationConfig) -> D3RSMDE:
+    checkpoint = _checkpoint_of(path, RefinerTask.name)
+    kept = path.resolve().parent.parent.parent / VAE_FOLDER  # <run>/unet/checkpoints/<name>.safetensors
+    if kept.is_dir():
+        # The latent space that the U-Net was trained in, whatever a config says.
+        _say_that_vae_paths_are_not_read(config, kept)
+        config = config.model_copy(update={"vae_path": str(kept), "pretrained_vae_path": None})
+    vae = build_vae(config, None)
+    architecture = checkpoint.architecture
+    unet = _from_architecture(lambda: UNet2DModel.from_config(_part(architecture, "unet")), checkpoint, path)
+    load_weights(unet, checkpoint.weights, str(path))
+    try:
+        schedule = PLBRScheduler.from_config(_part(architecture, "scheduler"))
+        # Checkpoints from before one-step training do not name their steps: all of them.
+        return D3RSMDE(None, vae, unet, schedule, architecture.get("steps"), architecture["margin"])
+    except Exception as error:  # a header may hold anything where a number is meant
+        raise _unbuildable(path, error) from error
+
+
+def _say_that_vae_paths_are_not_read(config: DiffusionEvaluationConfig, holder: Path) -> None:
+    if config.vae_path or config.pretrained_vae_path:
+        logger.info("the autoencoder is that of '%s'; vae_path and pretrained_vae_path are not read", holder)
+
+
+def _checkpoint_of(path: Path, task: str) -> Checkpoint:
+    """A checkpoint that must hold the network of ``task``."""
+    checkpoint = load_checkpoint(path)
+    if checkpoint.task != task:
+        raise UserError(f"checkpoint '{path}' holds a network of kind '{checkpoint.task}', and '{task}' is needed here")
+    return checkpoint
+
+
+def _from_architecture(build: Callable[[], Built], checkpoint: Checkpoint, path: Path) -> Built:
+    """Build the network that a checkpoint's header describes, unless that is larger than the weights beside it."""
+    numbers = sum(value.numel() for value in checkpoint.network.values())
+    try:
+        check_sizes(checkpoint.architecture)
+        check_network(build, len(checkpoint.network), numbers)
+        return build()
+    except Exception as error:  # a header may hold anything where a number is meant
+        raise _unbuildable(path, error) from error
+
+
+def _part(architecture: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The config of one part; diffusers would take a text for a path, or for a name on the hub."""
+    config = architecture[name]
+    if not isinstance(config, dict):
+        raise ValueError(f"its '{name}' is no JSON object")
+    return config
+
+
+def _unbuildable(path: Path, error: Exception) -> UserError:
+    return UserError(f"checkpoint '{path}' describes a network that this version cannot build: {_first_line(error)}")
+
+
+def _as_user_error(error: Exception) -> UserError:
+    return error if isinstance(error, UserError) else UserError(_first_line(error))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,58 @@
+"""A light VAE taught by a large one: the same latents at a fraction of the cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from Modules.d3rsmde.autoencoders import Autoencoder, VaeType, decode, encode, latent_stride
+from Modules.losses.height_losses import drawing_l1
+from Systems.d3rsmde.tasks import AutoencoderTask, to_draw
+from Utils.data.tiles import Batch
+
+
+class DistillationTask(AutoencoderTask):
+    """The light VAE learns the teacher's latent space, on images and maps alike.
+
+    Its encoder learns the teacher's scaled latents; its decoder learns to draw, from the teacher's latents and from
+    those of its own encoder, what was encoded.  A refiner that was trained in the teacher's latent space can so be used
+    with the light VAE.  What the teacher's decoder would draw is not asked: it is most of a large VAE's cost, and a
+    pupil that was shown it as well came no nearer to the truth.
+
+    Its decoder squeezes large values together (see ``Modules.d3rsmde.autoencoders``), and a large VAE's latents of maps
+    reach several times their spread, at the highest and lowest places.  Its scaling factor should therefore bring them
+    where the squeeze is mild, as ``measure_squeezed_scale`` does; at 1 its decoder tells summits apart badly.
+
+    Args:
+        vae: the light VAE.
+        vae_type: its family.
+        teacher: the large VAE; frozen, and of the same latent channels and stride.
+        margin: as ``AutoencoderTask``'s.
+    """
+
+    loss_name = "distillation"
+
+    def __init__(self, vae: Autoencoder, vae_type: VaeType, teacher: Autoencoder, margin: int = 0) -> None:
+        super().__init__(vae, vae_type, margin)
+        self._teacher = teacher.requires_grad_(False).eval()
+
+    def to(self, device: torch.device) -> None:
+        """Move both autoencoders."""
+        super().to(device)
+        nn.Module.to(self._teacher, device)
+
+    def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
+        """The mean absolute error of the latents, and ``drawing_l1`` of both drawings; nothing is drawn at random."""
+        values, counted = to_draw(batch, latent_stride(self._vae))
+        with torch.no_grad():
+            # In full precision, as a refiner in the teacher's latent space gets them.
+            with torch.autocast(values.device.type, enabled=False):
+                taught = encode(self._teacher, values)
+        latents = encode(self._vae, values)
+        # Detached: the encoder would trade the teacher's latents for some that its own decoder draws more easily.
+        from_taught, from_own = decode(self._vae, torch.cat([taught, latents.detach()])).chunk(2)
+        drawing = drawing_l1(from_taught, values, counted) + drawing_l1(from_own, values, counted)
+        return functional.l1_loss(latents, taught) + drawing

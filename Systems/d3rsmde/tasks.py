@@ -1,0 +1,275 @@
+"""What learns, seen from the training loop: stage 1, the autoencoder, and the refiner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from diffusers.models.unets.unet_2d import UNet2DModel
+from torch import Tensor, nn
+from torch.nn import functional
+
+from Modules.backbones.vit import pad_to_multiple
+from Modules.d3rsmde.autoencoders import Autoencoder, VaeType, decode, encode, latent_stride, reconstruct
+from Modules.d3rsmde.coarse import CoarseNet
+from Modules.d3rsmde.pipeline import D3RSMDE, from_vae, reconstruct_maps, to_vae
+from Modules.d3rsmde.plbr import PLBRScheduler
+from Modules.d3rsmde.refiner import predict_truth
+from Modules.losses.height_losses import build_loss, drawing_l1
+from Utils.data.tiles import Batch
+from Utils.scoring.tile_scorer import mean_scores
+
+MONITOR = "paper.mae"
+LATENT_LOSS = "L1Loss"
+LATENTS = ("image_latent", "coarse_latent", "truth_latent")
+# Beside the latents: which of their cells lie on valid pixels alone.
+WHOLE = "whole"
+# Enough to keep the latents near the origin, too little to cost sharpness: the weight Stable Diffusion's VAE had.
+_KL_WEIGHT = 1e-6
+
+
+class CoarseTask:
+    """Stage 1: a map from an image."""
+
+    name = "coarse"
+    monitor = MONITOR
+
+    def __init__(self, network: CoarseNet, loss_types: Sequence[str]) -> None:
+        self.network: nn.Module = network
+        self._coarse = network
+        self.loss_name = "+".join(loss_types)
+        self._loss = build_loss(list(loss_types))
+        self._device = torch.device("cpu")
+
+    def architecture(self) -> Mapping[str, Any]:
+        """The network's config."""
+        return plain_config(self._coarse.config)
+
+    def to(self, device: torch.device) -> None:
+        """Move the network."""
+        self._device = device
+        nn.Module.to(self.network, device)
+
+    def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
+        """The configured loss between drawn and true map; nothing is drawn at random."""
+        return self._loss(self.network(batch["image"]), batch["height"], batch["valid"])
+
+    @torch.no_grad()
+    def draw(self, batch: Batch) -> Tensor:
+        """The network's maps."""
+        maps: Tensor = self.network(batch["image"])
+        return maps
+
+    def validate(self, loader: Iterable[Batch]) -> dict[str, float]:
+        """Evaluation's scores."""
+        return mean_scores(loader, self._device, self.draw)
+
+
+def to_draw(batch: Batch, multiple: int) -> tuple[Tensor, Tensor]:
+    """What an autoencoder learns to draw, and which pixels of it count.
+
+    Args:
+        batch: B tiles.
+        multiple: of which height and width are to be one; borders are repeated.
+
+    Returns:
+        (2B, 3, H, W) in [-1, 1], images before maps, and (2B, 1, H, W) bool: all pixels of images, the valid ones of
+        maps, since the border of a void is no edge that a refiner will ever meet.
+    """
+    values = torch.cat([to_vae(batch["image"]), to_vae(batch["height"])])
+    counted = torch.cat([torch.ones_like(batch["valid"]), batch["valid"]]).float()
+    return pad_to_multiple(values, multiple), pad_to_multiple(counted, multiple) > 0.5
+
+
+class AutoencoderTask:
+    """The VAE, trained on images and maps alike."""
+
+    name = "vae"
+    loss_name = "reconstruction"
+    monitor = MONITOR
+
+    def __init__(self, vae: Autoencoder, vae_type: VaeType, margin: int = 0) -> None:
+        self._margin = margin
+        self.network: nn.Module = vae
+        self._vae = vae
+        self._vae_type = vae_type
+        self._device = torch.device("cpu")
+
+    def architecture(self) -> Mapping[str, Any]:
+        """Family and config of the autoencoder."""
+        return {"vae_type": self._vae_type, "vae": plain_config(self._vae.config)}
+
+    def to(self, device: torch.device) -> None:
+        """Move the autoencoder."""
+        self._device = device
+        nn.Module.to(self._vae, device)
+
+    def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
+        """The reconstruction's error in value and in edges, and a whiff of KL divergence."""
+        values, counted = to_draw(batch, latent_stride(self._vae))
+        reconstruction, divergence = reconstruct(self._vae, values, [*generators, *generators])
+        return drawing_l1(reconstruction, values, counted) + _KL_WEIGHT * divergence
+
+    @torch.no_grad()
+    def draw(self, batch: Batch) -> Tensor:
+        """The reconstructed true maps."""
+        return reconstruct_maps(self._vae, batch["height"], self._margin)
+
+    def validate(self, loader: Iterable[Batch]) -> dict[str, float]:
+        """Evaluation's scores of reconstructed true maps: the ceiling of stage 2."""
+        return mean_scores(loader, self._device, self.draw)
+
+
+class RefinerTask:
+    """Stage 2: the truth's latent from a blend of truth and prior.
+
+    Args:
+        model: VAE (frozen), U-Net and schedule; the priors come with the batches.
+        loss_types: ``L1Loss`` is the mean absolute error of the latent; every other loss acts on the decoded map.
+        own_prediction_share: share of the draws in which the U-Net's own first prediction stands for the truth in the
+            blend, as it does at inference.  0 is the published training.
+        one_step: train the walk's first step alone, to be its only one: from the coarse latent to the truth's, judged
+            by the decoded map as well as by the latent (by L1, where ``loss_types`` names no other loss of maps).
+    """
+
+    name = "unet"
+    monitor = MONITOR
+
+    def __init__(
+        self, model: D3RSMDE, loss_types: Sequence[str], own_prediction_share: float = 0.0, one_step: bool = False
+    ) -> None:
+        self._model = model
+        self._own_prediction_share = own_prediction_share
+        self._one_step = one_step
+        self._vae: Autoencoder = model.vae
+        self._unet: UNet2DModel = model.unet
+        self._schedule: PLBRScheduler = model.scheduler
+        self.network: nn.Module = model.unet
+        self._vae.requires_grad_(False)
+        latent_losses = [name for name in loss_types if name == LATENT_LOSS]
+        map_losses = [name for name in loss_types if name != LATENT_LOSS]
+        if one_step and not map_losses:
+            map_losses = ["L1Loss"]
+        self._in_latent_space = bool(latent_losses)
+        self._map_loss = build_loss(map_losses) if map_losses else None
+        self._map_share = len(map_losses) / (len(latent_losses) + len(map_losses))
+        self.loss_name = "+".join(["latent_l1" for _ in latent_losses] + [f"map_{name}" for name in map_losses])
+        self._device = torch.device("cpu")
+
+    def architecture(self) -> Mapping[str, Any]:
+        """Configs of U-Net and schedule, and the family of the autoencoder."""
+        return {
+            "vae_type": self._model.vae_type,
+            "margin": self._model.config["margin"],
+            "steps": self._model.config["steps"],
+            "unet": plain_config(self._unet.config),
+            "scheduler": plain_config(self._schedule.config),
+        }
+
+    def to(self, device: torch.device) -> None:
+        """Move autoencoder and U-Net."""
+        self._device = device
+        nn.Module.to(self._vae, device)
+        nn.Module.to(self._unet, device)
+
+    @property
+    def needs_maps(self) -> bool:
+        """Whether the loss compares maps as well, so that ``height`` and ``valid`` must come beside latents."""
+        return self._map_loss is not None
+
+    @torch.no_grad()
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
+        """The frozen autoencoder's latents of image, prior and truth, each (B, C, h, w), of padded tiles.
+
+        Beside them ``whole`` (B, 1, h, w) bool, the cells all of whose pixels are valid; padding is not.  Always in the
+        precision of the autoencoder's weights, so that latents that were kept are those that a step would compute.
+        """
+        # Under invalid pixels the truth says nothing; the prior there keeps an edge out of the latent.
+        filled = torch.where(batch["valid"], batch["height"], batch["prior"])
+        kinds = dict(zip(LATENTS, (batch["image"], batch["prior"], filled), strict=True))
+        with torch.autocast(filled.device.type, enabled=False):
+            # One after another: in one batch they would take three times the memory, and on a CPU more time.
+            latents = {
+                name: encode(self._vae, pad_to_multiple(to_vae(values), self._model.size_multiple))
+                for name, values in kinds.items()
+            }
+        whole = _whole_cells(batch["valid"], latents[LATENTS[0]].shape[-2:], latent_stride(self._vae))
+        return latents | {WHOLE: whole}
+
+    def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
+        """Blend, predict, compare; latents that come with the batch are not computed again."""
+        latents = batch if LATENTS[0] in batch else self.encode(batch)
+        image_latent, coarse_latent, truth_latent = (latents[name] for name in LATENTS)
+        if self._one_step:
+            timestep = torch.full((len(coarse_latent),), len(self._schedule.weights) - 1, device=coarse_latent.device)
+            blended = coarse_latent
+        else:
+            count = len(self._schedule.weights)
+            draws = torch.stack([torch.randint(count, (), generator=generator) for generator in generators])
+            blended = self._blend(image_latent, coarse_latent, truth_latent, draws, generators)
+            timestep = draws.to(truth_latent.device)
+        prediction = predict_truth(self._unet, image_latent, blended, timestep)
+        loss = prediction.new_zeros(())
+        if self._in_latent_space:
+            loss = loss + (1.0 - self._map_share) * _latent_l1(prediction, truth_latent, latents[WHOLE])
+        if self._map_loss is not None:
+            height, valid = batch["height"], batch["valid"]
+            with _without_fp16(prediction.device):
+                decoded = from_vae(decode(self._vae, prediction))[..., : height.shape[-2], : height.shape[-1]]
+            loss = loss + self._map_share * self._map_loss(decoded, height, valid)
+        return loss
+
+    def _blend(
+        self, image: Tensor, coarse: Tensor, truth: Tensor, draws: Tensor, generators: Sequence[torch.Generator]
+    ) -> Tensor:
+        """The U-Net's input: coarse latents blended with the truth's or, for a share of the tiles, with a prediction.
+
+        Blended with the truth, the input shows fine detail that can be trusted.  At inference it shows the U-Net's own
+        guess instead, and a U-Net that never met one in training sharpens its errors with every step.  ``draws``, the
+        timesteps, are on the CPU: asking the device which tiles are meant would wait for it.
+        """
+        shares = torch.stack([torch.rand((), generator=generator) for generator in generators])
+        first = len(self._schedule.weights) - 1
+        is_own = (shares < self._own_prediction_share) & (draws < first)  # the first step sees no truth
+        if is_own.any():
+            own = is_own.nonzero()[:, 0].to(coarse.device)
+            with torch.no_grad():
+                guess = predict_truth(self._unet, image[own], coarse[own], torch.full_like(own, first))
+            truth = truth.index_copy(0, own, guess.to(truth.dtype))
+        return self._schedule.blend(truth, coarse, draws.to(coarse.device))
+
+    @torch.no_grad()
+    def draw(self, batch: Batch) -> Tensor:
+        """Maps refined from the priors, by the whole walk of inference."""
+        return self._model.refine(batch["image"], batch["prior"]).height
+
+    def validate(self, loader: Iterable[Batch]) -> dict[str, float]:
+        """Evaluation's scores of the refined maps."""
+        return mean_scores(loader, self._device, self.draw)
+
+
+def _without_fp16(device: torch.device) -> torch.autocast:
+    """Mixed precision as it is, but for fp16, in which a large autoencoder's activations overflow."""
+    dtype = torch.get_autocast_dtype(device.type)
+    enabled = torch.is_autocast_enabled(device.type) and dtype != torch.float16
+    return torch.autocast(device.type, dtype, enabled=enabled)
+
+
+def _whole_cells(valid: Tensor, size: Sequence[int], stride: int) -> Tensor:
+    """The latent cells (B, 1, h, w), ``size`` being (h, w), all of whose pixels in ``valid`` (B, 1, H, W) are set."""
+    right, bottom = (size[d] * stride - valid.shape[d] for d in (-1, -2))
+    invalid = functional.pad((~valid).float(), (0, right, 0, bottom), value=1.0)  # padding is not valid
+    return functional.max_pool2d(invalid, stride) == 0.0
+
+
+def _latent_l1(prediction: Tensor, truth: Tensor, whole: Tensor) -> Tensor:
+    """Mean |prediction - truth|, both (B, C, h, w), over the cells (B, 1, h, w) that are whole; 0 where none is."""
+    error = (prediction - truth).abs().mean(dim=1, keepdim=True)
+    per_tile = (error * whole).sum(dim=(1, 2, 3)) / whole.sum(dim=(1, 2, 3)).clamp_min(1)
+    return per_tile.mean()
+
+
+def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A diffusers config without the library's private entries, fit for JSON and for ``from_config``."""
+    return {key: value for key, value in config.items() if not key.startswith("_")}

@@ -1,0 +1,85 @@
+"""What all command lines share: arguments, logging, and one line for an error that the user can mend."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rasterio.errors import NotGeoreferencedWarning
+
+from Utils.core.device import keep_freed_memory
+from Utils.core.errors import UserError, one_line
+from Utils.core.processes import disconnect, is_agreed, is_main, tell
+from Utils.core.stopping import Stopped
+from Utils.rasters.tile_files import RasterError
+
+logger = logging.getLogger(__name__)
+
+EXIT_USER_ERROR = 2
+# What shells say of a program that Ctrl-C ended.
+EXIT_INTERRUPTED = 130
+
+
+def run_script(work: Callable[[], None]) -> int:
+    """Run a script's work with logging set up; return its exit status, 2 for an error that the user can mend.
+
+    In a launch of several processes the main one speaks.
+    """
+    # Handlers are set anew: a test or notebook may call several scripts in one process.
+    level = logging.INFO if is_main() else logging.ERROR
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
+    for noisy in ("diffusers", "timm", "huggingface_hub", "rasterio", "accelerate", "httpx", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    # PNG tiles have no georeference.  Tiles are read in threads, where a filter around one reading does not hold.
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    # Several processes average gradients, some of which have an odd layout: torch finds that slow, and says so.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    keep_freed_memory()
+    try:
+        work()
+    except (UserError, RasterError) as error:
+        if not getattr(error, "told_elsewhere", False):
+            print(f"error: {one_line(str(error) or type(error).__name__)}", file=sys.stderr)
+        if not is_agreed(error):
+            return EXIT_USER_ERROR  # taking leave might wait for the others, who wait for this one
+        status = EXIT_USER_ERROR
+    except Stopped as stop:
+        tell(stop)
+        status = 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    else:
+        status = 0
+    disconnect()
+    return status
+
+
+def config_parser(description: str, resumable: bool) -> argparse.ArgumentParser:
+    """The arguments of the four scripts."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", type=Path, required=not resumable, help="JSON config")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="override a config key; dots enter nested objects; may be given several times",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="check config and dataset, say what would run, stop")
+    if resumable:
+        parser.add_argument("--resume", type=Path, metavar="RUN", help="continue the run in this folder, exactly")
+    return parser
+
+
+def parse_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse, and insist on either ``--config`` or ``--resume`` where both exist."""
+    given = parser.parse_args(arguments)
+    if getattr(given, "resume", None) is None and given.config is None:
+        parser.error("give --config FILE, or --resume RUN")
+    return given

@@ -1,0 +1,1 @@
+"""From files to batches: the layout on disk, samples, splits, loaders."""

@@ -1,0 +1,95 @@
+"""What lies in a dataset's folders: pairs, and whatever is no pair.
+
+``Utils.data.tiles.list_tiles`` stops at the first file that it cannot pair; this goes on, and lists the rest too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from Utils.data.audit.findings import ERROR, WARNING, Finding
+from Utils.data.tiles import (
+    HEIGHT_FOLDER,
+    IMAGE_FOLDER,
+    TEST_PART,
+    TRAINING_PART,
+    TileFiles,
+    natural,
+    prior_file,
+    tile_name,
+)
+
+PARTS = (TRAINING_PART, TEST_PART)
+_RASTERS = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".npy"})
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of one part.
+
+    Attributes:
+        pairs: tiles with image and map, in natural order.
+        findings: what is wrong with the others.
+    """
+
+    pairs: Mapping[str, TileFiles]
+    findings: list[Finding]
+
+
+def list_part(dataset: Path, part: str, needed: bool) -> Listing:
+    """List one part of a dataset.
+
+    Args:
+        dataset: its folder.
+        part: ``TRAINING_PART`` or ``TEST_PART``.
+        needed: whether training reads this part, so that what it refuses is an error.
+    """
+    level = ERROR if needed else WARNING
+    sides: list[dict[str, Path]] = []
+    findings, strays, absent = [], [], []
+    for folder, suffix in ((IMAGE_FOLDER, ".png"), (HEIGHT_FOLDER, ".tif")):
+        place = dataset / part / folder
+        found: dict[str, Path] = {}
+        try:
+            names = sorted(os.listdir(place))
+        except OSError as error:
+            names = []
+            absent.append(f"{place}: {error.strerror}")
+        for name in names:
+            match = tile_name(suffix).fullmatch(name)
+            if match:
+                found[match.group(1)] = place / name
+            elif Path(name).suffix.lower() in _RASTERS:
+                strays.append(str(place / name))
+        sides.append(found)
+    images, heights = sides
+    alone = [str(images[tile]) for tile in sorted(set(images) - set(heights), key=natural)]
+    bare = [str(heights[tile]) for tile in sorted(set(heights) - set(images), key=natural)]
+    pairs = {tile: TileFiles(images[tile], heights[tile]) for tile in sorted(set(images) & set(heights), key=natural)}
+    for code, what, items in (
+        ("missing_folder", "folders that cannot be read (layout: Dataset/README.md)", absent),
+        ("image_without_map", "images without a height map; add it or remove the image", alone),
+        ("map_without_image", "height maps without an image; add it or remove the map", bare),
+    ):
+        if items:
+            findings.append(Finding(level, code, what, items))
+    if not pairs and not absent:
+        what = "folders without a single pair of image and map"
+        findings.append(Finding(level, "no_tiles", what, [str(dataset / part)]))
+    if strays:
+        what = "rasters that are not named tile_<id>.png (images) or tile_<id>.tif (maps); they are ignored"
+        findings.append(Finding(WARNING, "ignored_file", what, strays))
+    return Listing(pairs, findings)
+
+
+def list_priors(folder: Path, part: str, ids: Sequence[str], level: str) -> tuple[dict[str, Path], list[Finding]]:
+    """The priors of some tiles that exist, and a finding that names those that do not."""
+    wanted = {tile: prior_file(folder, part, tile) for tile in ids}
+    there = {tile: path for tile, path in wanted.items() if path.is_file()}
+    missing = [str(path) for tile, path in wanted.items() if tile not in there]
+    make = "trainViT.py with k_folds" if part == TRAINING_PART else "evaluateViT.py"
+    what = f"coarse priors that do not exist; {make} makes them: set prior_path to the folder that it names"
+    return there, [Finding(level, "missing_prior", what, missing)] if missing else []

@@ -1,0 +1,140 @@
+"""The audit from end to end: list, plan, read every tile once, judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from Systems.d3rsmde.coarse_run import Tiles
+from Utils.config.settings import DiffusionTrainingConfig, TrainingConfig
+from Utils.core.errors import UserError
+from Utils.core.processes import progress_bar
+from Utils.data.audit.coverage import cover, last_word
+from Utils.data.audit.findings import ERROR, WARNING, Finding
+from Utils.data.audit.inspection import Inspection, inspect
+from Utils.data.audit.listing import PARTS, Listing, list_part, list_priors
+from Utils.data.audit.rules import judge_alignment, judge_duplicates, judge_rows
+from Utils.data.audit.swaps import find_swaps
+from Utils.data.tiles import PRIOR_FOLDER, TEST_PART, TRAINING_PART
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        inspections: one a tile, the training part first.
+        findings: errors first.
+    """
+
+    inspections: list[Inspection]
+    findings: list[Finding]
+
+
+def audit(config: TrainingConfig, splits: Sequence[Path], priors: Path | None, workers: int) -> Audit:
+    """Audit the dataset of a training config.
+
+    Args:
+        config: the training that would start; ``dataset_path`` names the dataset.
+        splits: more split files to check.
+        priors: folder of coarse priors to check though the config's training does not read them.
+        workers: threads that read tiles.
+
+    Raises:
+        UserError: the dataset is no folder.
+    """
+    dataset = Path(config.dataset_path)
+    if not dataset.is_dir():
+        raise UserError(f"dataset folder '{dataset}' not found; give the folder that holds '{TRAINING_PART}'")
+    listed = {part: list_part(dataset, part, _is_needed(part, config)) for part in PARTS}
+    findings = [finding for part in PARTS for finding in listed[part].findings]
+    tiles = Tiles(listed[TRAINING_PART].pairs, listed[TEST_PART].pairs)
+    coverage = cover(config, tiles, splits)
+    findings += coverage.findings
+    wanted = _find_priors(config, priors, listed, coverage.priors)
+    findings += wanted.findings
+    inspections = _read_all(listed, wanted.files, workers)
+    rows = [item.row for item in inspections]
+    for row in rows:
+        if (row.part, row.id) in wanted.missing:
+            row.note(wanted.missing[row.part, row.id], "no coarse prior")
+    findings += judge_rows(rows, coverage.used) + judge_duplicates(inspections) + judge_alignment(inspections)
+    for part in PARTS:
+        findings += find_swaps([item for item in inspections if item.row.part == part], listed[part].pairs)
+    if not any(finding.level == ERROR for finding in findings):
+        findings += last_word(config)
+    return Audit(inspections, sorted(_merged(findings), key=lambda finding: finding.level != ERROR))
+
+
+def _merged(findings: Sequence[Finding]) -> list[Finding]:
+    """Findings of one kind, such as those of several split files, as one."""
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for finding in findings:
+        grouped.setdefault((finding.level, finding.code, finding.what), []).extend(finding.items)
+    return [Finding(*kind, items) for kind, items in grouped.items()]
+
+
+def _is_needed(part: str, config: TrainingConfig) -> bool:
+    return part == TRAINING_PART or config.validate_on == "test"
+
+
+@dataclass(frozen=True)
+class _Priors:
+    """Files by part and tile, the level of what is missing by (part, tile), and the findings about it."""
+
+    files: dict[str, dict[str, Path]]
+    missing: dict[tuple[str, str], str]
+    findings: list[Finding]
+
+
+def _find_priors(
+    config: TrainingConfig,
+    folder: Path | None,
+    listed: Mapping[str, Listing],
+    wanted: Mapping[str, Sequence[str]],
+) -> _Priors:
+    """The priors to read with their tiles; what training needs and does not find is an error."""
+    if isinstance(config, DiffusionTrainingConfig):
+        folder = folder or Path(config.prior_path or config.dataset_path)
+    priors = _Priors({}, {}, [])
+    if folder is None:
+        return priors
+    for part in PARTS:
+        ids = list(listed[part].pairs)
+        # Without a config that reads priors, whoever asks for a look at them means all of them.
+        needed = frozenset(wanted.get(part, []) if wanted else ids if part == TRAINING_PART else [])
+        priors.files[part] = {}
+        for level, some in (
+            (ERROR, [tile for tile in ids if tile in needed]),
+            (WARNING, [tile for tile in ids if tile not in needed]),
+        ):
+            # evaluateViT.py makes the priors of the test part, often later: without their folder nothing is missing.
+            if level == ERROR or (folder / part / PRIOR_FOLDER).is_dir():
+                there, findings = list_priors(folder, part, some, level)
+                priors.files[part].update(there)
+                priors.missing.update({(part, tile): level for tile in some if tile not in there})
+                priors.findings.extend(findings)
+    return priors
+
+
+def _read_all(
+    listed: Mapping[str, Listing], priors: Mapping[str, Mapping[str, Path]], workers: int
+) -> list[Inspection]:
+    jobs = [(part, tile) for part in PARTS for tile in listed[part].pairs]
+
+    def look(job: tuple[str, str]) -> Inspection:
+        part, tile = job
+        return inspect(part, tile, listed[part].pairs[tile], priors.get(part, {}).get(tile))
+
+    # Threads: decoding, hashing and the Fourier transform release the interpreter.
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        looked = pool.map(look, jobs)
+        try:
+            # disable=None: no bar where stderr is a file.
+            return list(progress_bar(looked, total=len(jobs), desc="reading", unit="tile"))
+        except BaseException:
+            # Else Ctrl-C would wait for the thousands of tiles that are still to be read.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

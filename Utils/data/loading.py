@@ -1,0 +1,279 @@
+"""Loaders: what stands between tiles on disk and the device, and how long the device waits for it.
+
+Workers live as long as their loader, with the tiles that they have decoded.  torch gives each of them one thread, so
+``num_workers`` is the number of cores that reading takes, in each process of a launch.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from Utils.core.errors import UserError
+from Utils.core.processes import launch, share
+from Utils.core.seeds import named_generator
+from Utils.core.stopping import is_main_thread
+from Utils.data.tiles import Batch, TileDataset
+
+logger = logging.getLogger(__name__)
+
+# A worker that dies every time would be started for ever.
+_RESTARTS = 3
+
+
+class TileLoader:
+    """Batches of tiles, once or again and again.
+
+    A worker that dies (some systems kill one when memory runs out) is replaced, and the iteration goes on with the
+    batch that is missing.
+
+    Args:
+        dataset: the tiles.
+        batches: which of them come together.
+        num_workers: processes that read them; 0: this one.
+
+    Attributes:
+        seconds: that whoever iterates stood still for a batch, so far.  On a CPU nothing is computed in these seconds.
+            A GPU goes on with what was queued before, so there their share of the time is the most that it may have
+            been idle for want of data.
+    """
+
+    def __init__(self, dataset: TileDataset, batches: _Batches, num_workers: int) -> None:
+        self.seconds = 0.0
+        self._dataset = dataset
+        self._batches = batches
+        self._num_workers = num_workers
+        self._loader: DataLoader[Batch] | None = None
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return self._batches.count
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All batches."""
+        return self.after(0)
+
+    def after(self, done: int) -> Iterator[Batch]:
+        """The batches but for the first ones, which are not read.
+
+        Raises:
+            UserError: a file that cannot be read; workers that die again and again.
+        """
+        deaths = 0
+        while done < len(self):
+            self._batches.first = done
+            started = time.perf_counter()
+            try:
+                for batch in self._start():
+                    self.seconds += time.perf_counter() - started
+                    done, deaths = done + 1, 0
+                    yield batch
+                    started = time.perf_counter()
+            except RuntimeError as error:
+                if "DataLoader worker (pid" not in str(error):
+                    raise
+                deaths += 1
+                # The other workers may be half dead; new ones read the same tiles.
+                self._loader = None
+                reason = str(error).splitlines()[0]
+                if deaths > _RESTARTS:
+                    raise UserError(
+                        f"the processes that read tiles die again and again ({reason}); perhaps the machine has too "
+                        "little memory: set num_workers and cache_gigabytes lower"
+                    ) from error
+                logger.warning("a process that reads tiles died; it is replaced (%s)", reason)
+
+    def _start(self) -> Iterator[Batch]:
+        if self._loader is None:
+            self._loader = DataLoader(
+                self._dataset,
+                batch_sampler=self._batches,
+                num_workers=self._num_workers,
+                persistent_workers=self._num_workers > 0,
+                pin_memory=torch.cuda.is_available(),
+                # A loader draws a seed for its workers, from a generator of its own: the global one is dropout's.
+                generator=torch.Generator(),
+                worker_init_fn=_start_worker,
+            )
+        if not self._num_workers or not hasattr(signal, "SIGCHLD") or not is_main_thread():
+            return iter(self._loader)
+        # torch's handler raises wherever the loop stands when a worker dies, be it in the middle of an optimiser step.
+        # Without it the next batch finds out, within seconds.
+        before = signal.getsignal(signal.SIGCHLD)
+        batches = iter(self._loader)
+        signal.signal(signal.SIGCHLD, before)
+        return batches
+
+
+def _start_worker(number: int) -> None:
+    # Ctrl-C reaches all processes of a terminal; what it means is for the main one to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def make_loader(dataset: TileDataset, batch_size: int, num_workers: int, shared: bool = False) -> TileLoader:
+    """A loader in the dataset's own order, for validation and evaluation.
+
+    Args:
+        dataset: the tiles.
+        batch_size: tiles a batch.
+        num_workers: processes that read them.
+        shared: the processes of a launch take turns: each gets every n-th batch, none is left out or comes twice.
+    """
+    count = len(dataset)
+    places = [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
+    return TileLoader(dataset, _Listed(share(places) if shared else places), num_workers)
+
+
+class _Batches(Sampler[list[int]], ABC):
+    """Places of tiles, a list a batch.
+
+    Attributes:
+        first: the batch that an iteration begins with.
+    """
+
+    first = 0
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """Number of batches, the first ones included."""
+
+    def __len__(self) -> int:
+        """Number of batches of an iteration."""
+        return self.count - self.first
+
+
+class _Listed(_Batches):
+    """The same batches every time."""
+
+    def __init__(self, places: list[list[int]]) -> None:
+        self._places = places
+
+    @property
+    def count(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from self._places[self.first :]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a process computes at once: its share of a batch.
+
+    Attributes:
+        number: place of the part in its epoch.
+        batch: the tiles.
+        tiles: how many of them count: all; or none, where there were fewer tiles than processes and one stands in.
+        step_tiles: the tiles of the whole optimiser step, in all its parts and processes.
+    """
+
+    number: int
+    batch: Batch
+    tiles: int
+    step_tiles: int
+
+    @property
+    def weight(self) -> float:
+        """Share of the step's loss, a mean over tiles, that the mean over this part's tiles has."""
+        return self.tiles / self.step_tiles
+
+
+class TrainingLoader:
+    """One loader for all epochs of a stage, each in an order of its own.
+
+    An optimiser step takes ``accumulate`` batches, the last of an epoch what is left; each batch is divided among the
+    processes of the launch.  What a step is made of depends neither on their number nor on workers.
+
+    Args:
+        tiles: the tiles.
+        batch_size: tiles a batch.
+        num_workers: processes that read them.
+        seed: of the orders.
+        accumulate: batches an optimiser step.
+
+    Attributes:
+        steps: optimiser steps an epoch.
+    """
+
+    def __init__(self, tiles: TileDataset, batch_size: int, num_workers: int, seed: int, accumulate: int = 1) -> None:
+        self.tiles = tiles
+        self.accumulate = accumulate
+        self._shares = _Shares(tiles, batch_size, seed)
+        self._loader = TileLoader(tiles, self._shares, num_workers)
+        self.steps = -(-self._shares.count // accumulate)
+
+    @property
+    def seconds(self) -> float:
+        """See ``TileLoader``."""
+        return self._loader.seconds
+
+    def epoch(self, epoch: int, done: int = 0) -> Iterator[list[Part]]:
+        """The optimiser steps of an epoch, after those that were done; those of the epoch before must have been taken.
+
+        Raises:
+            UserError: a file that cannot be read; workers that die again and again.
+        """
+        self.tiles.epoch = epoch
+        number, parts = done * self.accumulate, list[Part]()
+        for batch in self._loader.after(number):
+            parts.append(self._part(number, batch))
+            number += 1
+            if number % self.accumulate == 0 or number == self._shares.count:
+                yield parts
+                parts = []
+
+    def _part(self, number: int, batch: Batch) -> Part:
+        step = number // self.accumulate
+        size = self._shares.batch_size
+        in_step = min((step + 1) * self.accumulate * size, len(self.tiles)) - step * self.accumulate * size
+        return Part(number, batch, len(self._shares.own(number)), in_step)
+
+
+class _Shares(_Batches):
+    """What this process reads of every batch of an epoch, in an order that is a function of seed and epoch alone.
+
+    Args:
+        tiles: the tiles; their ``epoch`` counts when an iteration begins.
+        batch_size: tiles a batch, in all processes together.
+        seed: of the order.
+    """
+
+    def __init__(self, tiles: TileDataset, batch_size: int, seed: int) -> None:
+        self.tiles = tiles
+        self.batch_size = batch_size
+        self.seed = seed
+
+    @property
+    def count(self) -> int:
+        return -(-len(self.tiles) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = epoch_order(len(self.tiles), self.seed, self.tiles.epoch)
+        for number in range(self.first, self.count):
+            own = self.own(number)
+            # Every process takes part in every step: one without a tile reads the batch's first, which does not count.
+            places = own or range(number * self.batch_size, number * self.batch_size + 1)
+            yield [order[place] for place in places]
+
+    def own(self, number: int) -> range:
+        """The places, in the epoch's order, of the tiles that this process has in a batch; may be none."""
+        start = number * self.batch_size
+        size = min(self.batch_size, len(self.tiles) - start)
+        process, processes = launch().process_index, launch().num_processes
+        return range(start + size * process // processes, start + size * (process + 1) // processes)
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
+    """The order of an epoch's tiles."""
+    generator = named_generator(seed, "order", epoch)
+    # torch's shuffling loader takes this number before it shuffles; so the orders are those that it gave.
+    torch.empty((), dtype=torch.int64).random_(generator=generator)
+    return torch.randperm(count, generator=generator).tolist()

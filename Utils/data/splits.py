@@ -1,0 +1,168 @@
+"""Which tiles are for what: split files, folds, hold-outs.
+
+    python -m Utils.data.splits --dataset DIR --name J_K [--folds 5] [--seed 42]
+
+writes ``Dataset/splitTextFiles/J_K/J_Kstage1-<fold>.txt``, one tile id a line, each tile in one fold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from Modules.common.untrusted import read_text
+from Utils.core.command_line import run_script
+from Utils.core.errors import UserError
+from Utils.core.files import atomic_write_bytes
+from Utils.core.seeds import named_generator
+from Utils.data.tiles import TRAINING_PART, list_tiles, natural
+
+HELD_OUT_SHARE = 0.1
+_TILE_LINE = re.compile(r"(?:tile_)?([\w-]+?)(?:\.(?:png|tif|tiff))?")
+
+
+def read_split(path: Path) -> list[str]:
+    """Read one split file: tile ids, one a line; ``805``, ``tile_805`` and ``tile_805.png`` are the same tile.
+
+    Raises:
+        UserError: a missing or unreadable file, a line that is no id, an id that stands twice, no id at all.
+    """
+    try:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"split file '{path}' cannot be read: {reason}; give a text file of tile ids, as "
+            "python -m Utils.data.splits writes them"
+        ) from error
+    ids: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        match = _TILE_LINE.fullmatch(text)
+        if match is None:
+            raise UserError(f"split file '{path}', line {number}: '{text[:60]}' is no tile id; write one id a line")
+        tile = match.group(1)
+        if tile in ids:
+            raise UserError(
+                f"split file '{path}': tile id {tile} stands in line {ids[tile]} and again in line {number}; remove one"
+            )
+        ids[tile] = number
+    if not ids:
+        raise UserError(f"split file '{path}' holds no tile id; write one id a line")
+    return list(ids)
+
+
+def select(available: Sequence[str], split: str | Sequence[str] | None, where: str) -> list[str]:
+    """The tiles that split files name, or all ``available`` ones when no file is given.
+
+    Raises:
+        UserError: an id that is not on disk; ``where`` names the place that was looked in.
+    """
+    if not split:
+        return list(available)
+    on_disk = set(available)
+    chosen: dict[str, Path] = {}
+    for path in [Path(split)] if isinstance(split, str) else [Path(item) for item in split]:
+        tiles = read_split(path)
+        missing = [tile for tile in tiles if tile not in on_disk]
+        if missing:
+            raise UserError(
+                f"split file '{path}' names tile id {missing[0]}, which is not in '{where}' ({len(missing)} of "
+                f"{len(tiles)} ids are not); correct the file, or set dataset_path to the dataset it was made for"
+            )
+        for tile in tiles:
+            chosen.setdefault(tile, path)
+    return list(chosen)
+
+
+def read_folds(paths: Sequence[str], available: Sequence[str], where: str) -> list[list[str]]:
+    """Folds from files, one a fold.
+
+    Raises:
+        UserError: an id in two folds, or not on disk.
+    """
+    home: dict[str, str] = {}
+    folds: list[list[str]] = []
+    for path in paths:
+        fold = select(available, path, where)
+        for tile in fold:
+            if tile in home:
+                raise UserError(f"tile id {tile} stands in two folds, '{home[tile]}' and '{path}'; keep it in one")
+            home[tile] = path
+        folds.append(fold)
+    return folds
+
+
+def make_folds(ids: Sequence[str], count: int, seed: int) -> list[list[str]]:
+    """Deal ``ids`` into ``count`` folds at random; sizes differ by one at most.
+
+    Raises:
+        UserError: fewer tiles than folds.
+    """
+    if len(ids) < count:
+        raise UserError(
+            f"{count} folds need {count} training tiles or more, and there are {len(ids)}; ask for fewer folds"
+        )
+    shuffled = _shuffle(ids, seed, "folds")
+    return [sorted(shuffled[fold::count], key=natural) for fold in range(count)]
+
+
+def hold_out(ids: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
+    """Training and validation tiles: a seeded tenth is held out, one tile at least.
+
+    Raises:
+        UserError: fewer than two tiles.
+    """
+    if len(ids) < 2:
+        raise UserError(f"{len(ids)} training tile cannot be split for validation; set not_split, or add tiles")
+    shuffled = _shuffle(ids, seed, "hold-out")
+    count = max(1, round(HELD_OUT_SHARE * len(ids)))
+    return sorted(shuffled[count:], key=natural), sorted(shuffled[:count], key=natural)
+
+
+def write_splits(dataset: Path, name: str, folds: int, seed: int, folder: Path) -> list[Path]:
+    """Write one split file a fold for a dataset's training tiles, as ``<folder>/<name>/<name>stage1-<fold>.txt``."""
+    dealt = make_folds(list(list_tiles(dataset, TRAINING_PART)), folds, seed)
+    paths = []
+    for number, fold in enumerate(dealt, start=1):
+        path = folder / name / f"{name}stage1-{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_bytes(path, "".join(f"{tile}\n" for tile in fold).encode())
+        paths.append(path)
+    return paths
+
+
+def _shuffle(ids: Sequence[str], seed: int, stream: str) -> list[str]:
+    # From a sorted list, so that the order in which a disk lists its files does not matter.
+    ordered = sorted(ids, key=natural)
+    order = torch.randperm(len(ordered), generator=named_generator(seed, stream))
+    return [ordered[place] for place in order.tolist()]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line: write split files."""
+    parser = argparse.ArgumentParser(prog="python -m Utils.data.splits", description="write k-fold split files")
+    parser.add_argument("--dataset", type=Path, required=True, help="dataset folder in the published layout")
+    parser.add_argument("--name", required=True, help="name of the split, and of its folder")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--output", type=Path, default=Path("Dataset/splitTextFiles"))
+    given = parser.parse_args(arguments)
+
+    def write() -> None:
+        if given.folds < 2:
+            raise UserError(f"--folds {given.folds}: give 2 or more")
+        for path in write_splits(given.dataset, given.name, given.folds, given.seed, given.output):
+            print(path)
+
+    return run_script(write)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Reading and writing rasters, GDAL's settings, distances on the ground."""

@@ -1,0 +1,1 @@
+"""Evaluation, and the tables and pages that show it."""

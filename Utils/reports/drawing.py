@@ -1,0 +1,110 @@
+"""Panels as picture files for a page: single maps without frames or letters, which the page itself sets around them."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import LightSource, to_hex
+from numpy.typing import NDArray
+from PIL import Image
+
+from Utils.pictures.comparison import Panel, hillshade
+
+__all__ = ["colours_of", "draw_panel", "draw_relief", "encode", "error_limit"]
+
+HEIGHT_COLOURS, ERROR_COLOURS = "viridis", "RdBu_r"
+
+# Pictures, and so the page, stay small: JPEG, but for little ones, where its blocks would be seen.
+_JPEG_QUALITY = 82
+_LARGEST_PNG = 160
+# As in Utils.pictures.comparison: the whole range of heights is lit as a hill a sixth as high as the tile is wide.
+_RELIEF_SHARE = 1.0 / 6.0
+_FULL_HEIGHT = 255.0
+_INVALID = 0x8C
+_COLOURS_OF_A_SCALE = 12
+
+Pixels = NDArray[np.uint8]
+
+
+def error_limit(panels: Sequence[Panel]) -> float:
+    """The end of the error scale, in grey levels: the 99th percentile of all panels' errors, up to the next five."""
+    errors = [np.abs(panel.values[np.isfinite(panel.values)]) for panel in panels if panel.kind == "error"]
+    joined = np.concatenate([np.zeros(0), *errors])
+    return max(5.0, 5.0 * math.ceil(float(np.percentile(joined, 99.0)) / 5.0)) if joined.size else 5.0
+
+
+def draw_panel(panel: Panel, valid: NDArray[np.bool_], limit: float) -> Pixels:
+    """Draw one panel.
+
+    Args:
+        panel: heights in 0..255, errors in the same unit, or an image.
+        valid: (H, W); other pixels are grey in all but images.
+        limit: errors at the two ends of their colours.
+
+    Returns:
+        (H, W, 3).
+    """
+    values = panel.values.astype(np.float64)
+    if panel.kind == "image":
+        image = np.moveaxis(values, 0, -1) if values.shape[0] == 3 else values
+        return _as_bytes(image)
+    values = np.where(valid, values, np.nan)
+    if panel.kind == "relief":
+        return _coloured(_shade(values, _FULL_HEIGHT), "gray")
+    if panel.kind == "error":
+        return _coloured(values / (2.0 * limit) + 0.5, ERROR_COLOURS)
+    return _coloured(values / _FULL_HEIGHT, HEIGHT_COLOURS)
+
+
+def draw_relief(height: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:
+    """Draw a map in colours, lit from the north-west, as (H, W, 3).
+
+    Args:
+        height: (H, W) in any unit, stretched here to its own range, and not rounded as the paper protocol does: light
+            shows the terraces of whole numbers.
+        valid: (H, W); other pixels are grey.
+    """
+    shares = np.where(valid, height.astype(np.float64), np.nan)
+    if valid.any():
+        shares = (shares - np.nanmin(shares)) / (np.ptp(shares[valid]) or 1.0)
+    lit = LightSource().blend_soft_light(_coloured(shares, HEIGHT_COLOURS) / 255.0, _shade(shares, 1.0)[..., None])
+    return np.where(np.isnan(lit), np.uint8(_INVALID), _as_bytes(lit))
+
+
+def encode(pixels: Pixels, longest: int) -> bytes:
+    """A picture (H, W, 3) as JPEG, or as PNG where it is little; shrunk to ``longest`` pixels a side."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    if max(picture.size) <= _LARGEST_PNG:
+        picture.save(buffer, format="PNG", optimize=True)
+    else:
+        # Colours at full resolution: they carry the values.
+        picture.save(buffer, format="JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True)
+    return buffer.getvalue()
+
+
+def colours_of(name: str) -> list[str]:
+    """Hex colours, evenly spaced along a colour map."""
+    return [to_hex(colour) for colour in matplotlib.colormaps[name](np.linspace(0.0, 1.0, _COLOURS_OF_A_SCALE))]
+
+
+def _shade(values: NDArray[np.float64], full: float) -> NDArray[np.float64]:
+    """The light that heights from 0 to ``full`` throw back."""
+    return hillshade(values, _RELIEF_SHARE * max(values.shape) / full)
+
+
+def _coloured(shares: NDArray[np.float64], name: str) -> Pixels:
+    """Colours (H, W, 3) of values in [0, 1]; those beyond get the end's, NaN is grey."""
+    colours = matplotlib.colormaps[name].with_extremes(bad=(_INVALID / 255.0,) * 3)
+    pixels: Pixels = np.asarray(colours(shares, bytes=True))
+    return pixels[..., :3]
+
+
+def _as_bytes(colours: NDArray[np.float64]) -> Pixels:
+    return np.rint(np.clip(np.nan_to_num(colours), 0.0, 1.0) * 255.0).astype(np.uint8)

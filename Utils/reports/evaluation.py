@@ -1,0 +1,266 @@
+"""Score a model over tiles, writing maps and pictures on the way; evaluation_report writes the scores down."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from Utils.config.settings import EvaluationConfig
+from Utils.core.errors import UserError, write_error
+from Utils.core.processes import everywhere, gather, gather_in_turn, on_main, progress_bar
+from Utils.core.seeds import named_generator
+from Utils.data.loading import make_loader
+from Utils.data.splits import select
+from Utils.data.tiles import TEST_PART, Batch, TileDataset, TileFiles, check_tiles, find_priors, list_tiles
+from Utils.pictures.comparison import Panel, save_comparison, save_overview
+from Utils.rasters.tile_files import RasterError, write_map_16bit, write_map_float
+from Utils.scoring.metrics import stretch_to_255
+from Utils.scoring.perceptual import HOW_TO_GET_LPIPS, LpipsScore, find_lpips_weights
+from Utils.scoring.tile_scorer import Scorer, on_device
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, float]
+Map = NDArray[np.float32]
+
+_OVERVIEW_TILES = 4
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model makes of a batch.
+
+    Attributes:
+        maps: (B, 1, H, W) in [0, 1] by name, as ``coarse`` and ``refined``; the last is the model's result, and one
+            before it the batch's prior that it was made of.
+        steps: intermediate maps, (B, 1, H, W) each; empty unless asked for.
+    """
+
+    maps: dict[str, Tensor]
+    steps: list[Tensor] = field(default_factory=list)
+
+
+Predict = Callable[[Batch], Prediction]
+# Maps (B, 1, H, W) by name that are scored beside the predictions and are none, nor part of the time they take.
+References = Callable[[Batch], dict[str, Tensor]]
+
+
+@dataclass
+class Evaluation:
+    """Scores of all tiles.
+
+    Attributes:
+        ids: tile ids in order.
+        rows: by name of the map, a row of scores a tile.
+        references: the names in ``rows`` that are no predictions.
+        seconds: time that prediction took, batch by batch, without reading and scoring; of all processes together.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    references: set[str] = field(default_factory=set)
+    seconds: float = 0.0
+
+    @property
+    def predictions(self) -> list[str]:
+        """Names of the scored predictions, the model's result last."""
+        return [name for name in self.rows if name not in self.references]
+
+
+def test_tiles(config: EvaluationConfig) -> tuple[Mapping[str, TileFiles], list[str]]:
+    """The test part's tiles, and the ids to evaluate."""
+    files = list_tiles(Path(config.dataset_path), TEST_PART)
+    return files, select(list(files), config.test_split_text, config.dataset_path)
+
+
+def check_test_tiles(
+    config: EvaluationConfig, prior_path: Path | None = None
+) -> tuple[Mapping[str, TileFiles], list[str]]:
+    """``test_tiles``, every one of them read once, with its prior where there is a folder of priors.
+
+    Raises:
+        UserError: a tile or prior that is missing or damaged.
+    """
+    files, ids = test_tiles(config)
+    check_tiles(files, ids, None if prior_path is None else find_priors(prior_path, TEST_PART, ids))
+    return files, ids
+
+
+def make_scorer(config: EvaluationConfig) -> Scorer:
+    """The scorer that an evaluation config asks for; says once how to get LPIPS where it cannot be had."""
+    try:
+        weights = find_lpips_weights(Path(config.lpips_weights) if config.lpips_weights else None)
+        lpips = None if weights is None else LpipsScore(weights)
+    except (OSError, ValueError) as error:
+        raise UserError(f"lpips_weights: {error}") from error
+    if lpips is None:
+        logger.info(HOW_TO_GET_LPIPS)
+    return Scorer(config.ground_sample_distance, config.metres_per_unit, lpips)
+
+
+@torch.no_grad()
+def evaluate(
+    predict: Predict,
+    dataset: TileDataset,
+    config: EvaluationConfig,
+    device: torch.device,
+    on_maps: Callable[[str, Mapping[str, Map]], None] = lambda tile, maps: None,
+    references: References = lambda batch: {},
+) -> Evaluation:
+    """Predict and score every tile, writing maps and pictures into ``config.output_dir`` on the way.
+
+    The processes of a launch share the tiles; each gets the scores of all of them.
+
+    Args:
+        predict: the model.
+        dataset: the tiles.
+        config: where to write, how many pictures, and the scorer's settings.
+        device: where the model is.
+        on_maps: called with each tile's id and its predicted maps (H, W).
+        references: what else to score, as the autoencoder's reconstruction of the truth.
+
+    Raises:
+        UserError: a file that cannot be read or written.
+    """
+    scorer = make_scorer(config)
+    folder = Path(config.output_dir)
+    pictured = choose_pictures(dataset.ids, config.pictures, config.seed)
+    shown_in_overview = [tile for tile in dataset.ids if tile in pictured][:_OVERVIEW_TILES]
+    gallery: dict[str, tuple[list[Panel], NDArray[np.bool_]]] = {}
+
+    def score() -> list[Evaluation]:
+        parts = []
+        loader = make_loader(dataset, config.batch_size, config.num_workers, shared=True)
+        for batch in progress_bar(on_device(loader, device), total=len(loader), desc="evaluating", unit="batch"):
+            started = time.perf_counter()
+            prediction = predict(batch)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds = time.perf_counter() - started
+            beside = references(batch)
+            maps_by_name = prediction.maps | beside
+            rows = {name: scorer.score_batch(batch, values) for name, values in maps_by_name.items()}
+            parts.append(Evaluation(list(batch["id"]), rows, set(beside), seconds))
+            for place, tile in enumerate(batch["id"]):
+                maps = {name: _map(values, place) for name, values in prediction.maps.items()}
+                on_maps(tile, maps)
+                _write_maps(folder, tile, maps, config.map_format)
+                if tile in pictured:
+                    item = {key: batch[key][place] for key in ("image", "target", "valid")}
+                    panels, valid = tile_panels(item, maps)
+                    if tile in shown_in_overview:
+                        gallery[tile] = panels, valid
+                    _picture(folder, tile, panels, valid)
+                    steps = [_map(values, place) for values in prediction.steps]
+                    if steps:
+                        _steps_picture(folder, tile, panels, [maps["coarse"], *steps], valid)
+        return parts
+
+    found = _joined(gather_in_turn(everywhere(score)))
+    panels_by_tile = {tile: shown for share in gather([gallery]) for tile, shown in share.items()}
+    if panels_by_tile:
+        on_main(lambda: _overview(folder, {tile: panels_by_tile[tile] for tile in shown_in_overview}))
+    return found
+
+
+def _joined(parts: Sequence[Evaluation]) -> Evaluation:
+    """The evaluation of batches, one after another."""
+    whole = Evaluation()
+    for part in parts:
+        whole.ids += part.ids
+        for name, rows in part.rows.items():
+            whole.rows.setdefault(name, []).extend(rows)
+        whole.references |= part.references
+        whole.seconds += part.seconds
+    return whole
+
+
+def _overview(folder: Path, shown: Mapping[str, tuple[list[Panel], NDArray[np.bool_]]]) -> None:
+    path = folder / "overview.png"
+    with writing(path):
+        items = list(shown.values())
+        save_overview(path, [panels for panels, _ in items], list(shown), valids=[valid for _, valid in items])
+
+
+def choose_pictures(ids: Sequence[str], count: int, seed: int) -> set[str]:
+    """The tiles that get pictures: ``count`` of them, drawn by the seed, so that nobody picks the pretty ones."""
+    order = torch.randperm(len(ids), generator=named_generator(seed, "pictures")).tolist()
+    return {ids[place] for place in order[:count]}
+
+
+def _map(values: Tensor, place: int) -> Map:
+    return values[place, 0].float().cpu().numpy()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make the folder of a file that is written inside; a write that fails becomes a ``UserError``."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except (OSError, RasterError) as error:
+        raise write_error(path, error, "what was written before is whole") from error
+
+
+def map_file(folder: Path, tile: str, suffix: str) -> Path:
+    """Where ``evaluate``, writing into ``folder``, puts a tile's map as floats."""
+    return folder / "maps" / f"tile_{tile}.{suffix}"
+
+
+def _write_maps(folder: Path, tile: str, maps: Mapping[str, Map], suffix: str) -> None:
+    """The model's result, as floats and as a 16-bit PNG."""
+    values = list(maps.values())[-1]
+    path = map_file(folder, tile, suffix)
+    with writing(path):
+        write_map_float(path, values)
+        write_map_16bit(path.with_suffix(".png"), values)
+
+
+def tile_panels(item: Mapping[str, Tensor], maps: Mapping[str, Map]) -> tuple[list[Panel], NDArray[np.bool_]]:
+    """Image, truth, predictions and their errors, on the paper protocol's 0..255 scale.
+
+    Args:
+        item: ``image``, ``target`` and ``valid`` of one tile, as a ``TileDataset`` serves them.
+        maps: predictions (H, W) by name.
+
+    Returns:
+        The panels, and the valid pixels (H, W).
+    """
+    valid = item["valid"][0].cpu().numpy()
+    truth = stretch_to_255(item["target"][0].cpu().numpy(), valid)
+    panels = [Panel("image", item["image"].cpu().numpy(), "image"), Panel("truth", truth, "height")]
+    stretched = {name: stretch_to_255(values, valid) for name, values in maps.items()}
+    panels += [Panel(name, values, "height") for name, values in stretched.items()]
+    panels += [Panel(f"error, {name}", values - truth, "error") for name, values in stretched.items()]
+    panels += [Panel("truth, relief", truth, "relief")]
+    panels += [Panel(f"{name}, relief", values, "relief") for name, values in stretched.items()]
+    return panels, valid
+
+
+def _picture(folder: Path, tile: str, panels: Sequence[Panel], valid: NDArray[np.bool_]) -> None:
+    path = folder / "pictures" / f"tile_{tile}.png"
+    flat = [panel for panel in panels if panel.kind != "relief"]
+    with writing(path):
+        save_comparison(path, panels, f"tile {tile}", valid, columns=len(flat))
+
+
+def _steps_picture(
+    folder: Path, tile: str, panels: Sequence[Panel], steps: Sequence[Map], valid: NDArray[np.bool_]
+) -> None:
+    path = folder / "steps" / f"tile_{tile}.png"
+    shown = [Panel("prior", stretch_to_255(steps[0], valid), "height")]
+    shown += [
+        Panel(f"step {number}", stretch_to_255(values, valid), "height")
+        for number, values in enumerate(steps[1:], start=1)
+    ]
+    with writing(path):
+        save_comparison(path, [*panels[:2], *shown], f"tile {tile}, step by step", valid, columns=len(shown) + 2)

@@ -1,0 +1,155 @@
+"""The files that a scored scene leaves: tables, numbers, and the folder that they go to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from Utils.core.errors import UserError, write_error
+from Utils.core.files import atomic_write_bytes
+from Utils.core.tables import format_table, write_csv, write_json
+from Utils.scenes.accuracy.scene_scores import NOMINAL, SCORES, SIGNED, Coverage, SceneScores, Stratum
+from Utils.scoring.metrics import Metric
+
+RESULTS = ("metrics.json", "table.md", "classes.csv", "figure.png", "report.html", "errors.tif")
+"""Names of the files that evaluateScene.py may write into its folder."""
+
+Rows = tuple[list[str], list[list[str]]]
+"""Headings, and lines of as many cells."""
+
+NO_SLOPES = "No slopes: without a georeference the size of a pixel is unknown."
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Make a folder for the body to write into; a failed write is the user's to mend.
+
+    Raises:
+        UserError: the folder or a file in it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise write_error(Path(error.filename or folder), error, "what was written before is whole") from error
+
+
+def check_output(folder: Path, inputs: Sequence[Path]) -> None:
+    """Refuse a folder that cannot be made, or where a result would take the place of an input.
+
+    Raises:
+        UserError: a file stands in the way.
+    """
+    for part in (folder, *folder.parents):
+        if part.exists() and not part.is_dir():
+            raise UserError(f"output '{folder}': '{part}' is a file; give a folder")
+    taken = {(folder / name).resolve() for name in RESULTS}
+    for path in inputs:
+        if path.resolve() in taken:
+            raise UserError(f"output '{folder}': the input '{path}' would be overwritten; give another folder")
+
+
+def write_tables(scores: SceneScores, folder: Path) -> str:
+    """Write ``metrics.json``, ``table.md`` and ``classes.csv`` into an existing folder; returns the table.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    table = format_scores(scores)
+    write_csv(folder / "classes.csv", [row for stratum in scores.strata for row in _csv_rows(stratum)])
+    write_json(folder / "metrics.json", scores.to_document())
+    atomic_write_bytes(folder / "table.md", (table + "\n").encode("utf-8"))
+    return table
+
+
+def format_scores(scores: SceneScores) -> str:
+    """All tables, with a line for each map on how it was aligned."""
+    texts = [format_table(*rows) for rows in tables(scores)]
+    if not scores.classes:
+        texts.insert(1, NO_SLOPES)
+    return "\n\n".join(["  \n".join(notes(scores)), *texts])
+
+
+def tables(scores: SceneScores) -> list[Rows]:
+    """Over all pixels; by slope class, if slopes are known; coverage and reliability of the uncertainty, if it is."""
+    found = [_overall_table(scores)]
+    if scores.classes:
+        found.append(_class_table(scores))
+    return found + (_coverage_tables(scores.coverage) if scores.coverage is not None else [])
+
+
+def notes(scores: SceneScores) -> list[str]:
+    """What to know about the numbers, above all how each map was aligned."""
+    lines = [f"{name}: {alignment}." for name, alignment in scores.alignments.items()]
+    lines.append("Errors are prediction minus truth.")
+    if not scores.sampling["exact"]:
+        lines.append(f"Median, NMAD and LE90 are over a random sample of {scores.sampling['sampled']:,} pixels.")
+    return lines
+
+
+def _overall_table(scores: SceneScores) -> Rows:
+    scored = f"{scores.overall.pixels:,} pixels ({100 * scores.valid_share:.1f} % of the scene)"
+    error_label = f"± standard error, {scores.blocks} blocks"
+    return [scored, *_headings()], _rows(scores, scores.overall, error_label)
+
+
+def _class_table(scores: SceneScores) -> Rows:
+    rows = []
+    for stratum in scores.classes:
+        for row in _rows(scores, stratum, "± standard error"):
+            rows.append([stratum.label, f"{100 * stratum.share:.1f}", *row])
+    return ["true slope (deg)", "pixels (%)", "map", *_headings()], rows
+
+
+def _headings() -> list[str]:
+    return [metric.heading + ("" if metric.key in SIGNED else " ↓") for metric in SCORES]
+
+
+def _rows(scores: SceneScores, stratum: Stratum, error_label: str) -> list[list[str]]:
+    """A line a map; with a baseline, the change, in per cent too, and its standard error."""
+    rows = [
+        [scores.label(name), *(metric.format(found[metric.key]) for metric in SCORES)]
+        for name, found in stratum.scores.items()
+    ]
+    if stratum.change:
+        rows.append(["change", *(_change_cell(stratum, metric, "change") for metric in SCORES)])
+        rows.append(["change (%)", *(_change_cell(stratum, metric, "percent") for metric in SCORES)])
+        rows.append([error_label, *(_change_cell(stratum, metric, "standard_error") for metric in SCORES)])
+    return rows
+
+
+def _change_cell(stratum: Stratum, metric: Metric, what: str) -> str:
+    value = stratum.change.get(metric.key, {}).get(what, math.nan)
+    if math.isnan(value):
+        return "—"
+    if what == "percent":
+        return f"{value:+.1f}"
+    text = metric.format(value)
+    return text if what == "standard_error" or text.startswith("-") else f"+{text}"
+
+
+def _coverage_tables(coverage: Coverage) -> list[Rows]:
+    headings = [f"uncertainty, {coverage.pixels:,} pixels", "inside 1 sigma (%)", "inside 1.96 sigma (%)"]
+    headings += ["mean sigma (m)", "RMS sigma (m)", "RMSE (m)", "factor for 68.27 %"]
+    shares = [f"{100 * share:.2f}" for share in (coverage.within_68, coverage.within_95)]
+    lengths = [f"{value:.3f}" for value in (coverage.mean_sigma, coverage.rms_sigma, coverage.rmse)]
+    rows = [["measured", *shares, *lengths, f"{coverage.factor_68:.3f}"]]
+    rows.append(["if right", f"{100 * NOMINAL[0]:.2f}", f"{100 * NOMINAL[1]:.2f}", "—", "—", "—", "1.000"])
+    deciles = []
+    for number, row in enumerate(coverage.deciles, start=1):
+        low, high, stated, observed = (f"{row[key]:.3f}" for key in ("sigma_low", "sigma_high", "rms_sigma", "rmse"))
+        deciles.append([f"{number}", low, high, f"{100 * row['share']:.1f}", stated, observed])
+    reliability = ["sigma decile", "from (m)", "to (m)", "pixels (%)", "RMS sigma (m)", "observed RMSE (m)"]
+    return [(headings, rows), (reliability, deciles)]
+
+
+def _csv_rows(stratum: Stratum) -> list[dict[str, object]]:
+    """A row for each map, and for the change and its standard error."""
+    head: dict[str, object] = {"slope_class": stratum.label, "low_degrees": stratum.low, "high_degrees": stratum.high}
+    head |= {"pixels": stratum.pixels, "share": stratum.share}
+    rows = [head | {"map": name} | scores for name, scores in stratum.scores.items()]
+    for what in ("change", "percent", "standard_error") if stratum.change else ():
+        rows.append(head | {"map": what} | {key: values[what] for key, values in stratum.change.items()})
+    return rows

@@ -1,0 +1,222 @@
+"""The scores of a scene, and what they mean."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from Utils.scoring.metrics import Metric
+
+FloatArray = NDArray[np.float64]
+Align = Literal["auto", "none", "affine"]
+PREDICTION, BASELINE = "prediction", "baseline"
+SCORES: tuple[Metric, ...] = (
+    Metric("bias", "Bias (m)", higher_is_better=False, digits=3),
+    Metric("median_error", "Median (m)", higher_is_better=False, digits=3),
+    Metric("mae", "MAE (m)", higher_is_better=False, digits=3),
+    Metric("rmse", "RMSE (m)", higher_is_better=False, digits=3),
+    Metric("nmad", "NMAD (m)", higher_is_better=False, digits=3),
+    Metric("le90", "LE90 (m)", higher_is_better=False, digits=3),
+    Metric("slope_error_degrees", "Slope error (deg)", higher_is_better=False, digits=2),
+    Metric("gradient_error", "Gradient error (m/m)", higher_is_better=False, digits=4),
+    Metric("aspect_error_degrees", "Aspect error (deg)", higher_is_better=False, digits=1),
+)
+"""The scores of a map in the order of the tables."""
+# Best is zero, from either side: a change of these is no gain or loss.
+SIGNED = ("bias", "median_error")
+DEFINITIONS = {
+    "error": "prediction minus truth, in metres, over the pixels where all compared maps have a height",
+    "bias": "mean error",
+    "median_error": "median error",
+    "nmad": "1.4826 median |error - median error|",
+    "le90": "90th percentile of |error|",
+    "slope_error_degrees": "mean |difference of slope angles|; central differences on the prediction's grid, in metres",
+    "gradient_error": "mean length of the difference of the two gradients, metres a metre",
+    "aspect_error_degrees": "mean angle between the downhill directions where the true slope is above 2 degrees; "
+    "where the map is level it has no direction and is left out",
+    "slope_class": "by the true slope on the prediction's grid, lower bound included; pixels at the rim or beside "
+    "pixels without truth have no slope and are in no class",
+    "change": "prediction minus baseline; no change is given for bias and median error, whose best is zero",
+    "standard_error": "of the change, paired, by leaving out one block of 256 x 256 pixels at a time (jackknife)",
+}
+BLOCK = 256
+"""Side of the blocks behind the standard errors, in pixels; windows hold whole blocks."""
+NOMINAL = (0.6827, 0.95)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How a map was fitted to the truth before it was scored.
+
+    Attributes:
+        fitted: whether it was; if not, scale 1 and shift 0.
+        scale: factor on the heights, never negative.
+        shift: metres added after that.
+    """
+
+    fitted: bool = False
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def __str__(self) -> str:
+        """One phrase for tables."""
+        if not self.fitted:
+            return "compared as it is"
+        return (
+            f"aligned to the truth by one least-squares scale (>= 0) and shift over the scene: "
+            f"{self.scale:.6g} x height {'-' if self.shift < 0 else '+'} {abs(self.shift):.6g} m"
+        )
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """Scores over all pixels, or over those of one slope class of the truth.
+
+    Attributes:
+        label: ``all``, ``0-5``, ``>30``.
+        low: least slope in degrees; NaN for all pixels.
+        high: slope in degrees that the class stays below; infinite for the last, NaN for all pixels.
+        pixels: scored pixels.
+        share: of all scored pixels, 0..1.
+        scores: by map, ``baseline`` before ``prediction``, each by the keys of :data:`SCORES`; NaN where undefined.
+        change: with a baseline, by key of a score: ``change``, ``percent`` and ``standard_error``.
+    """
+
+    label: str
+    low: float
+    high: float
+    pixels: int
+    share: float
+    scores: dict[str, dict[str, float]]
+    change: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Whether the uncertainty band, one standard deviation, means what it says.
+
+    Attributes:
+        pixels: scored pixels with an uncertainty.
+        within_68: share of true heights inside +-1 sigma; 0.6827 if errors are normal and sigma is right.
+        within_95: share inside +-1.96 sigma; 0.95 likewise.
+        mean_sigma: metres.
+        rms_sigma: metres; equals the RMSE where sigma is right.
+        rmse: metres, over the same pixels.
+        factor_68: what sigma would have to be multiplied by for 68.27 % of true heights inside.
+        deciles: pixels sorted by sigma, in ten parts (fewer where sigmas are equal): ``sigma_low``, ``sigma_high``,
+            ``share``, ``rms_sigma`` and the observed ``rmse``, metres.
+    """
+
+    pixels: int
+    within_68: float
+    within_95: float
+    mean_sigma: float
+    rms_sigma: float
+    rmse: float
+    factor_68: float
+    deciles: list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Views:
+    """What a figure needs: reduced maps and samples.
+
+    Attributes:
+        step: pixels of the scene along a pixel of the reduced maps.
+        aspect: height of a pixel over its width on the ground.
+        maps: ``truth`` and the scored maps' heights, and ``error of ...`` for each map: (H, W) float64, the mean over
+            the scored pixels of each cell, NaN where there are none.
+        errors: by map, (N,) float32, a uniform sample of the errors.
+        pairs: (2, M) float32, a uniform sample of truth and prediction, as aligned.
+    """
+
+    step: int
+    aspect: float
+    maps: dict[str, FloatArray]
+    errors: dict[str, NDArray[np.float32]]
+    pairs: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SceneScores:
+    """All that was measured.
+
+    Attributes:
+        inputs: facts on the files by role: ``prediction``, ``truth``, ``baseline``.
+        align: what was asked for.
+        alignments: by map.
+        pixels: counts on the prediction's grid: ``grid``, valid ones by map, ``scored``.
+        strata: all pixels first, then the slope classes (none where slopes are unknown).
+        coverage: None without an uncertainty band.
+        sampling: how medians and percentiles were taken.
+        blocks: blocks with scored pixels.
+        views: for the figure; not in the document.
+    """
+
+    inputs: dict[str, dict[str, Any]]
+    align: Align
+    alignments: dict[str, Alignment]
+    pixels: dict[str, int]
+    strata: list[Stratum]
+    coverage: Coverage | None
+    sampling: dict[str, Any]
+    blocks: int
+    views: Views
+
+    @property
+    def overall(self) -> Stratum:
+        """Scores over all pixels."""
+        return self.strata[0]
+
+    @property
+    def classes(self) -> list[Stratum]:
+        """Scores by slope class."""
+        return self.strata[1:]
+
+    @property
+    def valid_share(self) -> float:
+        """Scored pixels over all pixels of the prediction's grid, 0..1."""
+        return self.pixels["scored"] / self.pixels["grid"]
+
+    def label(self, name: str) -> str:
+        """A map's name for readers, which says so where it was aligned."""
+        return f"{name}, aligned" if self.alignments[name].fitted else name
+
+    def to_document(self) -> dict[str, Any]:
+        """Everything as JSON can hold it, once NaN has become null (:func:`Utils.core.tables.write_json` does that)."""
+        return {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            **self.inputs,
+            "align": self.align,
+            "alignments": {
+                name: {"aligned": one.fitted, "scale": one.scale, "shift": one.shift, "how": str(one)}
+                for name, one in self.alignments.items()
+            },
+            "pixels": {**self.pixels, "valid_share": self.valid_share},
+            "scores": self.overall.scores,
+            "change": self.overall.change,
+            "slope_classes": [
+                {
+                    "label": one.label,
+                    "low_degrees": one.low,
+                    "high_degrees": one.high if math.isfinite(one.high) else None,
+                    "pixels": one.pixels,
+                    "share": one.share,
+                    "scores": one.scores,
+                    "change": one.change,
+                }
+                for one in self.classes
+            ],
+            "uncertainty": None if self.coverage is None else vars(self.coverage) | {"nominal": NOMINAL},
+            "order_statistics": self.sampling,
+            "blocks": {"count": self.blocks, "side_pixels": BLOCK},
+            "definitions": DEFINITIONS,
+            "software": {name: version(name) for name in ("rasterio", "numpy")} | {"gdal": rasterio.__gdal_version__},
+        }

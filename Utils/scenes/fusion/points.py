@@ -1,0 +1,189 @@
+"""Sparse heights, as ICESat-2's: read from a table, and the smooth correction that carries a map to them."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import CRSError, RasterioError
+from rasterio.warp import transform
+from rasterio.windows import Window
+from scipy.interpolate import RBFInterpolator
+from scipy.ndimage import spline_filter
+
+from Utils.core.errors import UserError
+from Utils.scenes.fusion.anchors import Points, sample
+from Utils.scenes.fusion.detail_fusion import Correction
+from Utils.scenes.fusion.reference import Geometry
+
+logger = logging.getLogger(__name__)
+
+Floats = NDArray[np.float64]
+
+_MAD_TO_SIGMA = 1.4826
+_FEWEST_POINTS = 8
+_NEIGHBOURS = 48
+_SMOOTHINGS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+_MOST_TO_CHOOSE = 1500
+_STRIP = 512
+
+
+def read_points(path: Path, crs: str, scene: Geometry) -> Points:
+    """Read a table with the columns x, y and height (others are ignored); points beside the scene are left out.
+
+    Args:
+        path: CSV with a heading line; commas or semicolons.
+        crs: of x and y, as ``EPSG:4326`` (x is then the longitude).
+        scene: where its pixels lie.
+
+    Raises:
+        UserError: unreadable, columns missing, a value that is no number, an unknown CRS, too few points on the scene.
+    """
+    table = _read_table(path)
+    try:
+        system = CRS.from_user_input(crs)
+        xs, ys = transform(system, scene.crs, table[:, 0], table[:, 1])
+    except (CRSError, RasterioError) as error:
+        raise UserError(f"--points-crs '{crs}': {error}; give for example EPSG:4326") from error
+    columns, rows = ~scene.transform @ (np.asarray(xs), np.asarray(ys))
+    inside = (rows >= 0) & (rows < scene.height) & (columns >= 0) & (columns < scene.width) & np.isfinite(table[:, 2])
+    if inside.sum() < _FEWEST_POINTS:
+        raise UserError(
+            f"--points '{path}': {inside.sum()} of {len(table)} points lie on the scene, at least {_FEWEST_POINTS} are "
+            f"needed; check --points-crs (now '{crs}') and which column is x"
+        )
+    logger.info("%d of %d points lie on the scene", inside.sum(), len(table))
+    return Points(rows[inside], columns[inside], table[inside, 2])
+
+
+def _read_table(path: Path) -> Floats:
+    """(N, 3): x, y, height."""
+    wanted = ("x", "y", "height")
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        # A device may never end, and a pipe never begin.
+        raise UserError(f"--points '{path}' is no regular file; give a CSV file")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            first = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=";" if first.count(";") > first.count(",") else ",")
+            names = {(name or "").strip().lower(): name for name in reader.fieldnames or []}
+            missing = [name for name in wanted if name not in names]
+            if missing:
+                raise UserError(
+                    f"--points '{path}' has no column {' and no column '.join(missing)}; its columns are "
+                    f"{', '.join(names) or 'none'}, needed are x, y, height"
+                )
+            rows = [[_number(path, reader.line_num, row[names[name]]) for name in wanted] for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"--points '{path}' cannot be read: {error}") from error
+    if not rows:
+        raise UserError(f"--points '{path}' holds no points")
+    return np.array(rows, dtype=np.float64)
+
+
+def _number(path: Path, line: int, text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        raise UserError(f"--points '{path}', line {line}: '{text}' is no number") from None
+
+
+def correct_to_points(points: Points, mosaic: Path, scene: Geometry, spacing: float) -> tuple[Correction, Floats]:
+    """A smooth surface, a thin-plate spline, that carries a mosaic to heights at points.
+
+    How smooth is chosen by leaving out a fifth of the points at a time; points far off the others are left out.
+
+    Args:
+        points: heights in metres.
+        mosaic: the blended map, in metres as far as its tiles' fits go; NaN where invalid.
+        scene: where its pixels lie.
+        spacing: pixels between the nodes of the surface.
+
+    Returns:
+        The correction, and each point's residual before it (N,), height less mosaic, NaN where the mosaic is invalid.
+
+    Raises:
+        UserError: too few points on valid pixels.
+    """
+    residuals = points.heights - sample_mosaic(points, mosaic)
+    known = np.isfinite(residuals)
+    if known.sum() < _FEWEST_POINTS:
+        raise UserError(f"--points: only {known.sum()} lie on valid pixels, at least {_FEWEST_POINTS} are needed")
+    middle = float(np.median(residuals[known]))
+    spread = _MAD_TO_SIGMA * float(np.median(np.abs(residuals[known] - middle)))
+    inside = known & (np.abs(residuals - middle) <= 5.0 * spread + 1e-6)
+    places, values = _thinned(points.rows[inside] / spacing, points.columns[inside] / spacing, residuals[inside])
+    smoothing = _choose_smoothing(places, values)
+    surface = _spline(places, values, smoothing)
+    # One node beyond the border on each side, so that interpolation knows both sides.
+    rows = np.arange(int(np.ceil(scene.height / spacing)) + 2)
+    columns = np.arange(int(np.ceil(scene.width / spacing)) + 2)
+    nodes = np.stack(np.meshgrid(rows - 0.5, columns - 0.5, indexing="ij"), axis=-1).reshape(-1, 2)
+    offset = spline_filter(surface(nodes).reshape(len(rows), len(columns)), order=3, mode="nearest").astype(np.float32)
+    left = values - surface(places)
+    shrink = type(scene.transform).scale(spacing)
+    geometry = Geometry(1, 1, scene.crs, scene.transform @ shrink).window(-1, -1, len(rows), len(columns))
+    ones = np.ones(offset.shape, np.float32)
+    unexplained = ones * np.float32(_MAD_TO_SIGMA * np.median(np.abs(left)))
+    return Correction(ones, offset, ones, unexplained, ones.astype(bool), geometry), residuals
+
+
+def sample_mosaic(points: Points, mosaic: Path) -> Floats:
+    """The mosaic at points (N,), bilinearly, read strip by strip; NaN where it is invalid."""
+    found = np.full(len(points.rows), np.nan)
+    with rasterio.open(mosaic) as source:
+        for start in range(0, source.height, _STRIP):
+            mine = (points.rows >= start) & (points.rows < start + _STRIP)
+            if mine.any():
+                first = max(0, start - 1)
+                last = min(source.height, start + _STRIP + 1)
+                values = source.read(1, window=Window(0, first, source.width, last - first))
+                found[mine] = sample(values, points.rows[mine] - first, points.columns[mine])
+    return found
+
+
+def _thinned(rows: Floats, columns: Floats, values: Floats) -> tuple[Floats, Floats]:
+    """Medians in cells of a quarter of the spacing: a thousand points on one track say what ten do.
+
+    Returns:
+        Places (K, 2) and values (K,).
+    """
+    edges = [np.arange(np.floor(side.min() * 4), np.floor(side.max() * 4) + 2) / 4 for side in (rows, columns)]
+    cell = [
+        np.clip(np.digitize(side, edge) - 1, 0, len(edge) - 2)
+        for side, edge in zip((rows, columns), edges, strict=True)
+    ]
+    _, group = np.unique(cell[0] * len(edges[1]) + cell[1], return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
+    places = np.array([[rows[part].mean(), columns[part].mean()] for part in parts])
+    return places, np.array([np.median(values[part]) for part in parts])
+
+
+def _choose_smoothing(places: Floats, values: Floats) -> float:
+    """The smoothing whose surface predicts points best that it has not seen (five folds, at most 1500 points)."""
+    order = np.random.default_rng(0).permutation(len(places))[:_MOST_TO_CHOOSE]
+    if len(order) < 4 * _FEWEST_POINTS:
+        return 1.0
+    folds = np.arange(len(order)) % 5
+
+    def error(smoothing: float) -> float:
+        misses = []
+        for fold in range(5):
+            known, asked = order[folds != fold], order[folds == fold]
+            misses.append(np.abs(_spline(places[known], values[known], smoothing)(places[asked]) - values[asked]))
+        return float(np.mean(np.concatenate(misses)))
+
+    return min(_SMOOTHINGS, key=error)
+
+
+def _spline(places: Floats, values: Floats, smoothing: float) -> RBFInterpolator:
+    return RBFInterpolator(
+        places, values, neighbors=min(_NEIGHBOURS, len(places)), smoothing=smoothing, kernel="thin_plate_spline"
+    )

@@ -1,0 +1,1 @@
+"""From the maps of single tiles to one mosaic."""

@@ -1,0 +1,1 @@
+"""The height raster that is written, its preview and its report."""

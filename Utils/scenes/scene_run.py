@@ -1,0 +1,201 @@
+"""A scene in, a height raster out: what predict.py does for each scene."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from Utils.core.errors import UserError, write_error
+from Utils.core.processes import everywhere, on_main
+from Utils.core.tables import write_json
+from Utils.rasters.environment import gdal_environment
+from Utils.scenes.finishing import Finisher, scene_geometry
+from Utils.scenes.fusion.points import read_points
+from Utils.scenes.fusion.reference import read_reference
+from Utils.scenes.options import SceneOptions
+from Utils.scenes.output.height_writer import check_output, space_needed
+from Utils.scenes.output.preview import write_preview
+from Utils.scenes.output.scene_report import write_scene_report
+from Utils.scenes.source.scene_source import SceneSource, open_scene
+from Utils.scenes.tiles.tile_grid import TileGrid
+from Utils.scenes.tiles.tile_prediction import Predictor, predict_tiles
+from Utils.scenes.tiles.tile_store import TileStore, working_folder
+
+_THUMBNAIL = 900  # pixels of the image's longer side in the report
+
+
+@dataclass(frozen=True)
+class SceneResult:
+    """What was written.
+
+    Attributes:
+        output: the height raster.
+        document: what stands in the JSON beside it.
+    """
+
+    output: Path
+    document: dict[str, Any] = field(repr=False)
+
+
+def check_scene(scene: Path, output: Path, options: SceneOptions) -> None:
+    """Find the mistakes that can be known before the long work.
+
+    Raises:
+        UserError: see the parts' own functions.
+        RasterError: a scene that cannot be read.
+    """
+    if not 16 <= options.tile_size <= 8192:
+        raise UserError(f"--tile-size {options.tile_size}: give 16 to 8192 pixels")
+    if not 1 <= options.shared < options.tile_size:
+        raise UserError(f"--overlap {options.shared}: give 1 to {options.tile_size - 1} pixels, below the tile size")
+    if options.reference is not None and options.points is not None:
+        raise UserError("--reference and --points exclude each other; give one of them")
+    with _open(scene, options) as source:
+        grid = TileGrid(source.height, source.width, options.tile_size, options.shared)
+        pixels, layers = source.height * source.width, 1 + (options.orientations > 1)
+        tiles = len(grid) * grid.size**2 * layers
+        bands = layers + options.metric
+        needed = 4 * (tiles + pixels * bands) + space_needed(source.height, source.width, bands)
+        inputs = [path for path in (scene, *source.files, options.reference, options.points) if path is not None]
+        check_output(output, inputs, needed, options.overwrite or options.resume)
+        # The picture of scene.tif is scene.png, which may be the scene itself.
+        for beside in (output.with_suffix(suffix) for suffix in (".json", ".png", ".html")):
+            if beside.exists() and any(path.exists() and beside.samefile(path) for path in inputs):
+                raise UserError(f"--output '{output}': the input '{beside}' could be overwritten; give another name")
+        if options.metric:
+            geometry = scene_geometry(source)
+            if options.reference is not None:
+                read_reference(options.reference, geometry, options.reference_nodata)
+            if options.points is not None:
+                read_points(options.points, options.points_crs, geometry)
+
+
+def predict_scene(
+    scene: Path,
+    output: Path,
+    predictor: Predictor,
+    options: SceneOptions,
+    model: Mapping[str, Any],
+    device: torch.device | None = None,
+) -> SceneResult:
+    """Predict a scene of any size; the processes of a launch share its tiles, and the first one joins them.
+
+    Args:
+        scene: any raster.
+        output: the GeoTIFF to write; a JSON with the same stem goes beside it, and the picture if it is asked for.
+        predictor: the model.
+        options: how.
+        model: what identifies the model; goes into the JSON, and a run resumes with the same alone.
+        device: where the model is.
+
+    Raises:
+        UserError: a mistake in the options or files, or a disk that is full; finished tiles stay for ``resume``.
+        RasterError: a raster that cannot be read or written.
+    """
+    on_main(lambda: check_scene(scene, output, options))
+    started = time.monotonic()
+    with gdal_environment(), ExitStack() as opened:
+        source = opened.enter_context(everywhere(lambda: _open(scene, options)))
+        grid = TileGrid(source.height, source.width, options.tile_size, options.shared)
+        on_main(lambda: _open_store(source, grid, output, options, model))
+        store = everywhere(lambda: _open_store(source, grid, output, replace(options, resume=True), model))
+        predict_tiles(
+            source,
+            grid,
+            predictor,
+            store,
+            batch_size=options.batch_size,
+            orientations=options.orientations,
+            device=device,
+        )
+        return on_main(lambda: _finish(source, grid, store, output, options, model, started))
+
+
+def _finish(
+    source: SceneSource,
+    grid: TileGrid,
+    store: TileStore,
+    output: Path,
+    options: SceneOptions,
+    model: Mapping[str, Any],
+    started: float,
+) -> SceneResult:
+    """From predicted tiles to the raster and what lies beside it."""
+    image = source.thumbnail(_THUMBNAIL)
+    finisher = Finisher(source, grid, store, options, str(model.get("name", "")))
+    document = finisher.finish(output) | {
+        "scene": source.fingerprint(),
+        "stretch": source.stretch.describe(),
+        "model": dict(model),
+        "options": options.describe(),
+        "seconds": round(time.monotonic() - started, 1),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "software": {name: version(name) for name in ("torch", "rasterio", "numpy", "scipy")},
+    }
+    try:
+        write_json(output.with_suffix(".json"), document)
+    except OSError as error:
+        raise write_error(output.with_suffix(".json"), error, f"'{output}' itself is whole") from error
+    result = SceneResult(output, document)
+    if options.preview:
+        write_preview(output.with_suffix(".png"), output, title=output.stem)
+    if options.report:
+        write_scene_report(output.with_suffix(".html"), output, image, summary(result).splitlines(), document)
+    store.remove()
+    return result
+
+
+def summary(result: SceneResult) -> str:
+    """What a user wants to know at the end, in a few lines."""
+    document = result.document
+    tiles = document["tiles"]
+    lines = [f"{result.output}: {document['kind']} heights, {len(tiles)} tiles, {document['seconds']:.0f} s"]
+    if document["components"] > 1:
+        lines.append(f"{document['components']} groups of tiles do not touch each other: see 'component' in the JSON")
+    if document["kind"] == "metric":
+        held = sum(tile["supported"] for tile in tiles)
+        lines.append(
+            f"{held} of {len(tiles)} tiles were fitted to the heights; the others follow their neighbours (flag band)"
+        )
+    if "reference" in document:
+        found = document["reference"]["agreement"]
+        if found["count"]:
+            lines.append(
+                f"against the reference, at its own resolution: RMSE {found['rmse']:.2f} m, "
+                f"bias {found['bias']:+.2f} m, {found['count']} cells"
+            )
+    if "points" in document:
+        before, after = document["points"]["before"], document["points"]["after"]
+        lines.append(
+            f"against {after['count']} points: RMSE {after['rmse']:.2f} m, NMAD {after['nmad']:.2f} m "
+            f"(before the correction {before['rmse']:.2f} m)"
+        )
+    return "\n".join(lines)
+
+
+def _open(scene: Path, options: SceneOptions) -> SceneSource:
+    return open_scene(scene, options.bands, options.nodata, options.stretch)
+
+
+def _open_store(
+    source: SceneSource, grid: TileGrid, output: Path, options: SceneOptions, model: Mapping[str, Any]
+) -> TileStore:
+    folder = working_folder(output)
+    key = {
+        "scene": source.fingerprint(),
+        "model": dict(model),
+        "tile_size": grid.size,
+        "overlap": grid.overlap,
+        "orientations": options.orientations,
+    }
+    if options.overwrite and not options.resume:
+        TileStore.clear(folder)
+    return TileStore(folder, key, options.resume)

@@ -1,0 +1,1 @@
+"""The scene that is read: its files, bands, valid pixels and stretch."""

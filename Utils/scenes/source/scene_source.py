@@ -1,0 +1,288 @@
+"""Scenes in: rasters of any size, type and band count as images in [0, 1] with their valid pixels, window by window."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from Utils.core.errors import UserError
+from Utils.rasters.environment import georeference_optional, raster_errors
+from Utils.rasters.ground import ground_sample_distance, has_transform
+from Utils.rasters.tile_files import RasterError, check_blocks
+from Utils.scenes.source.bands import BandReader, choose_bands
+from Utils.scenes.source.inputs import find_scenes
+from Utils.scenes.source.stretch import Stretch, percentile_stretch
+
+__all__ = ["MAX_SCENE_PIXELS", "SceneSource", "Stretch", "find_scenes", "open_scene"]
+
+logger = logging.getLogger(__name__)
+
+MAX_SCENE_PIXELS = 100_000_000_000
+"""Most pixels (height x width) a scene may have: a damaged header must not start a run of years."""
+
+# The stretch is taken from about so many pixels a side.
+_SAMPLE_SIDE = 2048
+# Zeros along so large a share of the border are seldom a picture of the ground.
+_VOID_BORDER = 0.1
+
+
+class SceneSource:
+    """An open scene, read window by window. Made by :func:`open_scene`; a context manager.
+
+    Attributes:
+        path: the file.
+        files: the file and, of a VRT, all that it is made of: an output must be none of them.
+        height: rows.
+        width: columns.
+        crs: rasterio's CRS; None where the file has none, or has no transform.
+        transform: from (column, row) to map coordinates, possibly rotated; the identity where the file has none.
+        georeferenced: whether the file has a transform; it may lack a CRS all the same.
+        bands: numbers (1-based) of the 1 or 3 bands in use.
+        nodata: the value given on opening, None if none was; what the file itself says is always respected.
+        dtype: the type of the file's values, such as "uint16".
+        stretch: from the file's values to [0, 1], the same all over the scene.
+    """
+
+    def __init__(self, path: Path, dataset: Any, reader: BandReader, stretch: Stretch) -> None:
+        """Take over an open dataset; :func:`open_scene` makes what is needed."""
+        self.path = path
+        self.height: int = dataset.height
+        self.width: int = dataset.width
+        self.transform = dataset.transform
+        self.georeferenced = has_transform(dataset.transform)
+        self.crs = dataset.crs if self.georeferenced else None
+        self.bands = reader.bands
+        self.nodata = reader.nodata
+        self.dtype = str(reader.dtype)
+        self.stretch = stretch
+        # Only a VRT's: elsewhere these are side files, which other programs write and rewrite.
+        self.files = tuple(Path(name) for name in dataset.files) if dataset.driver == "VRT" else (path,)
+        self._dataset = dataset
+        self._reader = reader
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> SceneSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; nothing can be read any more."""
+        self._dataset.close()
+
+    def read(self, row: int, column: int, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Read a window, which must lie inside the scene; threads may share a source, and take turns.
+
+        Args:
+            row: its first row.
+            column: its first column.
+            height: its rows, at least 1.
+            width: its columns, at least 1.
+
+        Returns:
+            Image (3, height, width) float32 in [0, 1], 0 at invalid pixels, and valid pixels (height, width) bool.
+
+        Raises:
+            RasterError: the file turns out to be damaged here.
+            ValueError: the window is not inside the scene.
+        """
+        inside = 0 <= row < row + height <= self.height and 0 <= column < column + width <= self.width
+        if not inside:
+            window = f"rows {row} to {row + height}, columns {column} to {column + width}"
+            raise ValueError(f"{self.path}: a window of {window} in a scene of {self.height} x {self.width}")
+        # A GDAL dataset must not be read by two threads at once.
+        with self._lock, raster_errors(self.path):
+            values, valid = self._reader.read(Window(column, row, width, height), (height, width))
+        image = self.stretch.apply(values)  # (1 or 3, h, w)
+        image[:, ~valid] = 0.0
+        return np.repeat(image, 3, axis=0) if len(image) == 1 else image, valid
+
+    def thumbnail(self, longest_side: int) -> NDArray[np.float32]:
+        """The whole scene (3, h, w) in [0, 1], at most so many pixels a side, invalid pixels 0."""
+        shrink = max(1.0, max(self.height, self.width) / longest_side)
+        shape = (max(1, round(self.height / shrink)), max(1, round(self.width / shrink)))
+        with self._lock, raster_errors(self.path):
+            values, valid = self._reader.read(None, shape)
+        image = self.stretch.apply(values)
+        image[:, ~valid] = 0.0
+        return np.repeat(image, 3, axis=0) if len(image) == 1 else image
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Give what makes the image that is read here, as JSON holds it: two runs with equal ones see the same."""
+        states = [file.stat() for file in self.files if file.exists()]
+        return {
+            "name": self.path.name,
+            "bytes": sum(state.st_size for state in states),
+            "mtime_ns": max(state.st_mtime_ns for state in states),
+            "width": self.width,
+            "height": self.height,
+            "bands": list(self.bands),
+            "stretch": self.stretch.describe(),
+            # JSON has no NaN.
+            "nodata": str(self.nodata) if self.nodata is not None and math.isnan(self.nodata) else self.nodata,
+        }
+
+    def ground_sample_distance(self) -> tuple[float, float] | None:
+        """Give metres (from row to row, from column to column), None without CRS and transform; see ground.py."""
+        return ground_sample_distance(self.crs, self.transform, self.height, self.width)
+
+
+def open_scene(
+    path: str | Path,
+    bands: Sequence[int] | None = None,
+    nodata: float | None = None,
+    stretch: tuple[float, float] | None = (2.0, 98.0),
+) -> SceneSource:
+    """Open a scene, check it, and take its stretch; the scene is never read as a whole.
+
+    Percentiles come from some 2048 x 2048 pixels spread over the scene, from overviews where there are any.
+
+    Args:
+        path: any raster that GDAL reads.
+        bands: 1 or 3 band numbers, 1-based; None for the usual ones (:func:`Utils.scenes.source.bands.choose_bands`).
+        nodata: a value that means no data, beyond what the file says itself.
+        stretch: the percentiles of the valid pixels that become 0 and 1, or None for the full range of the file's
+            type: 0..255, 0..65535 or fewer bits where the file says so; floats must lie in [0, 1] then.
+
+    Raises:
+        RasterError: the file is missing, damaged, cut short, empty, absurdly large or of complex numbers.
+        UserError: bands, percentiles or types that do not fit, or no valid pixel.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RasterError(path, "no such file", "check the path")
+    with raster_errors(path):
+        _check_whole(path)
+        with georeference_optional():
+            dataset = rasterio.open(path)
+        try:
+            _check_header(path, dataset)
+            reader = BandReader(dataset, choose_bands(path, dataset, bands), nodata)
+            _check_ends(reader)
+            source = SceneSource(path, dataset, reader, _stretch(path, reader, stretch))
+            _log_georeference(source, dataset)
+        except BaseException:
+            dataset.close()
+            raise
+    return source
+
+
+def _check_whole(path: Path) -> None:
+    """Refuse a PNG whose end is missing: GDAL may give zeros for the lost rows."""
+    with path.open("rb") as stream:
+        if stream.read(8) != b"\x89PNG\r\n\x1a\n":
+            return
+        size = stream.seek(0, 2)
+        position = 8
+        while position + 12 <= size:  # length, type, checksum
+            stream.seek(position)
+            length, kind = int.from_bytes(stream.read(4), "big"), stream.read(4)
+            position += 12 + length
+            if kind == b"IEND" and position <= size:
+                return
+    raise RasterError(path, "the PNG is cut short", "copy or write it again")
+
+
+def _check_header(path: Path, dataset: Any) -> None:
+    if dataset.count == 0:
+        raise RasterError(path, "a container without bands of its own", "convert the layer you need to GeoTIFF")
+    if dataset.height * dataset.width > MAX_SCENE_PIXELS:
+        size = f"{dataset.width} x {dataset.height} pixels"
+        raise RasterError(path, f"the header gives {size}", f"a scene may have {MAX_SCENE_PIXELS:,} pixels; cut it up")
+    check_blocks(path, dataset)
+
+
+def _check_ends(reader: BandReader) -> None:
+    """Decode the first and the last block of every band: a file cut short shows here, not after hours."""
+    dataset = reader.dataset
+    for row, column in ((0, 0), (dataset.height - 1, dataset.width - 1)):
+        reader.read(Window(column, row, 1, 1), (1, 1))
+
+
+def _stretch(path: Path, reader: BandReader, percentiles: tuple[float, float] | None) -> Stretch:
+    dataset = reader.dataset
+    step = max(1.0, math.sqrt(dataset.height * dataset.width) / _SAMPLE_SIDE)
+    shape = (max(1, round(dataset.height / step)), max(1, round(dataset.width / step)))
+    sample, valid = reader.read(None, shape)
+    if not valid.any():
+        raise UserError(f"{path}: no valid pixel among {valid.size:,}; check --nodata, and the file's mask and nodata")
+    if not reader.knows_invalid:
+        _hint_at_void(path, sample)
+    if percentiles is None:
+        return _full_range(path, reader, sample[:, valid])
+    stretch, widened = percentile_stretch(sample, valid, percentiles)
+    for position in widened:
+        logger.info(
+            "%s: percentiles %g and %g of band %s are both the same; it is stretched from its lowest to its highest "
+            "value, %g to %g",
+            path,
+            *percentiles,
+            reader.bands[position] if len(reader.bands) == len(sample) else reader.bands[0],
+            stretch.low[position],
+            stretch.high[position],
+        )
+    return stretch
+
+
+def _full_range(path: Path, reader: BandReader, values: NDArray[Any]) -> Stretch:
+    """The stretch of the file's type, for a sample of its valid values (C, n)."""
+    remedy = "--stretch 2 98 stretches by percentiles"
+    if values.dtype.kind == "f":
+        low, high = float(values.min()), float(values.max())
+        if low < 0.0 or high > 1.0:
+            raise UserError(f"{path}: floats from {low:g} to {high:g}, not in [0, 1], need a stretch; {remedy}")
+        full = 1.0
+    elif values.dtype in (np.uint8, np.uint16):
+        full = max(_full_scale(reader, band) for band in reader.bands)
+    else:
+        raise UserError(f"{path}: values of type {values.dtype} have no full range to go by; {remedy}")
+    return Stretch((0.0,) * len(values), (full,) * len(values), None)
+
+
+def _full_scale(reader: BandReader, band: int) -> float:
+    if reader.has_palette:
+        return 255.0
+    # 12-bit images come in 16 bits, with the bits in use named here.
+    bits = reader.dataset.tags(band, ns="IMAGE_STRUCTURE").get("NBITS")
+    return float(2 ** int(bits) - 1) if bits else float(np.iinfo(reader.dataset.dtypes[band - 1]).max)
+
+
+def _hint_at_void(path: Path, sample: NDArray[Any]) -> None:
+    """Name --nodata 0 where the scene, (C, h, w), seems to lie in a black frame that nothing declares invalid."""
+    void = (sample == 0).all(axis=0)
+    border = np.concatenate([void[0], void[-1], void[:, 0], void[:, -1]])
+    if border.mean() > _VOID_BORDER:
+        logger.info(
+            "%s: %.0f %% of the border is exactly 0 and the file names no nodata value; if that is no picture of the "
+            "ground, give --nodata 0, or heights will be invented there and the stretch suffers",
+            path,
+            100.0 * border.mean(),
+        )
+
+
+def _log_georeference(source: SceneSource, dataset: Any) -> None:
+    if source.crs is not None:
+        return
+    points, _ = dataset.gcps
+    if source.georeferenced:
+        logger.info("%s: a transform but no CRS; the output gets the transform alone", source.path)
+    elif points or dataset.rpcs:
+        means = "ground control points" if points else "rational polynomials (RPC)"
+        logger.info(
+            "%s: placed on the ground only by %s, so treated as not georeferenced; orthorectify it first, for example "
+            "with gdalwarp, to get heights on a map",
+            source.path,
+            means,
+        )
+    else:
+        logger.info("%s: not georeferenced; the output will not be either", source.path)

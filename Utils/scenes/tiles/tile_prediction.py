@@ -1,0 +1,152 @@
+"""From a scene's tiles to their maps: batches through a model, and the spread of its maps under flips and turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from Utils.core.processes import everywhere, on_main, progress_bar, share
+from Utils.scenes.source.scene_source import SceneSource
+from Utils.scenes.tiles.tile_grid import Tile, TileGrid
+from Utils.scenes.tiles.tile_store import TileStore
+
+Predictor = Callable[[Tensor], Tensor]
+"""Images (B, 3, H, W) in [0, 1] to relative heights (B, H, W); H and W are the tile size."""
+
+# The eight ways to lay a square tile, as quarter turns after mirroring or not: as it is, both mirror images, upside
+# down, and then those on their side.
+_ORIENTATIONS = [(0, False), (0, True), (2, True), (2, False), (1, False), (3, False), (1, True), (3, True)]
+MOST_ORIENTATIONS = len(_ORIENTATIONS)
+
+
+@torch.no_grad()
+def predict_tiles(
+    source: SceneSource,
+    grid: TileGrid,
+    predictor: Predictor,
+    store: TileStore,
+    *,
+    batch_size: int,
+    orientations: int = 1,
+    device: torch.device | None = None,
+) -> int:
+    """Predict every tile that the store does not hold yet; tiles without a valid pixel are kept as all NaN.
+
+    The processes of a launch share the tiles.
+
+    Args:
+        source: the scene.
+        grid: its tiles.
+        predictor: the model.
+        store: where maps go: layer 0 the map as the model draws it, layer 1, with several orientations, the standard
+            deviation of the maps that it draws of the turned tile, turned back and fitted to the first.
+        batch_size: tiles at once.
+        orientations: 1 to 8.
+        device: where the images go.
+
+    Returns:
+        How many tiles were predicted now, by all processes.
+    """
+    # Agreed on before anyone begins: what is done now is not to change who does what.
+    todo = on_main(lambda: [tile for tile in grid.tiles if not store.holds(tile)])
+    batches = share([todo[start : start + batch_size] for start in range(0, len(todo), batch_size)])
+
+    def predict() -> None:
+        done = len(grid) - len(todo)
+        bar = progress_bar(total=done + sum(map(len, batches)), initial=done, desc="predicting", unit="tile")
+        # One thread reads ahead, always the same: a GDAL dataset belongs to one thread at a time.
+        with bar, ThreadPoolExecutor(max_workers=1) as reader:
+            for tiles, images, valids in _read_ahead(reader, source, grid, batches):
+                layers = _predict_batch(predictor, images, grid.size, orientations, device)
+                for place, tile in enumerate(tiles):
+                    found = layers[place][:, : tile.height, : tile.width]
+                    store.save(tile, np.where(valids[place], found, np.float32(np.nan)))
+                    bar.update()
+
+    everywhere(predict)
+    return len(todo)
+
+
+_Batch = tuple[Sequence[Tile], list[NDArray[np.float32]], list[NDArray[np.bool_]]]
+
+
+def _read_ahead(
+    reader: ThreadPoolExecutor, source: SceneSource, grid: TileGrid, batches: Sequence[Sequence[Tile]]
+) -> Iterator[_Batch]:
+    """Batches of tiles, images (3, size, size) and valid masks; the next is read while one is being used."""
+
+    def read(tiles: Sequence[Tile]) -> _Batch:
+        pairs = [source.read(tile.row, tile.column, tile.height, tile.width) for tile in tiles]
+        return tiles, [_fill(image, valid, grid.size) for image, valid in pairs], [valid for _, valid in pairs]
+
+    coming = None
+    for tiles in batches:
+        following = reader.submit(read, tiles)
+        if coming is not None:
+            yield coming.result()
+        coming = following
+    if coming is not None:
+        yield coming.result()
+
+
+def _fill(image: NDArray[np.float32], valid: NDArray[np.bool_], size: int) -> NDArray[np.float32]:
+    """Invalid pixels get the mean colour of the valid ones, so that a hole is no cliff; a small scene is mirrored."""
+    if not valid.all() and valid.any():
+        colours = image[:, valid].mean(axis=1)
+        image = np.where(valid, image, colours[:, None, None])
+    height, width = valid.shape
+    margins = ((0, 0), (0, size - height), (0, size - width))
+    return np.pad(image, margins, mode="symmetric") if (height, width) != (size, size) else image
+
+
+def _predict_batch(
+    predictor: Predictor,
+    images: Sequence[NDArray[np.float32]],
+    size: int,
+    orientations: int,
+    device: torch.device | None,
+) -> NDArray[np.float32]:
+    """(B, C, size, size): the maps and, with several orientations, their spread."""
+    batch = torch.from_numpy(np.stack(images)).to(device)
+    first = _draw(predictor, batch, size)
+    if orientations == 1:
+        return first[:, None].cpu().numpy()
+    others = [
+        _lay_back(_draw(predictor, _lay(batch, turns, mirrored), size), turns, mirrored)
+        for turns, mirrored in _ORIENTATIONS[1:orientations]
+    ]
+    deviations = torch.stack([_fitted(other, first) - first for other in others])
+    # About the map that is kept, not about the mean of all: the mean is not what the user gets.
+    spread = deviations.square().mean(dim=0).sqrt()
+    return torch.stack([first, spread], dim=1).cpu().numpy()
+
+
+def _draw(predictor: Predictor, batch: Tensor, size: int) -> Tensor:
+    maps = predictor(batch)
+    if maps.shape != (len(batch), size, size):
+        raise ValueError(f"the model made {tuple(maps.shape)} of {len(batch)} images of {size} x {size}")
+    return maps.float()
+
+
+def _lay(values: Tensor, turns: int, mirrored: bool) -> Tensor:
+    values = values.flip(-1) if mirrored else values
+    return torch.rot90(values, turns, dims=(-2, -1))
+
+
+def _lay_back(values: Tensor, turns: int, mirrored: bool) -> Tensor:
+    values = torch.rot90(values, -turns, dims=(-2, -1))
+    return values.flip(-1) if mirrored else values
+
+
+def _fitted(maps: Tensor, targets: Tensor) -> Tensor:
+    """Maps (B, H, W) with the scale (never negative) and shift that bring them closest to their targets."""
+    means, goals = maps.mean(dim=(1, 2), keepdim=True), targets.mean(dim=(1, 2), keepdim=True)
+    centred = maps - means
+    power = centred.square().mean(dim=(1, 2), keepdim=True).clamp_min(1e-12)
+    scale = (centred * (targets - goals)).mean(dim=(1, 2), keepdim=True) / power
+    return scale.clamp_min(0.0) * centred + goals

@@ -1,0 +1,122 @@
+"""The working folder of a scene: what has been predicted so far, so that an interrupted scene goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from Utils.core.errors import UserError, write_error
+from Utils.core.files import replacing
+from Utils.core.tables import write_json
+from Utils.scenes.tiles.tile_grid import Tile
+
+_KEY = "key.json"
+
+
+class TileStore:
+    """Maps of tiles on disk, one file a tile, each whole or absent.
+
+    Args:
+        folder: made if it does not exist.
+        key: all that the maps depend on, as plain JSON: the scene, the model, the tiles.
+        resume: go on with the maps that lie there.
+
+    Raises:
+        UserError: maps lie there and ``resume`` is false; or they were made with another key, whose differences are
+            listed; or the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, key: Mapping[str, Any], resume: bool) -> None:
+        self.folder = folder
+        found = _read_key(folder / _KEY)
+        if found is not None and not resume:
+            raise UserError(
+                f"an interrupted run of this output lies in '{folder}': go on with --resume, or start anew with "
+                "--overwrite"
+            )
+        if found is not None and (differences := _differences(found, json.loads(json.dumps(key)))):
+            raise UserError(
+                f"'{folder}' cannot be resumed, it was made otherwise: {'; '.join(differences)}; give the same again, "
+                "or start anew with --overwrite"
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / _KEY, dict(key))
+        except OSError as error:
+            raise write_error(folder, error, "nothing was predicted") from error
+
+    def holds(self, tile: Tile) -> bool:
+        """Whether the tile's map is there."""
+        return self._path(tile).is_file()
+
+    def save(self, tile: Tile, layers: NDArray[np.float32]) -> None:
+        """Keep a tile's layers (C, H, W): its map, NaN where invalid, and perhaps its spread.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        path = self._path(tile)
+        try:
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.save(file, layers)
+        except OSError as error:
+            raise write_error(path, error, "finished tiles stay; go on with --resume") from error
+
+    def load(self, tile: Tile, layer: int = 0) -> NDArray[np.float32]:
+        """One layer (H, W) of a tile."""
+        try:
+            # Not numpy.load, which takes archives and, with its leave, pickles too.
+            layers = np.lib.format.open_memmap(self._path(tile), mode="r")
+            return np.asarray(layers[layer])
+        except (OSError, ValueError, IndexError) as error:
+            raise UserError(f"'{self._path(tile)}' is damaged ({error}); delete it and go on with --resume") from error
+
+    def scratch(self, name: str) -> Path:
+        """A path for a further file of the run."""
+        return self.folder / name
+
+    def remove(self) -> None:
+        """Delete the folder and all that lies in it."""
+        self.clear(self.folder)
+
+    @staticmethod
+    def clear(folder: Path) -> None:
+        """Delete a working folder, if there is one; a folder that is none is left alone."""
+        if (folder / _KEY).is_file():
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _path(self, tile: Tile) -> Path:
+        return self.folder / f"tile_{tile.row}_{tile.column}.npy"
+
+
+def working_folder(output: Path) -> Path:
+    """Where an output's tiles are kept while it is being made: beside it, on the same disk."""
+    return output.with_name(f".{output.name}.work")
+
+
+def _read_key(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError):
+        return {}  # damaged: differs from every key
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Lines that say where two keys differ."""
+    lines: list[str] = []
+    for name in sorted({*found, *wanted}):
+        was, now = found.get(name), wanted.get(name)
+        if isinstance(was, dict) and isinstance(now, dict):
+            lines += _differences(was, now, f"{prefix}{name}.")
+        elif was != now:
+            lines.append(f"{prefix}{name} was {json.dumps(was)}, is {json.dumps(now)}")
+    return lines

@@ -1,0 +1,1 @@
+"""Scores of predicted maps, one file a protocol, and their summary over tiles."""

@@ -1,0 +1,1 @@
+"""Made-up ground and images of it: the data of demos and tests."""

@@ -1,0 +1,204 @@
+"""TensorBoard's view of a training stage: curves, rates, memory, and a few tiles as pictures.
+
+The log is the record of a run; the board is for looking at it.  So nothing that goes wrong here ends a run.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from Utils.data.tiles import Batch
+from Utils.pictures.comparison import Panel, save_comparison
+from Utils.scoring.metrics import stretch_to_255
+
+logger = logging.getLogger(__name__)
+
+# Where a log row's values go; what stands elsewhere (train/..., validation/...) keeps its name.
+TAGS = {
+    "lr": "optimisation/learning_rate",
+    "gradient_norm": "optimisation/gradient_norm",
+    "step": "optimisation/step",
+    "tiles_per_second": "throughput/tiles_per_second",
+    "data_wait_share": "throughput/data_wait_share",
+    "seconds": "throughput/seconds",
+    "memory_gigabytes": "memory/peak_gigabytes",
+}
+# All pictures stay in the event files; four of this size are up to 0.8 MB each time.
+MOST_PICTURES = 4
+LONGEST_SIDE = 512
+_BYTES = 2**30
+
+
+class Board:
+    """TensorBoard's files of one stage, as long as they can be written.
+
+    The first failed write is logged as a warning and closes the board; from then on its methods do nothing.
+
+    Args:
+        folder: of the event files; made if need be.
+        epoch: epochs done; what an earlier, longer attempt left of later epochs is hidden.
+    """
+
+    def __init__(self, folder: Path, epoch: int) -> None:
+        self._folder = folder
+        self._writer: SummaryWriter | None = None
+        with self._not_ending_the_run():
+            self._writer = SummaryWriter(folder, purge_step=epoch + 1)
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Write a log row's finite numbers, its ``epoch`` being their step."""
+        if self._writer is None:
+            return
+        with self._not_ending_the_run():
+            for name, value in row.items():
+                if name != "epoch" and _is_finite_number(value):
+                    self._writer.add_scalar(TAGS.get(name, name), value, row["epoch"])
+            # The queue is emptied while failures are looked for, and the curves are up to date every epoch.
+            self._writer.flush()
+
+    def pictures(self, epoch: int, batch: Batch, maps: Tensor) -> None:
+        """Write image, truth, map and error of a batch's first tiles, as ``tiles/<id>``.
+
+        Args:
+            epoch: the step of the pictures.
+            batch: ``image`` (B, 3, H, W) in [0, 1], ``target`` (B, 1, H, W), ``valid`` (B, 1, H, W) bool, ``id``.
+            maps: predictions (B, 1, H, W), in any unit.
+        """
+        if self._writer is None:
+            return
+        with self._not_ending_the_run():
+            for number, tile in enumerate(batch["id"][:MOST_PICTURES]):
+                picture = _draw_tile(
+                    tile,
+                    _to_numpy(batch["image"][number].float()),
+                    _to_numpy(batch["target"][number, 0].cpu().double()),
+                    _to_numpy(maps[number, 0].cpu().double()),
+                    _to_numpy(batch["valid"][number, 0]),
+                )
+                self._writer.add_image(f"tiles/{tile}", picture, epoch, dataformats="HWC")
+            self._writer.flush()
+
+    def close(self) -> None:
+        """End the files; may be called twice."""
+        if self._writer is not None:
+            with self._not_ending_the_run():
+                self._writer.close()
+        self._writer = None
+
+    @contextmanager
+    def _not_ending_the_run(self) -> Iterator[None]:
+        """Turn whatever goes wrong into one warning, and the board off.
+
+        TensorBoard writes in a thread.  A write that fails there ends the thread, which prints a traceback as if the
+        run had failed, and the next call of the writer raises the thread's exception here.
+        """
+        outer_hook = threading.excepthook
+        threads_before = set(threading.enumerate())
+
+        def quiet_hook(arguments: threading.ExceptHookArgs) -> None:
+            if not _belongs_to_tensorboard(arguments.thread):
+                outer_hook(arguments)
+
+        threading.excepthook = quiet_hook
+        try:
+            yield
+        # Whatever it is: where TensorFlow is installed, its own errors come out of a full disk.
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            logger.warning("TensorBoard's files in '%s' end here (%s); the run goes on", self._folder, reason)
+            self._abandon(threads_before)
+        finally:
+            threading.excepthook = outer_hook
+
+    def _abandon(self, threads_before: set[threading.Thread]) -> None:
+        """Let go of the writer and of its thread, which may still be about to report what ended it."""
+        file_writer = self._writer.file_writer if self._writer is not None else None
+        self._writer = None
+        if file_writer is not None:
+            try:
+                # Not the SummaryWriter's close(): it flushes first, which raises again and leaves the file open.
+                file_writer.close()
+            except Exception as error:
+                logger.debug("closing TensorBoard's file: %s", error)
+        for thread in set(threading.enumerate()) - threads_before:
+            if _belongs_to_tensorboard(thread):
+                thread.join(timeout=1.0)
+
+
+def peak_memory_gigabytes(device: torch.device) -> float:
+    """The most memory held so far, in units of 2^30 bytes: the GPU's by torch, on a CPU this process's."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / _BYTES
+    if sys.platform == "win32":
+        import psutil  # accelerate brings it along
+
+        return float(psutil.Process().memory_info().peak_wset) / _BYTES
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _BYTES
+
+
+def _belongs_to_tensorboard(thread: threading.Thread | None) -> bool:
+    return type(thread).__module__.startswith("tensorboard.")
+
+
+def _is_finite_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _to_numpy(values: Tensor) -> NDArray[Any]:
+    array: NDArray[Any] = values.detach().cpu().numpy()
+    return array
+
+
+def _draw_tile(
+    tile: str, image: NDArray[Any], target: NDArray[Any], predicted: NDArray[Any], valid: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """One tile as (height, width, 3) uint8, as evaluation draws it: the paper protocol's 0..255, invalid pixels grey.
+
+    Args:
+        tile: its id.
+        image: (3, H, W) in [0, 1].
+        target: true heights (H, W), the file's unit.
+        predicted: heights (H, W), any unit.
+        valid: (H, W) bool.
+    """
+    truth, drawn = stretch_to_255(target, valid), stretch_to_255(predicted, valid)
+    panels = [
+        Panel("image", image, "image"),
+        Panel("truth", truth, "height"),
+        Panel("map", drawn, "height"),
+        Panel("error", drawn - truth, "error"),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tile.png"
+        # Two by two: in one line, four panels would be half as large within the same sides.
+        save_comparison(path, panels, f"tile {tile}", valid, columns=2)
+        with Image.open(path) as picture:
+            picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+            return np.asarray(picture.convert("RGB"))

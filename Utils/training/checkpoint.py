@@ -1,0 +1,192 @@
+"""A checkpoint is one safetensors file: weights, optimiser tensors, and the rest of the state as JSON in its header.
+
+One file is swapped in whole, so a run that dies while it writes still has its last checkpoint; and it holds no
+pickles, so a stranger's file can run no code.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from Modules.common.untrusted import parse_json
+from Utils.core.errors import UserError, write_error
+from Utils.core.files import replacing
+
+FORMAT = "d3-rsmde-checkpoint-2"
+# Its weights can be read; its run cannot be continued exactly, since random draws were made otherwise.
+_OLDER_FORMAT = "d3-rsmde-checkpoint-1"
+_NETWORK, _AVERAGE, _OPTIMISER = "network/", "average/", "optimiser/"
+_OTHER_WEIGHTS = "give weights of that network, or its sizes in the config"
+
+
+@dataclass
+class Progress:
+    """Where a training stage stands, after an optimiser step.
+
+    Attributes:
+        epoch: whole epochs done.
+        step: optimiser steps done, in all.
+        step_in_epoch: those of them in the epoch that is not whole yet.
+        sums: what the log row of that epoch is made of, so far.
+        best: best validation score, None before the first.
+        best_epoch: the epoch that reached it.
+        rate: the learning rate before warm-up and cosine; None in files of older versions.
+        plateau: state of the plateau schedule.
+        scaler: state of fp16's loss scale.
+        groups: the optimiser's parameter groups.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    step_in_epoch: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    best: float | None = None
+    best_epoch: int = 0
+    rate: float | None = None
+    plateau: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+    groups: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read.
+
+    Attributes:
+        task: which kind of network it holds.
+        architecture: what is needed to build that network again.
+        network: its weights, as the optimiser left them.
+        average: the moving average of its parameters, by name; empty where none was kept.
+        optimiser: the optimiser's tensors, by parameter number.
+        progress: where the stage stood.
+        can_be_continued: whether training can go on from it exactly.
+    """
+
+    task: str
+    architecture: dict[str, Any]
+    network: dict[str, Tensor]
+    average: dict[str, Tensor]
+    optimiser: dict[int, dict[str, Tensor]]
+    progress: Progress
+    can_be_continued: bool = True
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights to use: the averaged ones, where an average was kept."""
+        return self.network | self.average
+
+
+def save_checkpoint(
+    path: Path,
+    task: str,
+    architecture: Mapping[str, Any],
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+    average: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write a checkpoint, whole or not at all; ``average`` holds averaged parameters by name.
+
+    Raises:
+        UserError: it cannot be written; an older file of that name is intact.
+    """
+    state = optimiser.state_dict()
+    progress.groups = state["param_groups"]
+    tensors = {_NETWORK + name: value.contiguous() for name, value in network.state_dict().items()}
+    tensors |= {_AVERAGE + name: value.contiguous() for name, value in (average or {}).items()}
+    for number, values in state["state"].items():
+        tensors |= {f"{_OPTIMISER}{number}/{name}": value.contiguous() for name, value in values.items()}
+    header = {"format": FORMAT, "task": task, "architecture": dict(architecture), "progress": asdict(progress)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata={"d3rsmde": json.dumps(header)})
+            # The name must not reach the disk before the content does: a power cut would leave an empty file.
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+    except (OSError, SafetensorError) as error:
+        raise write_error(path, error, "the checkpoint before it is intact: continue with --resume") from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        UserError: a missing, damaged or foreign file.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint '{path}' not found; train first, or correct the path")
+    try:
+        with safe_open(path, framework="pt") as reader:
+            header = parse_json((reader.metadata() or {})["d3rsmde"])
+            tensors = {name: reader.get_tensor(name) for name in reader.keys()}
+        if header["format"] not in (FORMAT, _OLDER_FORMAT):
+            raise ValueError(f"format '{header['format']}', not '{FORMAT}'")
+        task, architecture = str(header["task"]), dict(header["architecture"])
+        progress = _progress(header["progress"])
+        optimiser: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith(_OPTIMISER):
+                number, key = name.removeprefix(_OPTIMISER).split("/")
+                optimiser.setdefault(int(number), {})[key] = value
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise UserError(
+            f"'{path}' is no checkpoint of this project, or is damaged ({reason}); give one that a run wrote"
+        ) from error
+    network, average = (
+        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        for prefix in (_NETWORK, _AVERAGE)
+    )
+    return Checkpoint(task, architecture, network, average, optimiser, progress, header["format"] == FORMAT)
+
+
+def _progress(data: Mapping[str, Any]) -> Progress:
+    """Progress as a header holds it.
+
+    Raises:
+        TypeError: a key that is none of its own.
+        ValueError: a value of another type than its own.
+    """
+    progress = Progress(**data)
+    for name, default in asdict(Progress()).items():
+        value = getattr(progress, name)
+        if default is None:
+            fits = value is None or (type(value) in (int, float) and math.isfinite(value))
+        elif isinstance(default, int):
+            fits = type(value) is int and value >= 0
+        else:
+            fits = isinstance(value, type(default))
+        if not fits:
+            raise ValueError(f"its progress has '{name}' = {value!r}")
+    return progress
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Put weights into a network, strictly.
+
+    Raises:
+        UserError: weights of another architecture; the line names the first that does not fit.
+    """
+    own = network.state_dict()
+    for name in sorted(set(own) | set(weights)):
+        if name not in weights or name not in own:
+            where = "is missing from it" if name not in weights else "is in it and not in the network"
+            raise UserError(f"'{source}' holds weights of another architecture: '{name}' {where}; {_OTHER_WEIGHTS}")
+        if own[name].shape != weights[name].shape:
+            raise UserError(
+                f"'{source}' holds weights of another architecture: '{name}' is {tuple(weights[name].shape)} there "
+                f"and {tuple(own[name].shape)} in the network that the config asks for; {_OTHER_WEIGHTS}"
+            )
+    network.load_state_dict(dict(weights))

@@ -1,0 +1,331 @@
+"""What a run's folder says about it: how far it came, whether it still runs, how good it is.
+
+Folders may be strangers' or damaged: all that is read is checked, nothing is written, and no checkpoint is opened.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+# The same names as in the modules that write them, which bring torch along: seconds.
+CONFIG_FILE = "config.json"
+PLAN_FILE = "plan.json"
+MODEL_FOLDER = "model"
+MONITOR = "validation/paper.mae"
+LOG_FILE = "log.jsonl"
+STATUS_FILE = "status.json"
+CLAIM_FILE = "claim.lock"
+
+RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
+KILLED, WAITING, DAMAGED = "killed", "waiting", "damaged"
+STATES = (RUNNING, FINISHED, STOPPED, FAILED, KILLED, WAITING, DAMAGED)
+VIT, DIFFUSION, UNKNOWN = "ViT", "diffusion", "unknown"
+_WRITTEN_STATES = (RUNNING, FINISHED, STOPPED, FAILED)
+_LARGEST = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best score of a run's last stage.
+
+    Attributes:
+        value: lower is better.
+        name: its name in the log; of the training loss where the stage was not validated.
+        epoch: the first epoch that reached it.
+    """
+
+    value: float
+    name: str
+    epoch: int
+
+    @property
+    def validated(self) -> bool:
+        """Whether this is a validation score."""
+        return self.name == MONITOR
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run, as its folder tells.
+
+    Attributes:
+        folder: where it lies.
+        kind: ``ViT``, ``diffusion``, or ``unknown`` where the config cannot be read.
+        state: one of ``STATES``.
+        reason: why it is not finished and not running, or which stages ended while others run; may be empty.
+        stage: the stage it works on, or ended in.
+        epoch: epochs done in that stage.
+        epochs: epochs that stage is to have, None where the config does not say.
+        best: None before the last stage has a row.
+        updated: seconds since 1970, None where unknown.
+        tiles_per_second: of that stage's last epoch.
+        hours: spent in all epochs of all stages.
+        settings: the effective config, nested keys dotted.
+    """
+
+    folder: Path
+    kind: str = UNKNOWN
+    state: str = DAMAGED
+    reason: str = ""
+    stage: str = ""
+    epoch: int = 0
+    epochs: int | None = None
+    best: Best | None = None
+    updated: float | None = None
+    tiles_per_second: float | None = None
+    hours: float = 0.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Stage:
+    name: str
+    state: str
+    reason: str
+    epochs: int | None
+    updated: float | None
+    rows: Sequence[Mapping[str, Any]]
+
+    @property
+    def epoch(self) -> int:
+        return int(self.rows[-1]["epoch"]) if self.rows else 0
+
+
+def visible(text: str) -> str:
+    """A text from a file on one line, without what could steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
+
+
+def find_runs(folder: Path) -> Iterator[Path]:
+    """The folders of runs at and below ``folder``; runs are not searched for further runs, links not followed."""
+
+    def warn(error: OSError) -> None:
+        logger.warning("not searched for runs: '%s' (%s)", visible(str(error.filename)), error.strerror)
+
+    for path, folders, files in os.walk(folder, onerror=warn):
+        if CONFIG_FILE in files and PLAN_FILE in files:
+            folders.clear()
+            yield Path(path)
+        folders.sort()
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run's folder; what cannot be understood makes the run ``damaged``, with the reason."""
+    kind, settings = UNKNOWN, dict[str, Any]()
+    try:
+        has_model = (folder / MODEL_FOLDER).is_dir()
+        config = _read_json(folder, CONFIG_FILE)
+        if not isinstance(config, dict):
+            raise ValueError(f"{CONFIG_FILE}: no JSON object")
+        kind, settings = _kind(config), dict(flatten(config))
+        stages = [_read_stage(folder, name, config) for name in _stage_names(folder)]
+    except RecursionError:
+        return Run(folder, kind, DAMAGED, "JSON nested too deeply", settings=settings)
+    except (OSError, ValueError) as error:
+        updated = _changed(folder / CONFIG_FILE)
+        return Run(folder, kind, DAMAGED, str(error), updated=updated, settings=settings)
+    running = [stage for stage in stages if stage.state == RUNNING]
+    unfinished = [stage for stage in stages if stage.state != FINISHED]
+    stage = (running or unfinished or stages[-1:])[0]
+    state, reason = stage.state, stage.reason
+    if state == RUNNING:
+        # Several launches can share a run's stages: one that goes on must not hide one that ended.
+        ended = [each for each in unfinished if each.state in (STOPPED, FAILED, KILLED)]
+        reason = "; ".join(f"{each.name} {each.state}: {each.reason}" for each in ended)
+    if not unfinished and not has_model:
+        state, reason = STOPPED, f"every stage is trained, but there is no folder '{MODEL_FOLDER}' yet"
+    rows = [row for each in stages for row in each.rows]
+    return Run(
+        folder,
+        kind,
+        state,
+        reason,
+        stage.name,
+        stage.epoch,
+        stage.epochs,
+        _best(stages[-1].rows),
+        max((each.updated for each in stages if each.updated is not None), default=_changed(folder / CONFIG_FILE)),
+        _number(stage.rows[-1].get("tiles_per_second")) if stage.rows else None,
+        _number(sum(_number(row.get("seconds")) or 0.0 for row in rows) / 3600.0) or 0.0,
+        settings,
+    )
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values; lists are values."""
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def is_claimed(stage: Path) -> bool | None:
+    """Whether a process works on a stage, on this host or another that shares the disk; None: cannot be known.
+
+    The lock is touched for an instant only, and the file is never made.
+    """
+    path = stage / CLAIM_FILE
+    if not path.is_file():
+        return False
+    if sys.platform == "win32":
+        from filelock import FileLock, Timeout
+
+        try:
+            FileLock(path, timeout=0).acquire().lock.release()
+        except Timeout:
+            return True
+        except OSError:
+            return None
+        return False
+    import fcntl  # not on Windows
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        # A shared lock needs no right to write, and several listings do not take each other for runs.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return True
+    except OSError:
+        return None  # a file system without locks
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _kind(config: Mapping[str, Any]) -> str:
+    if "vae_type" in config:
+        return DIFFUSION
+    if "model" in config or "k_folds" in config:
+        return VIT
+    raise ValueError(f"{CONFIG_FILE}: neither of a ViT run nor of a diffusion run")
+
+
+def _stage_names(folder: Path) -> list[str]:
+    plan = _read_json(folder, PLAN_FILE)
+    stages = plan if isinstance(plan, list) else []
+    names = [stage.get("name") if isinstance(stage, dict) else None for stage in stages]
+    # A name is that of a folder in the run, never a way out of it.
+    if not names or not all(isinstance(n, str) and n not in ("", ".", "..") and Path(n).name == n for n in names):
+        raise ValueError(f"{PLAN_FILE}: no list of named stages")
+    return [str(name) for name in names]
+
+
+def _read_stage(run: Path, name: str, config: Mapping[str, Any]) -> _Stage:
+    folder = run / name
+    epochs = config.get("vae_epochs" if name == "vae" else "epochs")
+    epochs = epochs if _is_count(epochs) else None
+    rows = list(_read_log(run, f"{name}/{LOG_FILE}"))
+    if (folder / STATUS_FILE).is_file():
+        state, reason, updated = _read_status(run, f"{name}/{STATUS_FILE}", folder)
+        if state == FINISHED and rows and epochs is not None and rows[-1]["epoch"] < epochs:
+            state, reason = STOPPED, f"{name} was finished at epoch {rows[-1]['epoch']}, and is to have {epochs} now"
+    else:
+        state, reason = _judge_by_log(folder, rows, epochs)
+        updated = None
+    if updated is None or state in (RUNNING, KILLED):
+        # The status is written at a stage's beginning and end, the log every epoch.  When all is over the status
+        # counts alone: a copy of the folder gives the log another date.
+        updated = max((t for t in (updated, _changed(folder / LOG_FILE)) if t is not None), default=None)
+    return _Stage(name, state, reason, epochs, updated, rows)
+
+
+def _read_status(run: Path, name: str, stage: Path) -> tuple[str, str, float | None]:
+    status = _read_json(run, name)
+    if not isinstance(status, dict) or status.get("state") not in _WRITTEN_STATES:
+        raise ValueError(f"{name}: no status of a stage")
+    state, reason = status["state"], str(status.get("reason") or "")
+    if state == RUNNING and is_claimed(stage) is False:
+        state, reason = KILLED, f"process {status.get('process')} on {status.get('host')} ended without a word"
+    return state, reason, _seconds_since_1970(status.get("updated"))
+
+
+def _judge_by_log(folder: Path, rows: Sequence[Mapping[str, Any]], epochs: int | None) -> tuple[str, str]:
+    """The state of a stage that keeps no status: not begun, begun this instant, or trained by an older version."""
+    if is_claimed(folder):
+        return RUNNING, ""
+    if not rows:
+        return WAITING, ""
+    if epochs is not None and rows[-1]["epoch"] >= epochs:
+        return FINISHED, ""
+    return STOPPED, f"an older version's run without a status; its log ends at epoch {rows[-1]['epoch']}"
+
+
+def _read_log(run: Path, name: str) -> Iterator[Mapping[str, Any]]:
+    path = run / name
+    if not path.is_file():
+        return
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{name}: line {number} is no JSON ({error})") from error
+        if not isinstance(row, dict) or not _is_count(row.get("epoch")):
+            raise ValueError(f"{name}: line {number} is no row of an epoch")
+        yield row
+
+
+def _read_json(run: Path, name: str) -> Any:
+    try:
+        # Anything but a file, such as a pipe, might keep the reader waiting.
+        if not (run / name).is_file():
+            raise ValueError("no file")
+        return json.loads((run / name).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{name}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _best(rows: Sequence[Mapping[str, Any]]) -> Best | None:
+    """The lowest validation score, or the lowest training loss where there is none."""
+    losses = dict.fromkeys(key for row in rows for key in row if key.startswith("train/"))
+    for name in (MONITOR, *losses):
+        scores = [(value, row["epoch"]) for row in rows if (value := _number(row.get(name))) is not None]
+        if scores:
+            value, epoch = min(scores)
+            return Best(value, name, epoch)
+    return None
+
+
+def _number(value: Any) -> float | None:
+    """A finite number as float; None for anything else."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
+
+
+def _seconds_since_1970(text: Any) -> float | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _changed(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
