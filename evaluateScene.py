@@ -12,10 +12,6 @@ from pathlib import Path
 
 from Utils.core.command_line import run_script
 from Utils.core.processes import on_main
-from Utils.scenes.accuracy.accuracy_figure import save_accuracy_figure
-from Utils.scenes.accuracy.accuracy_report import write_accuracy_report
-from Utils.scenes.accuracy.accuracy_tables import check_output, write_tables, writing
-from Utils.scenes.accuracy.scene_scoring import parse_slope_classes, score_scene
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         on_main(score)
 
     def score() -> None:
+        # Only now, so that --help and a wrong argument are answered at once.
+        from Utils.scenes.accuracy.accuracy_figure import save_accuracy_figure
+        from Utils.scenes.accuracy.accuracy_report import write_accuracy_report
+        from Utils.scenes.accuracy.accuracy_tables import check_output, write_tables, writing
+        from Utils.scenes.accuracy.scene_scoring import parse_slope_classes, score_scene
+
         inputs = [path for path in (given.prediction, given.truth, given.baseline) if path is not None]
         check_output(given.output, inputs)
         scores = score_scene(

@@ -13,17 +13,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from Modules.common.inference import DTYPES
-from Systems.models import load_predictor
+from Modules.common.precision import PRECISIONS
 from Utils.core.command_line import run_script
-from Utils.core.device import pick_device
-from Utils.core.errors import UserError
+from Utils.core.errors import RasterError, UserError
 from Utils.core.processes import agreed, everywhere, is_main, on_main, tell
-from Utils.rasters.tile_files import RasterError
-from Utils.scenes.options import SceneOptions
-from Utils.scenes.scene_run import check_scene, predict_scene, summary
-from Utils.scenes.source.scene_source import find_scenes
-from Utils.scenes.tiles.tile_prediction import MOST_ORIENTATIONS
+from Utils.scenes.options import MOST_ORIENTATIONS, SceneOptions
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
 
     def work() -> None:
+        # Only now, so that --help and a wrong argument are answered at once.
+        from Systems.models import load_predictor
+        from Utils.core.device import pick_device
+        from Utils.scenes.scene_run import check_scene, predict_scene, summary
+        from Utils.scenes.source.scene_source import find_scenes
+
         scenes = on_main(lambda: find_scenes(given.input))
         outputs = on_main(lambda: _outputs(scenes, Path(given.output)))
         options = everywhere(lambda: _options(given))
@@ -41,14 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lambda: load_predictor(Path(given.model), device, given.precision, given.steps, given.compile)
         )
         options = replace(options, tile_size=given.tile_size or tile_size)
-        for scene, output in zip(scenes, outputs, strict=True):
-            on_main(partial(check_scene, scene, output, options))
+        checked = [
+            on_main(partial(check_scene, scene, output, options)) for scene, output in zip(scenes, outputs, strict=True)
+        ]
         failed = []
-        for scene, output in zip(scenes, outputs, strict=True):
+        for scene, output, heights in zip(scenes, outputs, checked, strict=True):
             if len(scenes) > 1:
                 logger.info("%s", scene)
             try:
-                tell(summary(predict_scene(scene, output, predictor, options, facts, device)))
+                tell(summary(predict_scene(scene, output, predictor, options, facts, device, heights)))
             except (UserError, RasterError) as error:
                 if len(scenes) == 1:
                     raise
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--overlap", type=int, metavar="PIXELS", help="shared by neighbouring tiles (a quarter)")
     model.add_argument("--batch-size", type=int, default=4, help="tiles at once (4)")
     model.add_argument("--steps", type=int, help="refinement steps (the model's own)")
-    model.add_argument("--precision", choices=sorted(DTYPES), default="fp32")
+    model.add_argument("--precision", choices=sorted(PRECISIONS), default="fp32")
     model.add_argument("--compile", action="store_true", help="torch.compile")
     model.add_argument(
         "--uncertainty",

@@ -12,13 +12,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from Utils.config.settings import DiffusionTrainingConfig, TrainingConfig, ViTTrainingConfig
+from Systems.d3rsmde.audited import audited_coarse, audited_refiner
+from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
+from Systems.kinds import kind_of
+from Utils.config.loading import load_config, read_merged
+from Utils.config.training import TrainingConfig
 from Utils.core.command_line import EXIT_USER_ERROR, run_script
 from Utils.core.errors import UserError
 from Utils.data.audit.audit_report import describe, summarise, write_audit
-from Utils.data.audit.coverage import read_training_config
 from Utils.data.audit.findings import printable
 from Utils.data.audit.survey import audit
+from Utils.data.audit.training import AuditedTraining
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,8 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nonlocal refused
         if given.workers < 1:
             raise UserError(f"--workers {given.workers}: give 1 or more")
-        config = _config(given)
-        found = audit(config, given.splits, given.priors, given.workers)
+        found = audit(_training(given), given.splits, given.priors, given.workers)
         output = given.output or Path("results") / "audit" / (given.dataset.resolve().name or "dataset")
         summary = summarise(given.dataset, found.inspections, found.findings)
         write_audit(output, summary, [item.row for item in found.inspections])
@@ -43,16 +46,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_USER_ERROR if refused else status
 
 
-def _config(given: argparse.Namespace) -> TrainingConfig:
+def _training(given: argparse.Namespace) -> AuditedTraining:
     """The training that the audit is about: that of the config, on the given dataset, or stage 1 on all tiles."""
     dataset = str(given.dataset)
     if given.config is None:
-        return ViTTrainingConfig(dataset_path=dataset)
+        return audited_coarse(ViTTrainingConfig(dataset_path=dataset))
     config = read_training_config(given.config)
     changes = {"dataset_path": dataset}
-    if given.priors is not None and isinstance(config, DiffusionTrainingConfig):
-        changes["prior_path"] = str(given.priors)
-    return config.model_copy(update=changes)
+    if isinstance(config, DiffusionTrainingConfig):
+        if given.priors is not None:
+            changes["prior_path"] = str(given.priors)
+        return audited_refiner(config.model_copy(update=changes))
+    assert isinstance(config, ViTTrainingConfig)
+    return audited_coarse(config.model_copy(update=changes))
+
+
+def read_training_config(path: Path) -> TrainingConfig:
+    """Read a training config of any kind, which its keys tell.
+
+    Raises:
+        UserError: a bad config, or one for evaluation.
+    """
+    kind = kind_of(read_merged(path)[0])
+    if not issubclass(kind.config, TrainingConfig):
+        raise UserError(f"config '{path}' is for evaluation, with {kind.script}; give one of a training script")
+    return load_config(path, kind.config)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from Modules.common.inference import Precision
-from Systems.d3rsmde.build import MODEL_FOLDER, load_model
+from Modules.common.precision import Precision
+from Systems.d3rsmde.build import load_model
 from Utils.core.errors import UserError
 from Utils.scenes.tiles.tile_prediction import Predictor
+from Utils.training.run_files import MODEL_FOLDER
 
 _USUAL_TILE = 512
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from benchmarks.measuring import Effort
 from benchmarks.models.subject import Steps, Switches
-from Modules.common.inference import Precision
-from Modules.d3rsmde.autoencoders import VaeType
+from Modules.common.precision import Precision
+from Modules.d3rsmde.names import VaeType
 
 Kind = Literal["rates", "inference", "growth", "training", "loss"]
 Attention = Literal["fused", "unfused"]

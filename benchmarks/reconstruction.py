@@ -32,15 +32,20 @@ from Modules.d3rsmde.autoencoders import (
     load_folder,
 )
 from Modules.d3rsmde.pipeline import reconstruct_maps
+from Systems.d3rsmde.targets import relative_height
 from Utils.core.command_line import run_script
 from Utils.core.device import pick_device
 from Utils.core.errors import UserError, write_error
 from Utils.core.tables import format_table, write_csv, write_json
-from Utils.data.tiles import TEST_PART, Batch, TileFiles, list_tiles, read_tile
+from Utils.data.published_layout import TEST_PART, TileFiles, list_tiles
+from Utils.data.sample import Batch
+from Utils.data.tile_dataset import read_tile
 from Utils.pictures.comparison import Panel, save_comparison
 from Utils.reports.evaluation import choose_pictures
-from Utils.scoring.metrics import ALIGNED, PAPER, Metric, paired_change, stretch_to_255, summarise
-from Utils.scoring.tile_scorer import Scorer
+from Utils.scoring.aligned import ALIGNED
+from Utils.scoring.height_scorer import HeightScorer
+from Utils.scoring.paper import PAPER, stretch_to_255
+from Utils.scoring.scores import Metric, paired_change, summarise
 
 _COUNTED_SIZE = 512
 # What the table shows, by key in a row of scores; the files hold every score.
@@ -134,7 +139,7 @@ def reconstruct_tiles(
     Raises:
         UserError: a tile that cannot be read.
     """
-    device, scorer = pick_device(), Scorer()
+    device, scorer = pick_device(), HeightScorer()
     for vae in vaes.values():
         nn.Module.to(vae, device)
     found = Reconstructions(rows={name: [] for name in vaes})
@@ -142,7 +147,7 @@ def reconstruct_tiles(
         item = read_tile(tile, files[tile])
         if not item["valid"].any():
             continue
-        height = item["height"][None].to(device)
+        height = relative_height(item)["height"][None].to(device)
         maps = {name: reconstruct_maps(vae, height, margin)[0, 0].cpu().numpy() for name, vae in vaes.items()}
         target, valid = item["target"][0].numpy(), item["valid"][0].numpy()
         found.ids.append(tile)
@@ -179,7 +184,7 @@ def format_report(vaes: Mapping[str, Autoencoder], costs: Mapping[str, Cost], fo
         ]
         for name, vae in vaes.items()
     ]
-    headings = [f"{metric.heading} {'↑' if metric.higher_is_better else '↓'}" for metric in _SHOWN.values()]
+    headings = [f"{metric.heading} {metric.arrow}" for metric in _SHOWN.values()]
     score_rows = [[name, *_cells(summarise(rows))] for name, rows in found.rows.items()]
     first, *others = found.rows
     changes = {name: paired_change(found.rows[first], found.rows[name]) for name in others}

@@ -15,7 +15,8 @@ import torch
 
 from benchmarks.measuring import WHOLE, time_runs
 from benchmarks.plan import Case
-from Modules.common.inference import DTYPES, Precision
+from Modules.common.inference import DTYPES
+from Modules.common.precision import Precision
 
 Row = dict[str, Any]
 # Sides of the matrices, and bytes that a copy moves: more than any cache holds.

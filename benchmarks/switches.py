@@ -25,7 +25,8 @@ from Modules.d3rsmde.pipeline import D3RSMDE
 from Systems.d3rsmde.build import load_model
 from Utils.core.device import keep_freed_memory, pick_device
 from Utils.core.tables import format_table
-from Utils.data.tiles import TEST_PART, list_tiles, read_tile
+from Utils.data.published_layout import TEST_PART, list_tiles
+from Utils.data.tile_dataset import read_tile
 
 Change = Callable[[D3RSMDE], D3RSMDE]
 _STEPS_OF_8_BITS = 255.0

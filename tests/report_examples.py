@@ -13,13 +13,18 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from Systems.d3rsmde.targets import RELATIVE_HEIGHT
 from tests.conftest import TEST, height_path, image_path, prior_path, write_prior, write_raster, write_tile
-from Utils.config.settings import EvaluationConfig
-from Utils.data.tiles import Batch, TileDataset, TileFiles, find_priors, list_tiles
+from Utils.config.evaluation import EvaluationConfig
+from Utils.data.published_layout import TileFiles, find_priors, list_tiles
+from Utils.data.sample import Batch
+from Utils.data.tile_dataset import TileDataset
 from Utils.rasters.tile_files import write_map_float
-from Utils.reports.evaluation import Evaluation, Prediction, evaluate, map_file
+from Utils.reports.evaluation import Evaluation, Prediction, evaluate, make_height_scorer, map_file
 from Utils.reports.evaluation_report import choose_examples, write_report
-from Utils.scoring.metrics import ALIGNED, PAPER
+from Utils.scoring.aligned import ALIGNED
+from Utils.scoring.height_scorer import HeightScorer
+from Utils.scoring.paper import PAPER
 
 CEILING = "VAE ceiling"
 
@@ -53,7 +58,7 @@ def run_evaluation(
     given = {"dataset_path": str(dataset), "output_dir": str(results), "checkpoint_path": str(results), "pictures": 0}
     config = EvaluationConfig.model_validate(given | {"batch_size": 3} | settings)
     files = list_tiles(dataset, TEST)
-    tiles = TileDataset(files, list(files), find_priors(dataset, TEST, list(files)))
+    tiles = TileDataset(files, list(files), find_priors(dataset, TEST, list(files)), target=RELATIVE_HEIGHT)
 
     def predict(batch: Batch) -> Prediction:
         refined = 0.4 * batch["prior"] + 0.6 * batch["height"]
@@ -61,13 +66,13 @@ def run_evaluation(
 
     references = (lambda batch: {CEILING: 0.1 * batch["prior"] + 0.9 * batch["height"]}) if stages == 2 else None
     kept = {} if references is None else {"references": references}
-    return evaluate(predict, tiles, config, torch.device("cpu"), **kept), config, tiles
+    return evaluate(predict, tiles, config, torch.device("cpu"), make_height_scorer(config), **kept), config, tiles
 
 
 def write_evaluation(dataset: Path, results: Path, stages: int = 2, **settings: Any) -> Path:
     """The same with its report, whose path is returned."""
     found, config, tiles = run_evaluation(dataset, results, stages, **settings)
-    write_report(found, config, {"model": config.checkpoint_path, "timesteps": [2, 1, 0]}, tiles)
+    write_report(found, config, {"model": config.checkpoint_path, "timesteps": [2, 1, 0]}, tiles, {"coarse": "prior"})
     return results / "report.html"
 
 
@@ -103,14 +108,14 @@ def write_large_evaluation(folder: Path, count: int = 5000, size: int = 512) -> 
         path = map_file(results, tile, config.map_format)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_map_float(path, guess)
-    write_report(found, config, {}, tiles)
+    write_report(found, config, {}, tiles, {"coarse": "prior"})
     return results / "report.html"
 
 
 def random_scores(ids: Sequence[str], seed: int = 0) -> Evaluation:
     """Scores of two maps, every hundredth missing."""
     rng = np.random.default_rng(seed)
-    found = Evaluation(ids=list(ids))
+    found = Evaluation(HeightScorer(), ids=list(ids))
     keys = [f"paper.{metric.key}" for metric in PAPER] + [f"aligned.{metric.key}" for metric in ALIGNED]
     for name in ("coarse", "refined"):
         values = rng.gamma(4.0, 5.0, size=(len(ids), len(keys)))

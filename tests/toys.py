@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from diffusers import UNet2DModel
 
-from Modules.d3rsmde.autoencoders import Autoencoder, AutoencoderShape, VaeType, build_autoencoder, latent_channels
+from Modules.d3rsmde.autoencoders import Autoencoder, AutoencoderShape, build_autoencoder, latent_channels
 from Modules.d3rsmde.coarse import CoarseNet
+from Modules.d3rsmde.names import VaeType
 from Modules.d3rsmde.pipeline import D3RSMDE
 from Modules.d3rsmde.plbr import PLBRScheduler
 from Modules.d3rsmde.refiner import RefinerShape, build_refiner

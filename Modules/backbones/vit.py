@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import timm
-import torch
 from timm.layers import HybridEmbed
 from timm.models import load_state_dict
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from Modules.common.hub import hub_file
-from Modules.common.untrusted import check_archive, check_tensors
+from Modules.common.untrusted_weights import check_archive, check_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -234,16 +233,3 @@ def _load(vit: VisionTransformer, name: str, path: Path) -> None:
     if missing or foreign:
         complaint = f"it lacks '{missing[0]}'" if missing else f"it holds '{foreign[0]}'"
         raise ValueError(f"'{path}' holds the weights of another network than backbone '{name}': {complaint}")
-
-
-def pad_to_multiple(image: Tensor, multiple: int, margin: int = 0) -> Tensor:
-    """Pad (B, C, H, W) by repeating its border: ``margin`` pixels all round, then on to multiples of ``multiple``.
-
-    The remainder goes to the right and bottom, so the original is ``[..., margin : margin + H, margin : margin + W]``.
-    """
-    height, width = image.shape[-2:]
-    right, bottom = -(width + 2 * margin) % multiple, -(height + 2 * margin) % multiple
-    if right == bottom == margin == 0:
-        return image
-    around = (margin, margin + right, margin, margin + bottom)
-    return torch.nn.functional.pad(image, around, mode="replicate")

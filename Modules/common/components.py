@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 
 from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
+from torch import nn
 
-from Modules.common.untrusted import check_network, check_sizes, parse_json, read_text, safetensors_size
+from Modules.common.plain_json import check_sizes, parse_json, read_text
+from Modules.common.untrusted_weights import check_network, safetensors_size
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 # Keys by which diffusers or transformers would import further libraries, or code that lies in the folder.
@@ -41,7 +43,19 @@ def load_component(kind: type[Component], folder: Path) -> Component:
             raise ValueError(
                 f"the weights in '{folder}' do not fit its config.json: {finding.replace('_', ' ')}, as '{names[0]}'"
             )
+    if isinstance(loaded, nn.Module):
+        _align(loaded)
     return loaded
+
+
+def _align(network: nn.Module) -> None:
+    """Copy weights out of the mapped file into torch's own memory, where each begins at a multiple of 64 bytes.
+
+    On CPUs without AVX-512 the libraries under torch sum in another order where it does not, and a loaded model would
+    draw otherwise, in the last digits, than the model that was saved.
+    """
+    for value in (*network.parameters(), *network.buffers()):
+        value.data = value.data.clone()
 
 
 def _check_folder(kind: Any, folder: Path) -> None:

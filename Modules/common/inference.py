@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_tiny import AutoencoderTiny
 from torch import Tensor, nn
 
-from Modules.d3rsmde.autoencoders import Autoencoder
+from Modules.common.precision import Precision
 
 logger = logging.getLogger(__name__)
 
-Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _MOST_SIZES = 64
-
-
-def vae_precision(vae: Autoencoder, precision: Precision) -> Precision:
-    """The number format that is safe for an autoencoder.
-
-    Activations of the large ones pass fp16's 65504 (Stable Diffusion's says so itself: ``force_upcast``), so they stay
-    in fp32 then; bf16 has fp32's range.
-    """
-    return "fp32" if precision == "fp16" and not isinstance(vae, AutoencoderTiny) else precision
 
 
 def set_format(network: nn.Module, precision: Precision, channels_last: bool = True) -> None:

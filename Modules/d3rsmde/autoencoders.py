@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -25,12 +25,12 @@ from torch import Tensor, nn
 
 from Modules.common.components import load_component
 from Modules.common.hub import hub_file
-from Modules.common.untrusted import parse_json, read_text
+from Modules.common.plain_json import parse_json, read_text
+from Modules.common.precision import Precision
 from Modules.d3rsmde.ldm_checkpoint import load_ldm_autoencoder
+from Modules.d3rsmde.names import VaeType
 
 Autoencoder: TypeAlias = AutoencoderKL | AutoencoderDC | AutoencoderTiny
-LargeVaeType = Literal["AutoencoderKL", "VA_VAE", "DC_AE"]
-VaeType = Literal[LargeVaeType, "AutoencoderTiny"]
 _CLASSES: dict[VaeType, type[Autoencoder]] = {
     "AutoencoderKL": AutoencoderKL,
     "VA_VAE": AutoencoderKL,
@@ -306,3 +306,12 @@ def measure_latent_scale(latents: Sequence[Tensor]) -> float:
     """1 / standard deviation of unscaled latents, the scaling factor under which the U-Net sees unit variance."""
     spread = torch.cat([latent.flatten() for latent in latents]).cpu().double().std()
     return float(1.0 / spread.clamp_min(1e-6))
+
+
+def vae_precision(vae: Autoencoder, precision: Precision) -> Precision:
+    """The number format that is safe for an autoencoder.
+
+    Activations of the large ones pass fp16's 65504 (Stable Diffusion's says so itself: ``force_upcast``), so they stay
+    in fp32 then; bf16 has fp32's range.
+    """
+    return "fp32" if precision == "fp16" and not isinstance(vae, AutoencoderTiny) else precision

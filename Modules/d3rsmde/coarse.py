@@ -12,9 +12,11 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-from Modules.backbones.vit import ViTBackbone, pad_to_multiple
+from Modules.backbones.vit import ViTBackbone
 from Modules.common.normalisation import MinMaxNormalisation
-from Modules.d3rsmde.dpt import DPTDecoder, Readout
+from Modules.common.padding import pad_to_multiple
+from Modules.d3rsmde.dpt import DPTDecoder
+from Modules.d3rsmde.names import Readout
 
 
 class CoarseNet(ModelMixin, ConfigMixin):

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from Modules.backbones.vit import Tap
+from Modules.d3rsmde.names import Readout
 
-Readout = Literal["project", "add", "ignore"]
 # Zeros would end every map in a step at its border, which the stretch to [0, 1] then takes for its extremes.
 _PADDING: Literal["replicate"] = "replicate"
 

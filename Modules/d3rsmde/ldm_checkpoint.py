@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from Modules.common.untrusted import check_tensors, load_pickled
+from Modules.common.untrusted_weights import check_tensors, load_pickled
 
 logger = logging.getLogger(__name__)
 

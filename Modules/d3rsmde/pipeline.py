@@ -23,12 +23,22 @@ from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from numpy.typing import NDArray
 from torch import Tensor
 
-from Modules.backbones.vit import pad_to_multiple
 from Modules.common.components import load_component
-from Modules.common.inference import Precision, compile_networks, draw_in_fp32, set_format, vae_precision
-from Modules.common.untrusted import check_sizes, parse_json, read_text
-from Modules.d3rsmde.autoencoders import Autoencoder, VaeType, decode, encode, family, latent_channels, latent_stride
+from Modules.common.inference import compile_networks, draw_in_fp32, set_format
+from Modules.common.padding import pad_to_multiple
+from Modules.common.plain_json import check_sizes, parse_json, read_text
+from Modules.common.precision import Precision
+from Modules.d3rsmde.autoencoders import (
+    Autoencoder,
+    decode,
+    encode,
+    family,
+    latent_channels,
+    latent_stride,
+    vae_precision,
+)
 from Modules.d3rsmde.coarse import CoarseNet
+from Modules.d3rsmde.names import VaeType
 from Modules.d3rsmde.plbr import PLBRScheduler
 from Modules.d3rsmde.refiner import walk
 
@@ -326,7 +336,8 @@ def _images(image: Tensor | NDArray[Any] | Any, device: torch.device) -> tuple[T
     # Where the values lie now: on a GPU it would wait for the check.
     if full_scale is None and not _within_unit(values):
         raise ValueError("an image must be finite, and uint8, uint16 or float in [0, 1]")
-    return values.to(device).float() / (full_scale or 1.0), single, as_tensor
+    # Of one layout in memory, whatever the caller's: kernels for other layouts round otherwise.
+    return values.to(device).float().contiguous() / (full_scale or 1.0), single, as_tensor
 
 
 def _priors(prior: Tensor | NDArray[Any], images: Tensor) -> Tensor:
@@ -336,7 +347,7 @@ def _priors(prior: Tensor | NDArray[Any], images: Tensor) -> Tensor:
         raise ValueError(f"a prior of shape {tuple(values.shape)} does not fit images {tuple(images.shape)}")
     if not _within_unit(values):
         raise ValueError("a prior must be finite and in [0, 1]")
-    return values.to(images.device).float().reshape(len(images), 1, *images.shape[-2:])
+    return values.to(images.device).float().contiguous().reshape(len(images), 1, *images.shape[-2:])
 
 
 def _to_tensor(values: Tensor | NDArray[Any] | Any) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor
 
-from Modules.d3rsmde.autoencoders import VaeType
+from Modules.d3rsmde.names import VaeType
 from Modules.d3rsmde.plbr import PLBRScheduler
 
 

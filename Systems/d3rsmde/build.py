@@ -12,11 +12,11 @@ import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 
-from Modules.common.untrusted import check_network, check_sizes
+from Modules.common.plain_json import check_sizes
+from Modules.common.untrusted_weights import check_network
 from Modules.d3rsmde.autoencoders import (
     Autoencoder,
     AutoencoderShape,
-    VaeType,
     build_autoencoder,
     check_family,
     latent_channels,
@@ -24,16 +24,19 @@ from Modules.d3rsmde.autoencoders import (
     load_autoencoder,
 )
 from Modules.d3rsmde.coarse import CoarseNet
+from Modules.d3rsmde.names import VAE_TYPES, VaeType
 from Modules.d3rsmde.pipeline import D3RSMDE
 from Modules.d3rsmde.plbr import PLBRScheduler
 from Modules.d3rsmde.refiner import PUBLISHED_REFINERS, build_refiner
-from Systems.d3rsmde.tasks import AutoencoderTask, CoarseTask, RefinerTask
-from Utils.config.settings import (
+from Systems.d3rsmde.autoencoder_task import AutoencoderTask
+from Systems.d3rsmde.coarse_task import CoarseTask
+from Systems.d3rsmde.config import (
     DiffusionEvaluationConfig,
     DiffusionSection,
     DiffusionTrainingConfig,
     ViTTrainingConfig,
 )
+from Systems.d3rsmde.refiner_task import RefinerTask
 from Utils.core.errors import UserError
 from Utils.training.checkpoint import Checkpoint, load_checkpoint, load_weights
 
@@ -120,26 +123,34 @@ def load_model(path: Path) -> D3RSMDE:
         raise UserError(f"the model '{folder}' cannot be loaded: {_first_line(error)}") from error
 
 
-def build_vae(
-    config: DiffusionTrainingConfig | DiffusionEvaluationConfig, fallback: AutoencoderShape | None
-) -> Autoencoder:
-    """The autoencoder that a config asks for.
+def build_vae(config: DiffusionTrainingConfig, fallback: AutoencoderShape | None) -> Autoencoder:
+    """The autoencoder that a training config asks for; see ``find_vae``."""
+    return find_vae(config.vae_type, config.vae_path, config.pretrained_vae_path, fallback)
 
-    ``vae_path`` gives architecture and scaling, ``pretrained_vae_path`` the weights to put into it; one alone gives
-    all three.  With neither, an autoencoder of shape ``fallback`` is built.
+
+def find_vae(
+    vae_type: VaeType, path: str | None, pretrained_path: str | None, fallback: AutoencoderShape | None
+) -> Autoencoder:
+    """An autoencoder that is loaded or, without a path, built.
+
+    Args:
+        vae_type: its family.
+        path: the config's ``vae_path``, which gives architecture and scaling.
+        pretrained_path: the config's ``pretrained_vae_path``, which gives the weights; one path alone gives all three.
+        fallback: the shape of the autoencoder that is built when there is no path.
 
     Raises:
         UserError: a path, hub name, layout, family or shape that does not fit.
     """
     try:
-        if config.vae_path is None and config.pretrained_vae_path is None:
+        if path is None and pretrained_path is None:
             if fallback is None:
                 raise UserError("vae_path is empty and there is no autoencoder beside the checkpoint; give vae_path")
-            return build_autoencoder(config.vae_type, fallback)
-        if config.vae_path is None or config.pretrained_vae_path is None:
-            return _load_whole_vae(config.vae_type, config.vae_path or config.pretrained_vae_path or "")
-        vae = load_autoencoder(config.vae_type, config.vae_path)
-        load_weights(vae, _vae_weights(config.vae_type, config.pretrained_vae_path), config.pretrained_vae_path)
+            return build_autoencoder(vae_type, fallback)
+        if path is None or pretrained_path is None:
+            return _load_whole_vae(vae_type, path or pretrained_path or "")
+        vae = load_autoencoder(vae_type, path)
+        load_weights(vae, _vae_weights(vae_type, pretrained_path), pretrained_path)
     except (ValueError, OSError) as error:
         raise _as_user_error(error) from error
     return vae
@@ -249,7 +260,8 @@ def load_refiner(config: DiffusionEvaluationConfig) -> D3RSMDE:
         )
     steps = config.diffusion_cfg.steps or model.config["steps"]
     try:
-        check_family(model.vae, config.vae_type, config.checkpoint_path)
+        if config.vae_type is not None:
+            check_family(model.vae, config.vae_type, config.checkpoint_path)
         trained.set_timesteps(steps)
     except ValueError as error:
         raise _as_user_error(error) from error
@@ -259,13 +271,17 @@ def load_refiner(config: DiffusionEvaluationConfig) -> D3RSMDE:
 
 def _refiner_from_checkpoint(path: Path, config: DiffusionEvaluationConfig) -> D3RSMDE:
     checkpoint = _checkpoint_of(path, RefinerTask.name)
+    architecture = checkpoint.architecture
+    vae_type = config.vae_type or architecture.get("vae_type")
+    if vae_type not in VAE_TYPES:
+        raise UserError(f"checkpoint '{path}' does not name the family of its autoencoder; set vae_type")
     kept = path.resolve().parent.parent.parent / VAE_FOLDER  # <run>/unet/checkpoints/<name>.safetensors
     if kept.is_dir():
         # The latent space that the U-Net was trained in, whatever a config says.
         _say_that_vae_paths_are_not_read(config, kept)
-        config = config.model_copy(update={"vae_path": str(kept), "pretrained_vae_path": None})
-    vae = build_vae(config, None)
-    architecture = checkpoint.architecture
+        vae = find_vae(vae_type, str(kept), None, None)
+    else:
+        vae = find_vae(vae_type, config.vae_path, config.pretrained_vae_path, None)
     unet = _from_architecture(lambda: UNet2DModel.from_config(_part(architecture, "unet")), checkpoint, path)
     load_weights(unet, checkpoint.weights, str(path))
     try:

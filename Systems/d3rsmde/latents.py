@@ -22,16 +22,18 @@ from torch import Tensor
 
 from Modules.d3rsmde.autoencoders import latent_channels, latent_stride
 from Modules.d3rsmde.pipeline import D3RSMDE
-from Systems.d3rsmde.tasks import LATENTS, WHOLE, RefinerTask, plain_config
+from Systems.d3rsmde.common import plain_config
+from Systems.d3rsmde.refiner_task import LATENTS, WHOLE, RefinerTask
+from Systems.d3rsmde.targets import RELATIVE_HEIGHT, relative_height
 from Utils.core.device import pick_device
 from Utils.core.errors import UserError
 from Utils.core.files import atomic_write_bytes
 from Utils.core.processes import everywhere, gather_in_turn, on_main, progress_bar, share
 from Utils.core.shared_cache import NoRoomError, SharedCache
-from Utils.data.loading import make_loader
-from Utils.data.tiles import AXES, Batch, TileDataset, mirror, read_truth
+from Utils.data.loading import make_loader, on_device
+from Utils.data.sample import AXES, Batch, Kind, Kinds, Sample, mirror
+from Utils.data.tile_dataset import TileDataset, read_truth
 from Utils.rasters.tile_files import raster_size
-from Utils.scoring.tile_scorer import on_device
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ class LatentDataset(TileDataset):
 
     def __init__(self, tiles: TileDataset, paths: Mapping[str, Path], with_maps: bool) -> None:
         super().__init__(
-            tiles.files, tiles.ids, tiles.priors, tiles.flips, seed=tiles.seed, cache_bytes=tiles.cache_bytes
+            tiles.files, tiles.ids, tiles.priors, flips=tiles.flips, seed=tiles.seed, cache_bytes=tiles.cache_bytes
         )
         self.paths = paths
         self.with_maps = with_maps
@@ -72,11 +74,18 @@ class LatentDataset(TileDataset):
         tile = item["id"]
         return item | _read(self.paths[tile], self._variants.index(tuple(self.mirrored(tile))))
 
-    def _decode(self, tile: str) -> Batch:
+    @property
+    def read_kinds(self) -> Kinds:
+        """The kinds of what is read from rasters; latents come mirrored from disk."""
+        maps = {"height": Kind.MAP, "valid": Kind.MASK} if self.with_maps else {}
+        return {"id": Kind.TEXT, **maps}
+
+    def read(self, sample_id: str) -> Sample:
+        """The maps, where the loss needs them."""
         if not self.with_maps:
-            return {"id": tile}
-        truth = read_truth(self.files[tile].height)
-        return {"id": tile, "height": truth["height"], "valid": truth["valid"]}
+            return {"id": sample_id}
+        truth = read_truth(self.files[sample_id].height)
+        return {"id": sample_id, "valid": truth["valid"], **relative_height(truth)}
 
 
 @contextmanager
@@ -151,7 +160,7 @@ def _fill(
             return list(missing.values())
 
         if missing := on_main(prepare):
-            own = TileDataset(tiles.files, share(missing), tiles.priors)
+            own = TileDataset(tiles.files, share(missing), tiles.priors, target=RELATIVE_HEIGHT)
             everywhere(lambda: _encode(task, own, paths, variants, num_workers))
     return LatentDataset(tiles, paths, task.needs_maps)
 
@@ -232,7 +241,7 @@ def _encode(
     batches = on_device(make_loader(tiles, 1, num_workers), pick_device())
     try:
         for batch in progress_bar(batches, total=len(tiles), desc="encoding tiles", unit="tile"):
-            mirrored = [mirror(batch, variant) for variant in variants]
+            mirrored = [mirror(batch, tiles.kinds, variant) for variant in variants]
             maps = {name: torch.cat([item[name] for item in mirrored]) for name in _ENCODED}
             path = paths[batch["id"][0]]
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,13 +9,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rasterio.errors import NotGeoreferencedWarning
-
 from Utils.core.device import keep_freed_memory
-from Utils.core.errors import UserError, one_line
+from Utils.core.errors import RasterError, UserError, one_line
 from Utils.core.processes import disconnect, is_agreed, is_main, tell
 from Utils.core.stopping import Stopped
-from Utils.rasters.tile_files import RasterError
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +32,7 @@ def run_script(work: Callable[[], None]) -> int:
     for noisy in ("diffusers", "timm", "huggingface_hub", "rasterio", "accelerate", "httpx", "filelock"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     # PNG tiles have no georeference.  Tiles are read in threads, where a filter around one reading does not hold.
-    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+    warnings.filterwarnings("ignore", message="Dataset has no geotransform")
     # Several processes average gradients, some of which have an odd layout: torch finds that slow, and says so.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     keep_freed_memory()
@@ -57,6 +54,13 @@ def run_script(work: Callable[[], None]) -> int:
         status = 0
     disconnect()
     return status
+
+
+def say_new_name(module: str) -> int:
+    """Say that a command has another name now; returns the exit status."""
+    arguments = " ".join(sys.argv[1:])
+    print(f"error: this command has a new name: python -m {module} {arguments}".rstrip(), file=sys.stderr)
+    return EXIT_USER_ERROR
 
 
 def config_parser(description: str, resumable: bool) -> argparse.ArgumentParser:

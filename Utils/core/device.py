@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import sys
-
-import torch
+from typing import TYPE_CHECKING
 
 from Utils.core.processes import launch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def pick_device() -> torch.device:

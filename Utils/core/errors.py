@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 _LONGEST = 4000
@@ -30,6 +31,19 @@ def one_line(message: str) -> str:
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"  # what is wrong, and what to do
     return text
+
+
+class RasterError(ValueError):
+    """A raster that cannot be used. The message is one line: the file, what is wrong, what to do."""
+
+    def __init__(self, path: str | os.PathLike[str], problem: str, remedy: str) -> None:
+        """Compose the line from the file, the problem and the remedy."""
+        super().__init__(path, problem, remedy)  # as it was called, so that it can be sent to other processes
+        self.path = Path(path)
+        self._line = one_line(f"{os.fspath(path)}: {problem}; {remedy}")
+
+    def __str__(self) -> str:
+        return self._line
 
 
 def write_error(path: Path, error: Exception, consequence: str) -> UserError:

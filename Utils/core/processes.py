@@ -1,7 +1,8 @@
 """The processes of one launch: who writes, who does which part, what all of them must know.
 
 ``accelerate launch`` and ``torchrun`` start the same script several times; accelerate connects the processes, here.
-One process is the ordinary case: everything below then does nothing, or what its name says.
+One process is the ordinary case: everything below then does nothing, or what its name says, and without importing
+torch, so that a command that only answers does so at once.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import chain, zip_longest
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather_object, parse_flag_from_env
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from accelerate import PartialState
+    from tqdm import tqdm
 
 T = TypeVar("T")
 ErrorT = TypeVar("ErrorT", bound=Exception)
@@ -28,6 +28,10 @@ _NOTHING = object()
 
 def launch() -> PartialState:
     """This process's place in the launch: device, number, count of processes; connects them on the first call."""
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
     # Without a GPU, accelerate looks for other processes only where it is told to use the CPU.
     use_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
     return PartialState(cpu=use_cpu, timeout=_LONGEST_WAIT) if is_launched() else PartialState(cpu=use_cpu)
@@ -43,16 +47,27 @@ def is_main() -> bool:
     return not is_launched() or int(os.environ.get("RANK", "0")) == 0
 
 
+def _is_alone() -> bool:
+    """Whether there is no other process to wait for."""
+    return not is_launched() or launch().num_processes == 1
+
+
 def disconnect() -> None:
     """Take leave of the other processes, where they were connected."""
+    if not is_launched():
+        return
+    import torch
+
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 def on_main(work: Callable[[], T]) -> T:
     """Do something in the main process alone; every process gets its result, or its error."""
-    if launch().num_processes == 1:
+    if _is_alone():
         return work()
+    from accelerate.utils import broadcast_object_list
+
     outcome: list[_Outcome[T] | None] = [_try(work) if launch().is_main_process else None]
     (shared,) = broadcast_object_list(outcome, from_process=0)
     assert shared is not None
@@ -61,8 +76,10 @@ def on_main(work: Callable[[], T]) -> T:
 
 def everywhere(work: Callable[[], T]) -> T:
     """Do something in every process that may fail in one: an error in any of them is raised in all."""
-    if launch().num_processes == 1:
+    if _is_alone():
         return work()
+    from accelerate.utils import gather_object
+
     own: _Outcome[T] = _try(work)
     for failure in gather_object([own.failure]):
         if failure is not None:
@@ -103,26 +120,35 @@ def is_agreed(error: Exception) -> bool:
 
 def gather(items: Sequence[T]) -> list[T]:
     """The items of all processes, one process after another; in every process."""
-    return list(items) if launch().num_processes == 1 else gather_object(list(items))
+    if _is_alone():
+        return list(items)
+    from accelerate.utils import gather_object
+
+    gathered: list[T] = gather_object(list(items))
+    return gathered
 
 
 def gather_in_turn(items: Sequence[T]) -> list[T]:
     """All items, in order, of which process r of n has those numbered r, r + n, r + 2 n, ...; in every process."""
-    if launch().num_processes == 1:
+    if _is_alone():
         return list(items)
+    from accelerate.utils import gather_object
+
     shares = gather_object([list(items)])
     return [item for item in chain.from_iterable(zip_longest(*shares, fillvalue=_NOTHING)) if item is not _NOTHING]
 
 
 def share(items: Sequence[T]) -> list[T]:
     """This process's part of some items, such that ``gather_in_turn`` puts the parts together."""
-    return list(items[launch().process_index :: launch().num_processes])
+    return list(items) if _is_alone() else list(items[launch().process_index :: launch().num_processes])
 
 
 def add_up(values: Sequence[float]) -> list[float]:
     """The sums, over the processes, of some numbers."""
-    if launch().num_processes == 1:
+    if _is_alone():
         return list(values)
+    import torch
+
     # fp64, but for devices without it; sums of small integers are exact in both.
     dtype = torch.float32 if launch().device.type == "mps" else torch.float64
     tensor = torch.tensor(values, dtype=dtype, device=launch().device)
@@ -138,4 +164,6 @@ def tell(text: object) -> None:
 
 def progress_bar(*arguments: Any, **keywords: Any) -> tqdm:
     """Tqdm's bar, in the main process and on a terminal."""
+    from tqdm import tqdm
+
     return tqdm(*arguments, leave=False, disable=None if is_main() else True, **keywords)

@@ -10,17 +10,19 @@ import logging
 import signal
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
+from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader, Sampler
 
 from Utils.core.errors import UserError
 from Utils.core.processes import launch, share
 from Utils.core.seeds import named_generator
-from Utils.core.stopping import is_main_thread
-from Utils.data.tiles import Batch, TileDataset
+from Utils.core.stopping import is_main_thread, stop_if_asked
+from Utils.data.dataset import SampleDataset
+from Utils.data.sample import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 _RESTARTS = 3
 
 
-class TileLoader:
+class SampleLoader:
     """Batches of tiles, once or again and again.
 
     A worker that dies (some systems kill one when memory runs out) is replaced, and the iteration goes on with the
@@ -45,7 +47,7 @@ class TileLoader:
             been idle for want of data.
     """
 
-    def __init__(self, dataset: TileDataset, batches: _Batches, num_workers: int) -> None:
+    def __init__(self, dataset: SampleDataset, batches: _Batches, num_workers: int) -> None:
         self.seconds = 0.0
         self._dataset = dataset
         self._batches = batches
@@ -117,7 +119,19 @@ def _start_worker(number: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def make_loader(dataset: TileDataset, batch_size: int, num_workers: int, shared: bool = False) -> TileLoader:
+def on_device(loader: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """The loader's batches, moved; in a run that is asked to stop, none any more.
+
+    Raises:
+        Stopped: a signal came, and no other process of the launch waits for this one.
+    """
+    for batch in loader:
+        if launch().num_processes == 1:
+            stop_if_asked()
+        yield send_to_device(batch, device, non_blocking=True)
+
+
+def make_loader(dataset: SampleDataset, batch_size: int, num_workers: int, shared: bool = False) -> SampleLoader:
     """A loader in the dataset's own order, for validation and evaluation.
 
     Args:
@@ -128,7 +142,7 @@ def make_loader(dataset: TileDataset, batch_size: int, num_workers: int, shared:
     """
     count = len(dataset)
     places = [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
-    return TileLoader(dataset, _Listed(share(places) if shared else places), num_workers)
+    return SampleLoader(dataset, _Listed(share(places) if shared else places), num_workers)
 
 
 class _Batches(Sampler[list[int]], ABC):
@@ -198,21 +212,32 @@ class TrainingLoader:
         num_workers: processes that read them.
         seed: of the orders.
         accumulate: batches an optimiser step.
+        epoch_share: share of the tiles that an epoch takes, drawn anew for each.
 
     Attributes:
         steps: optimiser steps an epoch.
+        tiles_an_epoch: tiles that an epoch takes.
     """
 
-    def __init__(self, tiles: TileDataset, batch_size: int, num_workers: int, seed: int, accumulate: int = 1) -> None:
+    def __init__(
+        self,
+        tiles: SampleDataset,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        accumulate: int = 1,
+        epoch_share: float = 1.0,
+    ) -> None:
         self.tiles = tiles
         self.accumulate = accumulate
-        self._shares = _Shares(tiles, batch_size, seed)
-        self._loader = TileLoader(tiles, self._shares, num_workers)
+        self._shares = _Shares(tiles, batch_size, seed, epoch_share)
+        self._loader = SampleLoader(tiles, self._shares, num_workers)
         self.steps = -(-self._shares.count // accumulate)
+        self.tiles_an_epoch = self._shares.tiles_an_epoch
 
     @property
     def seconds(self) -> float:
-        """See ``TileLoader``."""
+        """See ``SampleLoader``."""
         return self._loader.seconds
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[list[Part]]:
@@ -233,7 +258,7 @@ class TrainingLoader:
     def _part(self, number: int, batch: Batch) -> Part:
         step = number // self.accumulate
         size = self._shares.batch_size
-        in_step = min((step + 1) * self.accumulate * size, len(self.tiles)) - step * self.accumulate * size
+        in_step = min((step + 1) * self.accumulate * size, self._shares.tiles_an_epoch) - step * self.accumulate * size
         return Part(number, batch, len(self._shares.own(number)), in_step)
 
 
@@ -244,16 +269,18 @@ class _Shares(_Batches):
         tiles: the tiles; their ``epoch`` counts when an iteration begins.
         batch_size: tiles a batch, in all processes together.
         seed: of the order.
+        epoch_share: share of the tiles that an epoch takes: the first ones of its order.
     """
 
-    def __init__(self, tiles: TileDataset, batch_size: int, seed: int) -> None:
+    def __init__(self, tiles: SampleDataset, batch_size: int, seed: int, epoch_share: float = 1.0) -> None:
         self.tiles = tiles
         self.batch_size = batch_size
         self.seed = seed
+        self.tiles_an_epoch = max(1, round(epoch_share * len(tiles)))
 
     @property
     def count(self) -> int:
-        return -(-len(self.tiles) // self.batch_size)
+        return -(-self.tiles_an_epoch // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = epoch_order(len(self.tiles), self.seed, self.tiles.epoch)
@@ -266,7 +293,7 @@ class _Shares(_Batches):
     def own(self, number: int) -> range:
         """The places, in the epoch's order, of the tiles that this process has in a batch; may be none."""
         start = number * self.batch_size
-        size = min(self.batch_size, len(self.tiles) - start)
+        size = min(self.batch_size, self.tiles_an_epoch - start)
         process, processes = launch().process_index, launch().num_processes
         return range(start + size * process // processes, start + size * (process + 1) // processes)
 

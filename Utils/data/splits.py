@@ -12,14 +12,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from Modules.common.untrusted import read_text
+from Modules.common.plain_json import read_text
 from Utils.core.command_line import run_script
 from Utils.core.errors import UserError
 from Utils.core.files import atomic_write_bytes
 from Utils.core.seeds import named_generator
-from Utils.data.tiles import TRAINING_PART, list_tiles, natural
+from Utils.data.published_layout import TRAINING_PART, list_tiles, natural
 
 HELD_OUT_SHARE = 0.1
 _TILE_LINE = re.compile(r"(?:tile_)?([\w-]+?)(?:\.(?:png|tif|tiff))?")
@@ -140,6 +138,8 @@ def write_splits(dataset: Path, name: str, folds: int, seed: int, folder: Path) 
 
 def _shuffle(ids: Sequence[str], seed: int, stream: str) -> list[str]:
     # From a sorted list, so that the order in which a disk lists its files does not matter.
+    import torch
+
     ordered = sorted(ids, key=natural)
     order = torch.randperm(len(ordered), generator=named_generator(seed, stream))
     return [ordered[place] for place in order.tolist()]

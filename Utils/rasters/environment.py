@@ -11,7 +11,8 @@ from typing import Any
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
-from Utils.rasters.tile_files import GDAL_ERRORS, LOCAL_ONLY, RasterError
+from Utils.core.errors import RasterError
+from Utils.rasters.tile_files import GDAL_ERRORS, LOCAL_ONLY
 
 __all__ = ["CACHE_BYTES", "gdal_environment", "georeference_optional", "raster_errors", "root_cause"]
 

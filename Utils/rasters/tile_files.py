@@ -24,7 +24,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
-from Utils.core.errors import one_line
+from Utils.core.errors import RasterError
 from Utils.core.files import atomic_write_bytes
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "MAX_BLOCK_BYTES",
     "MAX_TILE_PIXELS",
     "HeightRaster",
-    "RasterError",
     "check_blocks",
     "raster_size",
     "raster_type",
@@ -96,19 +95,6 @@ _PIECE = 2**20
 # A TIFF has one for the raster, and one for each overview and each mask: some 20 for the largest scene.
 _MOST_DIRECTORIES = 100
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-class RasterError(ValueError):
-    """A raster that cannot be used. The message is one line: the file, what is wrong, what to do."""
-
-    def __init__(self, path: str | os.PathLike[str], problem: str, remedy: str) -> None:
-        """Compose the line from the file, the problem and the remedy."""
-        super().__init__(path, problem, remedy)  # as it was called, so that it can be sent to other processes
-        self.path = Path(path)
-        self._line = one_line(f"{os.fspath(path)}: {problem}; {remedy}")
-
-    def __str__(self) -> str:
-        return self._line
 
 
 @dataclass(frozen=True)

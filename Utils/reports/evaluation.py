@@ -14,24 +14,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from Utils.config.settings import EvaluationConfig
-from Utils.core.errors import UserError, write_error
+from Utils.config.evaluation import EvaluationConfig
+from Utils.core.errors import RasterError, UserError, write_error
 from Utils.core.processes import everywhere, gather, gather_in_turn, on_main, progress_bar
 from Utils.core.seeds import named_generator
-from Utils.data.loading import make_loader
-from Utils.data.splits import select
-from Utils.data.tiles import TEST_PART, Batch, TileDataset, TileFiles, check_tiles, find_priors, list_tiles
+from Utils.data.loading import make_loader, on_device
+from Utils.data.sample import Batch, item
+from Utils.data.tile_dataset import TileDataset
 from Utils.pictures.comparison import Panel, save_comparison, save_overview
-from Utils.rasters.tile_files import RasterError, write_map_16bit, write_map_float
-from Utils.scoring.metrics import stretch_to_255
+from Utils.rasters.tile_files import write_map_16bit, write_map_float
+from Utils.reports.height_panels import tile_panels
+from Utils.scoring.height_scorer import HeightScorer
+from Utils.scoring.paper import stretch_to_255
 from Utils.scoring.perceptual import HOW_TO_GET_LPIPS, LpipsScore, find_lpips_weights
-from Utils.scoring.tile_scorer import Scorer, on_device
+from Utils.scoring.scores import Row, Scorer
 
 logger = logging.getLogger(__name__)
 
-Row = dict[str, float]
 Map = NDArray[np.float32]
-
+Panels = tuple[list[Panel], NDArray[np.bool_]]
 _OVERVIEW_TILES = 4
 
 
@@ -40,13 +41,13 @@ class Prediction:
     """What a model makes of a batch.
 
     Attributes:
-        maps: (B, 1, H, W) in [0, 1] by name, as ``coarse`` and ``refined``; the last is the model's result, and one
-            before it the batch's prior that it was made of.
-        steps: intermediate maps, (B, 1, H, W) each; empty unless asked for.
+        maps: what is scored, (B, 1, H, W) by name, as ``coarse`` and ``refined``; the last is the model's result, and
+            one before it what it was made of.
+        steps: maps to look at one after another, (B, 1, H, W) by title; empty unless asked for.
     """
 
     maps: dict[str, Tensor]
-    steps: list[Tensor] = field(default_factory=list)
+    steps: dict[str, Tensor] = field(default_factory=dict)
 
 
 Predict = Callable[[Batch], Prediction]
@@ -59,14 +60,16 @@ class Evaluation:
     """Scores of all tiles.
 
     Attributes:
+        scorer: took the scores, and says what they are.
         ids: tile ids in order.
-        rows: by name of the map, a row of scores a tile.
+        rows: by name of the map, the scorer's row of each tile.
         references: the names in ``rows`` that are no predictions.
         seconds: time that prediction took, batch by batch, without reading and scoring; of all processes together.
     """
 
+    scorer: Scorer
     ids: list[str] = field(default_factory=list)
-    rows: dict[str, list[Row]] = field(default_factory=dict)
+    rows: dict[str, list[Row | None]] = field(default_factory=dict)
     references: set[str] = field(default_factory=set)
     seconds: float = 0.0
 
@@ -75,28 +78,13 @@ class Evaluation:
         """Names of the scored predictions, the model's result last."""
         return [name for name in self.rows if name not in self.references]
 
-
-def test_tiles(config: EvaluationConfig) -> tuple[Mapping[str, TileFiles], list[str]]:
-    """The test part's tiles, and the ids to evaluate."""
-    files = list_tiles(Path(config.dataset_path), TEST_PART)
-    return files, select(list(files), config.test_split_text, config.dataset_path)
+    def tile_scores(self, name: str) -> list[dict[str, float]]:
+        """The scores of each tile, of the map of that name."""
+        return [self.scorer.tile_scores(row) for row in self.rows[name]]
 
 
-def check_test_tiles(
-    config: EvaluationConfig, prior_path: Path | None = None
-) -> tuple[Mapping[str, TileFiles], list[str]]:
-    """``test_tiles``, every one of them read once, with its prior where there is a folder of priors.
-
-    Raises:
-        UserError: a tile or prior that is missing or damaged.
-    """
-    files, ids = test_tiles(config)
-    check_tiles(files, ids, None if prior_path is None else find_priors(prior_path, TEST_PART, ids))
-    return files, ids
-
-
-def make_scorer(config: EvaluationConfig) -> Scorer:
-    """The scorer that an evaluation config asks for; says once how to get LPIPS where it cannot be had."""
+def make_height_scorer(config: EvaluationConfig) -> HeightScorer:
+    """The scorer of heights that an evaluation config asks for; says once how to get LPIPS where it cannot be had."""
     try:
         weights = find_lpips_weights(Path(config.lpips_weights) if config.lpips_weights else None)
         lpips = None if weights is None else LpipsScore(weights)
@@ -104,7 +92,7 @@ def make_scorer(config: EvaluationConfig) -> Scorer:
         raise UserError(f"lpips_weights: {error}") from error
     if lpips is None:
         logger.info(HOW_TO_GET_LPIPS)
-    return Scorer(config.ground_sample_distance, config.metres_per_unit, lpips)
+    return HeightScorer(config.ground_sample_distance, config.metres_per_unit, lpips)
 
 
 @torch.no_grad()
@@ -113,6 +101,7 @@ def evaluate(
     dataset: TileDataset,
     config: EvaluationConfig,
     device: torch.device,
+    scorer: Scorer,
     on_maps: Callable[[str, Mapping[str, Map]], None] = lambda tile, maps: None,
     references: References = lambda batch: {},
 ) -> Evaluation:
@@ -123,21 +112,21 @@ def evaluate(
     Args:
         predict: the model.
         dataset: the tiles.
-        config: where to write, how many pictures, and the scorer's settings.
+        config: where to write, and how many pictures.
         device: where the model is.
+        scorer: takes the scores.
         on_maps: called with each tile's id and its predicted maps (H, W).
         references: what else to score, as the autoencoder's reconstruction of the truth.
 
     Raises:
         UserError: a file that cannot be read or written.
     """
-    scorer = make_scorer(config)
     folder = Path(config.output_dir)
     pictured = choose_pictures(dataset.ids, config.pictures, config.seed)
     shown_in_overview = [tile for tile in dataset.ids if tile in pictured][:_OVERVIEW_TILES]
-    gallery: dict[str, tuple[list[Panel], NDArray[np.bool_]]] = {}
+    gallery: dict[str, Panels] = {}
 
-    def score() -> list[Evaluation]:
+    def score() -> list[_Part]:
         parts = []
         loader = make_loader(dataset, config.batch_size, config.num_workers, shared=True)
         for batch in progress_bar(on_device(loader, device), total=len(loader), desc="evaluating", unit="batch"):
@@ -149,32 +138,41 @@ def evaluate(
             beside = references(batch)
             maps_by_name = prediction.maps | beside
             rows = {name: scorer.score_batch(batch, values) for name, values in maps_by_name.items()}
-            parts.append(Evaluation(list(batch["id"]), rows, set(beside), seconds))
+            parts.append(_Part(list(batch["id"]), rows, set(beside), seconds))
             for place, tile in enumerate(batch["id"]):
                 maps = {name: _map(values, place) for name, values in prediction.maps.items()}
                 on_maps(tile, maps)
                 _write_maps(folder, tile, maps, config.map_format)
                 if tile in pictured:
-                    item = {key: batch[key][place] for key in ("image", "target", "valid")}
-                    panels, valid = tile_panels(item, maps)
+                    panels, valid = tile_panels(item(batch, place), maps)
                     if tile in shown_in_overview:
                         gallery[tile] = panels, valid
                     _picture(folder, tile, panels, valid)
-                    steps = [_map(values, place) for values in prediction.steps]
+                    steps = {title: _map(values, place) for title, values in prediction.steps.items()}
                     if steps:
-                        _steps_picture(folder, tile, panels, [maps["coarse"], *steps], valid)
+                        _steps_picture(folder, tile, panels, steps, valid)
         return parts
 
-    found = _joined(gather_in_turn(everywhere(score)))
+    found = _joined(scorer, gather_in_turn(everywhere(score)))
     panels_by_tile = {tile: shown for share in gather([gallery]) for tile, shown in share.items()}
     if panels_by_tile:
         on_main(lambda: _overview(folder, {tile: panels_by_tile[tile] for tile in shown_in_overview}))
     return found
 
 
-def _joined(parts: Sequence[Evaluation]) -> Evaluation:
+@dataclass(frozen=True)
+class _Part:
+    """The evaluation of one batch; see ``Evaluation``."""
+
+    ids: list[str]
+    rows: dict[str, list[Row | None]]
+    references: set[str]
+    seconds: float
+
+
+def _joined(scorer: Scorer, parts: Sequence[_Part]) -> Evaluation:
     """The evaluation of batches, one after another."""
-    whole = Evaluation()
+    whole = Evaluation(scorer)
     for part in parts:
         whole.ids += part.ids
         for name, rows in part.rows.items():
@@ -184,7 +182,7 @@ def _joined(parts: Sequence[Evaluation]) -> Evaluation:
     return whole
 
 
-def _overview(folder: Path, shown: Mapping[str, tuple[list[Panel], NDArray[np.bool_]]]) -> None:
+def _overview(folder: Path, shown: Mapping[str, Panels]) -> None:
     path = folder / "overview.png"
     with writing(path):
         items = list(shown.values())
@@ -225,27 +223,6 @@ def _write_maps(folder: Path, tile: str, maps: Mapping[str, Map], suffix: str) -
         write_map_16bit(path.with_suffix(".png"), values)
 
 
-def tile_panels(item: Mapping[str, Tensor], maps: Mapping[str, Map]) -> tuple[list[Panel], NDArray[np.bool_]]:
-    """Image, truth, predictions and their errors, on the paper protocol's 0..255 scale.
-
-    Args:
-        item: ``image``, ``target`` and ``valid`` of one tile, as a ``TileDataset`` serves them.
-        maps: predictions (H, W) by name.
-
-    Returns:
-        The panels, and the valid pixels (H, W).
-    """
-    valid = item["valid"][0].cpu().numpy()
-    truth = stretch_to_255(item["target"][0].cpu().numpy(), valid)
-    panels = [Panel("image", item["image"].cpu().numpy(), "image"), Panel("truth", truth, "height")]
-    stretched = {name: stretch_to_255(values, valid) for name, values in maps.items()}
-    panels += [Panel(name, values, "height") for name, values in stretched.items()]
-    panels += [Panel(f"error, {name}", values - truth, "error") for name, values in stretched.items()]
-    panels += [Panel("truth, relief", truth, "relief")]
-    panels += [Panel(f"{name}, relief", values, "relief") for name, values in stretched.items()]
-    return panels, valid
-
-
 def _picture(folder: Path, tile: str, panels: Sequence[Panel], valid: NDArray[np.bool_]) -> None:
     path = folder / "pictures" / f"tile_{tile}.png"
     flat = [panel for panel in panels if panel.kind != "relief"]
@@ -254,13 +231,9 @@ def _picture(folder: Path, tile: str, panels: Sequence[Panel], valid: NDArray[np
 
 
 def _steps_picture(
-    folder: Path, tile: str, panels: Sequence[Panel], steps: Sequence[Map], valid: NDArray[np.bool_]
+    folder: Path, tile: str, panels: Sequence[Panel], steps: Mapping[str, Map], valid: NDArray[np.bool_]
 ) -> None:
     path = folder / "steps" / f"tile_{tile}.png"
-    shown = [Panel("prior", stretch_to_255(steps[0], valid), "height")]
-    shown += [
-        Panel(f"step {number}", stretch_to_255(values, valid), "height")
-        for number, values in enumerate(steps[1:], start=1)
-    ]
+    shown = [Panel(title, stretch_to_255(values, valid), "height") for title, values in steps.items()]
     with writing(path):
         save_comparison(path, [*panels[:2], *shown], f"tile {tile}, step by step", valid, columns=len(shown) + 2)

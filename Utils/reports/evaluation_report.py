@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from Utils.config.settings import EvaluationConfig
+from Utils.config.evaluation import EvaluationConfig
 from Utils.core.device import pick_device
-from Utils.core.errors import UserError
+from Utils.core.errors import RasterError, UserError
 from Utils.core.tables import write_csv, write_json
-from Utils.data.tiles import TileDataset
+from Utils.data.dataset import SampleDataset
 from Utils.pictures.comparison import Panel
-from Utils.rasters.tile_files import RasterError, read_height
+from Utils.rasters.tile_files import read_height
 from Utils.reports.drawing import (
     ERROR_COLOURS,
     HEIGHT_COLOURS,
@@ -30,12 +30,13 @@ from Utils.reports.drawing import (
     encode,
     error_limit,
 )
-from Utils.reports.evaluation import Evaluation, Map, map_file, tile_panels, writing
-from Utils.reports.evaluation_tables import RANKED_BY, format_report, summary_tables, tile_table
+from Utils.reports.evaluation import Evaluation, Map, map_file, writing
+from Utils.reports.evaluation_tables import format_report, summary_tables, tile_table
+from Utils.reports.height_panels import tile_panels
 from Utils.reports.items import ColourScale, Curve, Gallery, Item, Picture, Section, Slider, Table, Text
 from Utils.reports.page import write_page
 from Utils.reports.training_curves import training_curves
-from Utils.scoring.metrics import ALIGNED, paired_change, summarise
+from Utils.scoring.scores import ScoreProtocol, Scorer
 
 __all__ = ["REPORT_FILE", "choose_examples", "write_report"]
 
@@ -50,7 +51,13 @@ _CURVE_POINTS = 200
 _NOT_FACTS = ("summary", "change")
 
 
-def write_report(found: Evaluation, config: EvaluationConfig, facts: Mapping[str, Any], dataset: TileDataset) -> str:
+def write_report(
+    found: Evaluation,
+    config: EvaluationConfig,
+    facts: Mapping[str, Any],
+    dataset: SampleDataset,
+    entries: Mapping[str, str] | None = None,
+) -> str:
     """Write ``tiles.csv``, ``metrics.json``, ``table.md`` and ``report.html``; returns the table.
 
     Args:
@@ -58,6 +65,7 @@ def write_report(found: Evaluation, config: EvaluationConfig, facts: Mapping[str
         config: the evaluation's config, which goes into the JSON.
         facts: what else JSON and page should say, as the model's path.
         dataset: the tiles that were scored; of those that the page shows, files and maps are read once more.
+        entries: for each prediction but the last, the entry of a sample that holds it.
 
     Raises:
         UserError: a file that cannot be written, or a tile or map that can no longer be read.
@@ -69,7 +77,7 @@ def write_report(found: Evaluation, config: EvaluationConfig, facts: Mapping[str
         write_csv(folder / "tiles.csv", _tile_rows(found))
         write_json(folder / "metrics.json", document)
         (folder / "table.md").write_text(table + "\n", encoding="utf-8")
-    sections = _sections(found, config, document, dataset)
+    sections = _sections(found, config, document, dataset, entries or {})
     shown = dict(facts) | {key: value for key, value in document.items() if key not in _NOT_FACTS}
     with writing(folder / REPORT_FILE):
         write_page(folder / REPORT_FILE, _title(found, config), sections, shown)
@@ -77,15 +85,16 @@ def write_report(found: Evaluation, config: EvaluationConfig, facts: Mapping[str
 
 
 def choose_examples(found: Evaluation) -> dict[str, list[str]]:
-    """The best, median and worst tiles by the result's aligned MAE, each tile once.
+    """The best, median and worst tiles by the score of the result that ranks, each tile once.
 
-    Tiles without that score, having no valid height, are none of them; equal ones keep the order of the tiles.
+    Tiles without that score, as those without a valid pixel, are none of them; equal ones keep the order of the tiles.
 
     Returns:
         Tile ids under ``best``, ``median`` and ``worst``, best first in each; up to three each, fewer of few tiles.
     """
-    rows = found.rows[found.predictions[-1]]
-    scores = {tile: row[RANKED_BY] for tile, row in zip(found.ids, rows, strict=True)}
+    ranked_by, rows = found.scorer.ranked_by, found.tile_scores(found.predictions[-1])
+    sign = -1.0 if found.scorer.metric(ranked_by).better == "higher" else 1.0
+    scores = {tile: sign * row[ranked_by] for tile, row in zip(found.ids, rows, strict=True)}
     order = sorted((tile for tile in found.ids if not math.isnan(scores[tile])), key=lambda tile: scores[tile])
     count = max(1, min(_EXAMPLES, len(order) // 3))
     best = order[:count]
@@ -98,9 +107,10 @@ def choose_examples(found: Evaluation) -> dict[str, list[str]]:
 def _tile_rows(found: Evaluation) -> list[dict[str, object]]:
     # One map needs no prefix in its columns.
     prefix = {name: "" if len(found.rows) == 1 else f"{name}." for name in found.rows}
+    by_name = {name: found.tile_scores(name) for name in found.rows}
     return [
         {"id": tile}
-        | {prefix[name] + key: value for name, scores in found.rows.items() for key, value in scores[place].items()}
+        | {prefix[name] + key: value for name, scores in by_name.items() for key, value in scores[place].items()}
         for place, tile in enumerate(found.ids)
     ]
 
@@ -110,11 +120,8 @@ def _document(found: Evaluation, config: EvaluationConfig, facts: Mapping[str, A
     document: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "tiles": len(found.ids),
-        "protocols": {
-            "paper": "target and prediction each stretched to 0..255 by their own extremes and rounded",
-            "aligned": "float, prediction fitted to the target by least-squares scale (>= 0) and shift per tile",
-        },
-        "summary": {name: summarise(rows) for name, rows in found.rows.items()},
+        "protocols": {protocol.name: protocol.definition for protocol in found.scorer.protocols},
+        "summary": {name: found.scorer.summarise(rows) for name, rows in found.rows.items()},
         "seconds_per_tile": found.seconds / max(len(found.ids), 1),
         "batch_size": config.batch_size,
         "software": {name: version(name) for name in ("torch", "timm", "diffusers")},
@@ -124,7 +131,7 @@ def _document(found: Evaluation, config: EvaluationConfig, facts: Mapping[str, A
     }
     names = found.predictions
     if len(names) > 1:
-        document["change"] = paired_change(found.rows[names[0]], found.rows[names[-1]])
+        document["change"] = found.scorer.change(found.rows[names[0]], found.rows[names[-1]])
     return document
 
 
@@ -145,7 +152,11 @@ def _title(found: Evaluation, config: EvaluationConfig) -> str:
 
 
 def _sections(
-    found: Evaluation, config: EvaluationConfig, document: Mapping[str, Any], dataset: TileDataset
+    found: Evaluation,
+    config: EvaluationConfig,
+    document: Mapping[str, Any],
+    dataset: SampleDataset,
+    entries: Mapping[str, str],
 ) -> list[Section]:
     tables = [Table(table.title, table.headings, table.lines) for table in summary_tables(found)]
     sections = [Section("Summary", [_reading(found, document), *tables])]
@@ -154,7 +165,7 @@ def _sections(
         sections.append(Section("Distribution", distributions))
     for kind, tiles in choose_examples(found).items():
         if tiles:
-            items = [item for tile in tiles for item in _example(found, config, dataset, tile)]
+            items = [item for tile in tiles for item in _example(found, config, dataset, entries, tile)]
             sections.append(Section(f"{kind.capitalize()} {'tile' if len(tiles) == 1 else 'tiles'}", items))
     sections.append(Section("All tiles", [tile_table(found)]))
     curves = training_curves(Path(config.checkpoint_path))
@@ -165,16 +176,17 @@ def _sections(
 
 def _reading(found: Evaluation, document: Mapping[str, Any]) -> Text:
     """How to read the tables, and what they say about the change."""
-    protocols = document["protocols"]
+    scorer = found.scorer
+    pooled = any(protocol.pooled for protocol in scorer.protocols)
+    how = "over all tiles together" if pooled else "the mean over the tiles that have that score"
     paragraphs = [
-        "Every number is the mean over the tiles that have that score. "
-        f"Paper protocol: {protocols['paper']}. Aligned protocol: {protocols['aligned']}."
+        " ".join([f"Every number is {how}.", *(f"{each.title}: {each.definition}." for each in scorer.protocols)])
     ]
     if len(found.predictions) > 1:
         before, after = found.predictions[0], found.predictions[-1]
-        change = document["change"][RANKED_BY]
+        change = document["change"][scorer.ranked_by]
         mean, error = change["mean"], change["standard_error"]
-        metric = next(metric for metric in ALIGNED if f"aligned.{metric.key}" == RANKED_BY)
+        digits = scorer.metric(scorer.ranked_by).digits
         if math.isfinite(mean) and math.isfinite(error):
             verdict = (
                 f"{'lower' if mean < 0 else 'higher'} by more than two standard errors"
@@ -182,17 +194,32 @@ def _reading(found: Evaluation, document: Mapping[str, Any]) -> Text:
                 else "within two standard errors, so no result"
             )
             paragraphs.append(
-                f"From {before} to {after} the aligned MAE changes by {mean:+.{metric.digits}f} "
-                f"± {error:.{metric.digits}f}: {verdict}."
+                f"From {before} to {after} the {_called(scorer, scorer.ranked_by)} changes by {mean:+.{digits}f} "
+                f"± {error:.{digits}f}: {verdict}."
             )
     return Text("", paragraphs)
 
 
+def _called(scorer: Scorer, key: str) -> str:
+    """A score with its protocol, as ``aligned MAE``."""
+    return f"{key.partition('.')[0]} {scorer.metric(key).name}"
+
+
+def _higher_is_better(scorer: Scorer, protocol: ScoreProtocol) -> list[str]:
+    """Keys of a protocol's scores that single tiles show and that are better when higher."""
+    shown = [metric for name in protocol.shown_per_tile for metric in protocol.metrics if metric.key == name]
+    keys = [protocol.key(metric) for metric in shown if metric.better == "higher"]
+    return [key for key in keys if key not in scorer.absent and key != scorer.ranked_by]
+
+
 def _distributions(found: Evaluation) -> list[Curve]:
-    """For chosen scores of every prediction, the share of tiles up to each value."""
+    """For the score that ranks, and one that is better when higher, the share of tiles up to each value."""
+    scorer = found.scorer
+    ranking = next(each for each in scorer.protocols if scorer.ranked_by.startswith(f"{each.name}."))
     curves = []
-    for key, title in ((RANKED_BY, "aligned MAE"), ("aligned.ssim", "aligned SSIM")):
-        series = {name: _shares([row[key] for row in found.rows[name]]) for name in found.predictions}
+    for key in (scorer.ranked_by, *_higher_is_better(scorer, ranking)[:1]):
+        title = _called(scorer, key)
+        series = {name: _shares([row[key] for row in found.tile_scores(name)]) for name in found.predictions}
         if any(series.values()):
             curves.append(Curve(f"Tiles by {title}", title, "tiles up to there (%)", series))
     return curves
@@ -208,13 +235,14 @@ def _shares(values: Sequence[float]) -> list[tuple[float, float]]:
     return [(ordered[0], 0.0), *shares] if ordered else []
 
 
-def _example(found: Evaluation, config: EvaluationConfig, dataset: TileDataset, tile: str) -> list[Item]:
+def _example(
+    found: Evaluation, config: EvaluationConfig, dataset: SampleDataset, entries: Mapping[str, str], tile: str
+) -> list[Item]:
     """A tile: with two predictions a slider between them, and all its panels."""
     item = dataset[dataset.ids.index(tile)]
-    maps = _read_maps(found, config, item)
+    maps = _read_maps(found, config, item, entries)
     panels, valid = tile_panels(item, maps)
-    scores = found.rows[found.predictions[-1]][found.ids.index(tile)]
-    scored = f"aligned MAE {scores[RANKED_BY]:.4g}, paper PSNR {scores['paper.psnr']:.4g} dB"
+    scored = _scored(found, tile)
     if len(maps) == 1:
         return [_gallery(f"Tile {tile}: {scored}", panels, valid)]
     names = found.predictions[0], found.predictions[-1]
@@ -223,7 +251,18 @@ def _example(found: Evaluation, config: EvaluationConfig, dataset: TileDataset, 
     return [Slider(f"Tile {tile}", before, after, *names, caption), _gallery(scored, panels, valid)]
 
 
-def _read_maps(found: Evaluation, config: EvaluationConfig, item: Mapping[str, Any]) -> dict[str, Map]:
+def _scored(found: Evaluation, tile: str) -> str:
+    """A tile's score that ranks and, of every other protocol, one that is better when higher."""
+    scorer = found.scorer
+    scores = found.tile_scores(found.predictions[-1])[found.ids.index(tile)]
+    others = [each for each in scorer.protocols if not scorer.ranked_by.startswith(f"{each.name}.")]
+    keys = [scorer.ranked_by, *(key for each in others for key in _higher_is_better(scorer, each)[:1])]
+    return ", ".join(f"{_called(scorer, key)} {scores[key]:.4g} {scorer.metric(key).unit}".rstrip() for key in keys)
+
+
+def _read_maps(
+    found: Evaluation, config: EvaluationConfig, item: Mapping[str, Any], entries: Mapping[str, str]
+) -> dict[str, Map]:
     """A tile's predicted maps: the result from its file, the one it was made of from the dataset."""
     *before, result = found.predictions
     path = map_file(Path(config.output_dir), item["id"], config.map_format)
@@ -231,7 +270,7 @@ def _read_maps(found: Evaluation, config: EvaluationConfig, item: Mapping[str, A
         values = read_height(path).values
     except (RasterError, OSError) as error:
         raise UserError(str(error)) from error
-    return {name: item["prior"][0].numpy() for name in before} | {result: values}
+    return {name: item[entries[name]][0].numpy() for name in before} | {result: values}
 
 
 def _gallery(title: str, panels: Sequence[Panel], valid: Any) -> Gallery:

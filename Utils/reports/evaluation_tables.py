@@ -7,19 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from Utils.core.tables import format_table
-from Utils.reports.evaluation import Evaluation, Row
+from Utils.reports.evaluation import Evaluation
 from Utils.reports.items import Cell, Number, Table
 from Utils.reports.page import MISSING
-from Utils.scoring.metrics import ALIGNED, LPIPS, PAPER, Metric, paired_change, summarise
+from Utils.scoring.scores import Metric, ScoreProtocol
 
-__all__ = ["RANKED_BY", "format_report", "summary_tables", "tile_table"]
-
-RANKED_BY = "aligned.mae"
-"""The score by which tiles are best and worst."""
-
-# What a row a tile shows; tiles.csv has every score.
-_SHOWN_ALIGNED = ("mae", "rmse", "ssim", "gradient_error", "slope_error_degrees")
-_SHOWN_PAPER = ("mae", "psnr", "ssim", "lpips")
+__all__ = ["format_report", "summary_tables", "tile_table"]
 
 
 @dataclass(frozen=True)
@@ -32,15 +25,12 @@ class SummaryTable:
 
 
 def summary_tables(found: Evaluation) -> list[SummaryTable]:
-    """Both protocols' tables; a score that could not be taken, for want of weights or of a distance, is None."""
-    return [
-        _summary_table(found, "paper", "Paper protocol", (*PAPER, LPIPS)),
-        _summary_table(found, "aligned", "Aligned protocol", ALIGNED),
-    ]
+    """A table for each protocol of the scorer; a score that could not be taken is None."""
+    return [_summary_table(found, protocol) for protocol in found.scorer.protocols]
 
 
 def format_report(found: Evaluation) -> str:
-    """Both tables as Markdown."""
+    """All tables as Markdown."""
     return "\n\n".join(
         format_table(table.headings, [[_text(cell) for cell in line] for line in table.lines])
         for table in summary_tables(found)
@@ -49,9 +39,10 @@ def format_report(found: Evaluation) -> str:
 
 def tile_table(found: Evaluation) -> Table:
     """A row a tile: the score that ranks, of each prediction, then the result's others."""
-    names = found.predictions
-    result = found.rows[names[-1]]
-    ranked = next(metric for metric in ALIGNED if f"aligned.{metric.key}" == RANKED_BY)
+    names, scorer = found.predictions, found.scorer
+    result = found.tile_scores(names[-1])
+    ranked = scorer.metric(scorer.ranked_by)
+    protocol_of_ranked = scorer.ranked_by.partition(".")[0]
     columns: list[tuple[str, list[Cell]]] = [("tile", list(found.ids))]
 
     def add(heading: str, metric: Metric, values: Sequence[float]) -> None:
@@ -59,65 +50,53 @@ def tile_table(found: Evaluation) -> Table:
 
     for name in names:
         called = f", {name}" if len(names) > 1 else ""
-        add(f"aligned {_heading(ranked)}{called}", ranked, [row[RANKED_BY] for row in found.rows[name]])
+        scores = [row[scorer.ranked_by] for row in found.tile_scores(name)]
+        add(f"{protocol_of_ranked} {_heading(ranked)}{called}", ranked, scores)
     if len(names) > 1:
-        pairs = zip(found.rows[names[0]], result, strict=True)
-        columns.append(("change", [_change(ranked, after[RANKED_BY] - before[RANKED_BY]) for before, after in pairs]))
-    for protocol, metrics, shown in (
-        ("aligned", ALIGNED, _SHOWN_ALIGNED),
-        ("paper", (*PAPER, LPIPS), _SHOWN_PAPER),
-    ):
-        for metric in metrics:
-            key = f"{protocol}.{metric.key}"
-            if metric.key in shown and _is_taken(found, key) and key != RANKED_BY:
-                add(f"{protocol} {_heading(metric)}", metric, [row[key] for row in result])
+        pairs = zip(found.tile_scores(names[0]), result, strict=True)
+        changes = [after[scorer.ranked_by] - before[scorer.ranked_by] for before, after in pairs]
+        columns.append(("change", [_change(ranked, change) for change in changes]))
+    for protocol in sorted(scorer.protocols, key=lambda each: each.name != protocol_of_ranked):
+        for metric in protocol.metrics:
+            key = protocol.key(metric)
+            if metric.key in protocol.shown_per_tile and key not in scorer.absent and key != scorer.ranked_by:
+                add(f"{protocol.name} {_heading(metric)}", metric, [row[key] for row in result])
     note = f"Scores of the {names[-1]} map where no other is named; tiles.csv has all scores of all maps."
     headings = [heading for heading, _ in columns]
     return Table("", headings, list(zip(*(cells for _, cells in columns), strict=True)), sortable=True, note=note)
 
 
-def _summary_table(found: Evaluation, protocol: str, title: str, metrics: Sequence[Metric]) -> SummaryTable:
-    names = found.predictions
+def _summary_table(found: Evaluation, protocol: ScoreProtocol) -> SummaryTable:
+    names, scorer = found.predictions, found.scorer
     lines: list[list[Cell]] = []
 
     def line(label: str, cell: Callable[[Metric, str], Number]) -> None:
-        keyed = ((metric, f"{protocol}.{metric.key}") for metric in metrics)
-        lines.append([label, *(cell(metric, key) if _is_taken(found, key) else None for metric, key in keyed)])
+        keyed = ((metric, protocol.key(metric)) for metric in protocol.metrics)
+        lines.append([label, *(None if key in scorer.absent else cell(metric, key) for metric, key in keyed)])
+
+    summaries = {name: scorer.summarise(rows) for name, rows in found.rows.items()}
 
     def means(name: str) -> None:
-        summary = summarise(found.rows[name])
-        line(name, lambda metric, key: _number(metric, summary[key]["mean"]))
+        line(name, lambda metric, key: _number(metric, summaries[name][key]["mean"]))
 
     for name in names:
         means(name)
     if len(names) > 1:
-        change = paired_change(found.rows[names[0]], found.rows[names[-1]])
+        change = scorer.change(found.rows[names[0]], found.rows[names[-1]])
         line("change", lambda metric, key: _change(metric, change[key]["mean"]))
         line("± standard error", lambda metric, key: _number(metric, change[key]["standard_error"]))
     for name in found.rows:
         if name in found.references:
             means(name)
-    counts = {_count(found.rows[name], f"{protocol}.mae") for name in names}
-    scored = "/".join(str(count) for count in sorted(counts))
-    corner = f"{title.lower()}, {scored} of {len(found.ids)} tiles"
-    return SummaryTable(title, [corner, *(_heading(metric) for metric in metrics)], lines)
-
-
-def _is_taken(found: Evaluation, key: str) -> bool:
-    """Whether a score was taken at all; one that needs weights is absent without, and the slope is always NaN."""
-    rows = next(iter(found.rows.values()))
-    if key == "aligned.slope_error_degrees":
-        return not all(math.isnan(row[key]) for row in rows)
-    return key in rows[0]
-
-
-def _count(rows: Sequence[Row], key: str) -> int:
-    return int(summarise(rows)[key]["count"])
+    counted = next(key for key in (protocol.key(metric) for metric in protocol.metrics) if key not in scorer.absent)
+    scored = "/".join(str(count) for count in sorted({int(summaries[name][counted]["count"]) for name in names}))
+    corner = f"{protocol.title.lower()}, {scored} of {len(found.ids)} tiles"
+    return SummaryTable(protocol.title, [corner, *(_heading(metric) for metric in protocol.metrics)], lines)
 
 
 def _heading(metric: Metric) -> str:
     # An arrow alone on a line of its own says nothing; a table in Markdown gets a plain blank.
-    return f"{metric.heading}\N{NO-BREAK SPACE}{'↑' if metric.higher_is_better else '↓'}"
+    return f"{metric.heading}\N{NO-BREAK SPACE}{metric.arrow}".rstrip()
 
 
 def _number(metric: Metric, value: float) -> Number:

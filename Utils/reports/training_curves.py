@@ -9,18 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from Systems.d3rsmde.build import MODEL_FOLDER
-from Systems.d3rsmde.tasks import MONITOR
 from Utils.reports.items import Curve
-from Utils.training.run_folder import PLAN_FILE
+from Utils.training.run_files import KIND_FILE, LOG_FILE, MODEL_FOLDER, PLAN_FILE
 
 __all__ = ["training_curves"]
 
 logger = logging.getLogger(__name__)
 
-LOG_FILE = "log.jsonl"
-# Of the many validation scores in a log, the one that chose the weights.
-_CHOOSING = f"validation/{MONITOR}"
+# The score that chose the weights in runs of versions before 2026-12, which do not say it.
+_OLDER_MONITOR = "paper.mae"
 
 
 def training_curves(checkpoint: Path) -> list[Curve]:
@@ -32,7 +29,7 @@ def training_curves(checkpoint: Path) -> list[Curve]:
     curves = []
     try:
         for stage in _stages(checkpoint):
-            curves += _stage_curves(stage.name, _read_log(stage / LOG_FILE))
+            curves += _stage_curves(stage.name, _read_log(stage / LOG_FILE), f"validation/{_monitor(stage.parent)}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         # The scores are what was asked for; a run's damaged log must not cost them.
         logger.warning("no training curves in the report: the log of '%s' cannot be read (%s)", checkpoint, error)
@@ -54,18 +51,24 @@ def _stages(checkpoint: Path) -> list[Path]:
     return [stage for stage in stages if (stage / LOG_FILE).is_file()]
 
 
+def _monitor(run: Path) -> str:
+    """Of the many validation scores in a run's logs, the one that chose the weights."""
+    path = run / KIND_FILE
+    return str(json.loads(path.read_text(encoding="utf-8"))["monitor"]) if path.is_file() else _OLDER_MONITOR
+
+
 def _read_log(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def _stage_curves(stage: str, rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
+def _stage_curves(stage: str, rows: Sequence[Mapping[str, Any]], choosing: str) -> list[Curve]:
     """The loss of a stage, and the validation score that chose its weights, by epoch."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
     losses = [key for key in keys if key.startswith("train/")]
-    scores = [_CHOOSING] if _CHOOSING in keys else []
+    scores = [choosing] if choosing in keys else []
     return [
         Curve(f"{stage}: {title}", "epoch", label, {_name(key): _points(rows, key) for key in chosen})
-        for title, label, chosen in (("training", "loss", losses), ("validation", _name(_CHOOSING), scores))
+        for title, label, chosen in (("training", "loss", losses), ("validation", _name(choosing), scores))
         if chosen
     ]
 

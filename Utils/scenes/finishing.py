@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from Utils.scenes.fusion.points import correct_to_points, read_points, sample_mo
 from Utils.scenes.fusion.reference import CoarseHeights, Geometry, average_onto, border_cells, read_reference
 from Utils.scenes.joining.mosaic import Mosaic, blend, write_mosaic
 from Utils.scenes.joining.overlaps import Overlap, measure_overlap
-from Utils.scenes.joining.tile_alignment import Alignment, Anchor, align
+from Utils.scenes.joining.tile_alignment import Anchor, TileAlignment, align
 from Utils.scenes.options import SceneOptions
 from Utils.scenes.output.height_writer import Band, HeightWriter
 from Utils.scenes.source.scene_source import SceneSource
@@ -53,6 +54,38 @@ def scene_geometry(source: SceneSource) -> Geometry:
     return Geometry(source.height, source.width, source.crs, source.transform)
 
 
+@dataclass(frozen=True)
+class KnownHeights:
+    """The heights that a scene is brought to metres by, read once.
+
+    Attributes:
+        geometry: where the scene's pixels lie; None without heights.
+        reference: a coarse DEM, or none.
+        points: heights at points, or none.
+    """
+
+    geometry: Geometry | None = None
+    reference: CoarseHeights | None = None
+    points: Points | None = None
+
+
+def read_heights(source: SceneSource, options: SceneOptions) -> KnownHeights:
+    """Read the reference or the points that the options name.
+
+    Raises:
+        UserError: the scene has no place on the ground, or the heights cannot be read or do not lie in it.
+    """
+    if not options.metric:
+        return KnownHeights()
+    geometry = scene_geometry(source)
+    reference, points = None, None
+    if options.reference is not None:
+        reference = read_reference(options.reference, geometry, options.reference_nodata)
+    if options.points is not None:
+        points = read_points(options.points, options.points_crs, geometry)
+    return KnownHeights(geometry, reference, points)
+
+
 class Finisher:
     """What is done once all tiles are predicted.
 
@@ -60,21 +93,22 @@ class Finisher:
         source: the scene.
         grid: its tiles.
         store: their maps.
-        options: how.
+        options: overlap, orientations, tilt and what the tags say.
+        heights: what brings the scene to metres.
         model: its name, for the tags.
     """
 
     def __init__(
-        self, source: SceneSource, grid: TileGrid, store: TileStore, options: SceneOptions, model: str
+        self,
+        source: SceneSource,
+        grid: TileGrid,
+        store: TileStore,
+        options: SceneOptions,
+        heights: KnownHeights,
+        model: str,
     ) -> None:
         self._source, self._grid, self._store, self._options, self._model = source, grid, store, options, model
-        self._geometry = scene_geometry(source) if options.metric else None
-        self._reference: CoarseHeights | None = None
-        self._points: Points | None = None
-        if self._geometry is not None and options.reference is not None:
-            self._reference = read_reference(options.reference, self._geometry, options.reference_nodata)
-        if self._geometry is not None and options.points is not None:
-            self._points = read_points(options.points, options.points_crs, self._geometry)
+        self._geometry, self._reference, self._points = heights.geometry, heights.reference, heights.points
 
     def finish(self, output: Path) -> dict[str, Any]:
         """Align, blend, fuse and write; returns what the JSON says of it."""
@@ -134,7 +168,7 @@ class Finisher:
     def _with_spread(self) -> bool:
         return self._options.orientations > 1
 
-    def _blend(self, alignment: Alignment, anchors: Sequence[Anchor]) -> Mosaic:
+    def _blend(self, alignment: TileAlignment, anchors: Sequence[Anchor]) -> Mosaic:
         supported = None
         if self._options.metric:
             supported = np.zeros(len(self._grid), bool)
@@ -205,7 +239,7 @@ class Finisher:
             tags["VERTICAL_DATUM"] = options.vertical_datum
         return tags
 
-    def _tiles_document(self, alignment: Alignment, anchors: Sequence[Anchor]) -> dict[str, Any]:
+    def _tiles_document(self, alignment: TileAlignment, anchors: Sequence[Anchor]) -> dict[str, Any]:
         by_tile = {anchor.tile: anchor for anchor in anchors}
         rows = []
         for tile in self._grid.tiles:

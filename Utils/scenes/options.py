@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+MOST_ORIENTATIONS = 8
+"""Ways to lay a square tile: four quarter turns, mirrored or not."""
+
 
 @dataclass(frozen=True)
 class SceneOptions:

@@ -17,9 +17,7 @@ from Utils.core.errors import UserError, write_error
 from Utils.core.processes import everywhere, on_main
 from Utils.core.tables import write_json
 from Utils.rasters.environment import gdal_environment
-from Utils.scenes.finishing import Finisher, scene_geometry
-from Utils.scenes.fusion.points import read_points
-from Utils.scenes.fusion.reference import read_reference
+from Utils.scenes.finishing import Finisher, KnownHeights, read_heights
 from Utils.scenes.options import SceneOptions
 from Utils.scenes.output.height_writer import check_output, space_needed
 from Utils.scenes.output.preview import write_preview
@@ -45,8 +43,8 @@ class SceneResult:
     document: dict[str, Any] = field(repr=False)
 
 
-def check_scene(scene: Path, output: Path, options: SceneOptions) -> None:
-    """Find the mistakes that can be known before the long work.
+def check_scene(scene: Path, output: Path, options: SceneOptions) -> KnownHeights:
+    """Find the mistakes that can be known before the long work; gives the heights that were read for it.
 
     Raises:
         UserError: see the parts' own functions.
@@ -70,12 +68,7 @@ def check_scene(scene: Path, output: Path, options: SceneOptions) -> None:
         for beside in (output.with_suffix(suffix) for suffix in (".json", ".png", ".html")):
             if beside.exists() and any(path.exists() and beside.samefile(path) for path in inputs):
                 raise UserError(f"--output '{output}': the input '{beside}' could be overwritten; give another name")
-        if options.metric:
-            geometry = scene_geometry(source)
-            if options.reference is not None:
-                read_reference(options.reference, geometry, options.reference_nodata)
-            if options.points is not None:
-                read_points(options.points, options.points_crs, geometry)
+        return read_heights(source, options)
 
 
 def predict_scene(
@@ -85,6 +78,7 @@ def predict_scene(
     options: SceneOptions,
     model: Mapping[str, Any],
     device: torch.device | None = None,
+    heights: KnownHeights | None = None,
 ) -> SceneResult:
     """Predict a scene of any size; the processes of a launch share its tiles, and the first one joins them.
 
@@ -95,12 +89,13 @@ def predict_scene(
         options: how.
         model: what identifies the model; goes into the JSON, and a run resumes with the same alone.
         device: where the model is.
+        heights: what ``check_scene`` gave, in the first process; None checks here.
 
     Raises:
         UserError: a mistake in the options or files, or a disk that is full; finished tiles stay for ``resume``.
         RasterError: a raster that cannot be read or written.
     """
-    on_main(lambda: check_scene(scene, output, options))
+    known = heights or on_main(lambda: check_scene(scene, output, options))
     started = time.monotonic()
     with gdal_environment(), ExitStack() as opened:
         source = opened.enter_context(everywhere(lambda: _open(scene, options)))
@@ -116,7 +111,7 @@ def predict_scene(
             orientations=options.orientations,
             device=device,
         )
-        return on_main(lambda: _finish(source, grid, store, output, options, model, started))
+        return on_main(lambda: _finish(source, grid, store, output, options, known, model, started))
 
 
 def _finish(
@@ -125,12 +120,13 @@ def _finish(
     store: TileStore,
     output: Path,
     options: SceneOptions,
+    heights: KnownHeights,
     model: Mapping[str, Any],
     started: float,
 ) -> SceneResult:
     """From predicted tiles to the raster and what lies beside it."""
     image = source.thumbnail(_THUMBNAIL)
-    finisher = Finisher(source, grid, store, options, str(model.get("name", "")))
+    finisher = Finisher(source, grid, store, options, heights, str(model.get("name", "")))
     document = finisher.finish(output) | {
         "scene": source.fingerprint(),
         "stretch": source.stretch.describe(),

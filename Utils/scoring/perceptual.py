@@ -16,7 +16,7 @@ import torchvision
 from numpy.typing import ArrayLike
 from safetensors.torch import load_file
 
-from Modules.common.untrusted import load_pickled
+from Modules.common.untrusted_weights import load_pickled
 
 WEIGHTS_NAME = "alexnet-owt-7be5be79.pth"
 """The name under which torchvision keeps its AlexNet weights."""

@@ -10,7 +10,7 @@ import math
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -20,12 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from Utils.data.tiles import Batch
-from Utils.pictures.comparison import Panel, save_comparison
-from Utils.scoring.metrics import stretch_to_255
+from Utils.pictures.comparison import save_comparison
+from Utils.training.task import View
 
 logger = logging.getLogger(__name__)
 
@@ -80,26 +78,13 @@ class Board:
             # The queue is emptied while failures are looked for, and the curves are up to date every epoch.
             self._writer.flush()
 
-    def pictures(self, epoch: int, batch: Batch, maps: Tensor) -> None:
-        """Write image, truth, map and error of a batch's first tiles, as ``tiles/<id>``.
-
-        Args:
-            epoch: the step of the pictures.
-            batch: ``image`` (B, 3, H, W) in [0, 1], ``target`` (B, 1, H, W), ``valid`` (B, 1, H, W) bool, ``id``.
-            maps: predictions (B, 1, H, W), in any unit.
-        """
+    def pictures(self, epoch: int, views: Sequence[View]) -> None:
+        """Write the first samples' panels, as ``tiles/<name>``; ``epoch`` is their step."""
         if self._writer is None:
             return
         with self._not_ending_the_run():
-            for number, tile in enumerate(batch["id"][:MOST_PICTURES]):
-                picture = _draw_tile(
-                    tile,
-                    _to_numpy(batch["image"][number].float()),
-                    _to_numpy(batch["target"][number, 0].cpu().double()),
-                    _to_numpy(maps[number, 0].cpu().double()),
-                    _to_numpy(batch["valid"][number, 0]),
-                )
-                self._writer.add_image(f"tiles/{tile}", picture, epoch, dataformats="HWC")
+            for view in views[:MOST_PICTURES]:
+                self._writer.add_image(f"tiles/{view.name}", _draw(view), epoch, dataformats="HWC")
             self._writer.flush()
 
     def close(self) -> None:
@@ -171,34 +156,12 @@ def _is_finite_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _to_numpy(values: Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = values.detach().cpu().numpy()
-    return array
-
-
-def _draw_tile(
-    tile: str, image: NDArray[Any], target: NDArray[Any], predicted: NDArray[Any], valid: NDArray[np.bool_]
-) -> NDArray[np.uint8]:
-    """One tile as (height, width, 3) uint8, as evaluation draws it: the paper protocol's 0..255, invalid pixels grey.
-
-    Args:
-        tile: its id.
-        image: (3, H, W) in [0, 1].
-        target: true heights (H, W), the file's unit.
-        predicted: heights (H, W), any unit.
-        valid: (H, W) bool.
-    """
-    truth, drawn = stretch_to_255(target, valid), stretch_to_255(predicted, valid)
-    panels = [
-        Panel("image", image, "image"),
-        Panel("truth", truth, "height"),
-        Panel("map", drawn, "height"),
-        Panel("error", drawn - truth, "error"),
-    ]
+def _draw(view: View) -> NDArray[np.uint8]:
+    """A sample's panels as (height, width, 3) uint8."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tile.png"
-        # Two by two: in one line, four panels would be half as large within the same sides.
-        save_comparison(path, panels, f"tile {tile}", valid, columns=2)
+        # Two a line: in one line, four panels would be half as large within the same sides.
+        save_comparison(path, view.panels, f"tile {view.name}", view.valid, columns=2)
         with Image.open(path) as picture:
             picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
             return np.asarray(picture.convert("RGB"))

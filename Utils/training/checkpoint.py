@@ -19,13 +19,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from Modules.common.untrusted import parse_json
+from Modules.common.plain_json import parse_json
 from Utils.core.errors import UserError, write_error
 from Utils.core.files import replacing
 
-FORMAT = "d3-rsmde-checkpoint-2"
-# Its weights can be read; its run cannot be continued exactly, since random draws were made otherwise.
-_OLDER_FORMAT = "d3-rsmde-checkpoint-1"
+FORMAT = 3
+"""Of what is written: the number of the header's layout and of what continuing takes from it.
+
+1 made its random draws otherwise; 2 kept the rate of the step before, and averaged no buffers.
+"""
+HEADER_KEY = "checkpoint"
+"""Of the file's metadata: what is no tensor, as JSON."""
+# Before the project had more than one system, the header and its formats were named after the first.
+_OLDER_HEADER, _OLDER_FORMATS = "d3rsmde", {"d3-rsmde-checkpoint-1": 1, "d3-rsmde-checkpoint-2": 2}
 _NETWORK, _AVERAGE, _OPTIMISER = "network/", "average/", "optimiser/"
 _OTHER_WEIGHTS = "give weights of that network, or its sizes in the config"
 
@@ -41,7 +47,7 @@ class Progress:
         sums: what the log row of that epoch is made of, so far.
         best: best validation score, None before the first.
         best_epoch: the epoch that reached it.
-        rate: the learning rate before warm-up and cosine; None in files of older versions.
+        rate: the learning rate of the last step; None before the first.
         plateau: state of the plateau schedule.
         scaler: state of fp16's loss scale.
         groups: the optimiser's parameter groups.
@@ -70,7 +76,7 @@ class Checkpoint:
         average: the moving average of its parameters, by name; empty where none was kept.
         optimiser: the optimiser's tensors, by parameter number.
         progress: where the stage stood.
-        can_be_continued: whether training can go on from it exactly.
+        format: see ``FORMAT``.
     """
 
     task: str
@@ -79,7 +85,7 @@ class Checkpoint:
     average: dict[str, Tensor]
     optimiser: dict[int, dict[str, Tensor]]
     progress: Progress
-    can_be_continued: bool = True
+    format: int = FORMAT
 
     @property
     def weights(self) -> dict[str, Tensor]:
@@ -111,7 +117,7 @@ def save_checkpoint(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata={"d3rsmde": json.dumps(header)})
+            save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(header)})
             # The name must not reach the disk before the content does: a power cut would leave an empty file.
             with temporary.open("rb+") as written:
                 os.fsync(written.fileno())
@@ -129,10 +135,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(f"checkpoint '{path}' not found; train first, or correct the path")
     try:
         with safe_open(path, framework="pt") as reader:
-            header = parse_json((reader.metadata() or {})["d3rsmde"])
+            header = _header(reader.metadata() or {})
             tensors = {name: reader.get_tensor(name) for name in reader.keys()}
-        if header["format"] not in (FORMAT, _OLDER_FORMAT):
-            raise ValueError(f"format '{header['format']}', not '{FORMAT}'")
         task, architecture = str(header["task"]), dict(header["architecture"])
         progress = _progress(header["progress"])
         optimiser: dict[int, dict[str, Tensor]] = {}
@@ -149,7 +153,25 @@ def load_checkpoint(path: Path) -> Checkpoint:
         {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
         for prefix in (_NETWORK, _AVERAGE)
     )
-    return Checkpoint(task, architecture, network, average, optimiser, progress, header["format"] == FORMAT)
+    return Checkpoint(task, architecture, network, average, optimiser, progress, header["format"])
+
+
+def _header(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The header, with its format as a number.
+
+    Raises:
+        KeyError: there is none.
+        ValueError: a format that this version does not know.
+    """
+    if HEADER_KEY in metadata:
+        header: dict[str, Any] = parse_json(metadata[HEADER_KEY])
+        known = {FORMAT: FORMAT}
+    else:
+        header = parse_json(metadata[_OLDER_HEADER])
+        known = _OLDER_FORMATS  # type: ignore[assignment]
+    if header["format"] not in known:
+        raise ValueError(f"format {header['format']!r}, which this version does not know")
+    return header | {"format": known[header["format"]]}
 
 
 def _progress(data: Mapping[str, Any]) -> Progress:

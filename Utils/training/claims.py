@@ -22,11 +22,10 @@ from Utils.core.files import remove_leftovers
 from Utils.core.processes import agreed, launch, on_main
 from Utils.core.stopping import Stopped
 from Utils.core.tables import write_json
+from Utils.training.run_files import LOCK_FILE, STATUS_FILE
 
 logger = logging.getLogger(__name__)
 
-LOCK_FILE = "claim.lock"
-STATUS_FILE = "status.json"
 # Who only looks whether a lock is free may hold it for an instant.
 _SECONDS_TO_TRY = 2.0
 

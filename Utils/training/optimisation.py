@@ -1,4 +1,4 @@
-"""From a loss to the next weights: AdamW, its learning rate, clipping, loss scaling, averaged weights.
+"""From a loss to the next weights: the optimiser, its learning rate, clipping, loss scaling, averaged weights.
 
 Everything here is a function of what the checkpoint holds, so that a run that is continued takes the steps that it
 would have taken.
@@ -6,38 +6,43 @@ would have taken.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from Modules.common.inference import DTYPES, Precision
+from Modules.common.inference import DTYPES
+from Modules.common.precision import Precision
 from Utils.core.errors import UserError
 from Utils.core.processes import agreed
+from Utils.training.averaging import WeightAverage
 from Utils.training.checkpoint import Checkpoint, Progress
+from Utils.training.schedules import RateSchedule, ScheduleSettings
+from Utils.training.task import ParameterGroup
 
 # torch's loss scale begins at 65536 and halves with every step whose gradients overflow.
 _SMALLEST_SCALE = 2.0**-10
+_OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
+    "AdamW": torch.optim.AdamW,
+    "Adam": torch.optim.Adam,
+    "RMSprop": torch.optim.RMSprop,
+    "SGD": torch.optim.SGD,
+}
+# These compute all parameters in one kernel.
+_FUSED = ("AdamW", "Adam", "SGD")
 
 
 @dataclass(frozen=True)
-class OptimisationSettings:
+class OptimisationSettings(ScheduleSettings):
     """What decides a step; the names are the config's."""
 
-    epochs: int
-    lr: float
+    optimiser: str
+    optimiser_options: Mapping[str, Any]
     weight_decay: float
-    threshold_epoch: int
-    downgrade_lr_ratio: float
-    lr_schedule: str
-    warmup_steps: int
     gradient_clip: float | None
     ema_decay: float
     precision: Precision
@@ -48,25 +53,31 @@ class Optimisation:
 
     Args:
         network: what is trained; on its device.
-        settings: how.
-        device: where.
+        groups: its parameters, with what each group has of its own.
+        settings: learning rate, schedule, precision, clipping and averaging.
+        device: where the network lives.
+        total_steps: optimiser steps of the whole run, which some schedules span.
+        steps_per_epoch: optimiser steps of an epoch.
+        lower_is_better: direction of the score that ``end_epoch`` is told.
     """
 
-    def __init__(self, network: nn.Module, settings: OptimisationSettings, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        groups: Sequence[ParameterGroup],
+        settings: OptimisationSettings,
+        device: torch.device,
+        total_steps: int,
+        steps_per_epoch: int,
+        lower_is_better: bool = True,
+    ) -> None:
         self._network = network
         self._settings = settings
         self._device = device
-        self.optimiser = torch.optim.AdamW(
-            network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
-        )
-        # torch multiplies after `patience` + 1 epochs without improvement.
-        self._plateau = ReduceLROnPlateau(
-            self.optimiser, factor=settings.downgrade_lr_ratio, patience=max(settings.threshold_epoch - 1, 0)
-        )
-        self._rate = settings.lr
+        self.optimiser = _build_optimiser(groups, settings)
+        self._schedule = RateSchedule(self.optimiser, settings, total_steps, steps_per_epoch, lower_is_better)
         self._scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
-        # The average follows quickly at first: its decay is at most (1 + step) / (10 + step).
-        self._average = EMAModel(network.parameters(), settings.ema_decay, foreach=True) if settings.ema_decay else None
+        self._average = WeightAverage(network, settings.ema_decay) if settings.ema_decay else None
 
     def autocast(self) -> torch.autocast:
         """The number format of activations; weights, their average and the optimiser stay in fp32."""
@@ -83,7 +94,7 @@ class Optimisation:
             self._scaler.unscale_(self.optimiser)
         return get_total_norm([value.grad for value in self._network.parameters() if value.grad is not None])
 
-    def step(self, progress: Progress, norm: Tensor, steps_per_epoch: int) -> None:
+    def step(self, progress: Progress, norm: Tensor) -> None:
         """Take an optimiser step with the gradients that are there, and forget them; counts it in ``progress``.
 
         With fp16 a step whose gradients overflowed is left out, and the next ones are scaled less.
@@ -91,49 +102,24 @@ class Optimisation:
         Raises:
             UserError: in fp16, gradients that overflow however little they are scaled.
         """
-        self._set_rate(progress, steps_per_epoch)
         if self._settings.gradient_clip is not None:
             clip_grads_with_norm_(self._network.parameters(), self._settings.gradient_clip, norm)
+        progress.rate = self._schedule.rate
         self._scaler.step(self.optimiser)
         self._scaler.update()
         if self._scaler.is_enabled() and self._scaler.get_scale() < _SMALLEST_SCALE:
             text = "fp16 is too narrow for these gradients, they overflow at every scale; set precision bf16"
             raise agreed(UserError(text))
         self.optimiser.zero_grad(set_to_none=True)
+        self._schedule.step()
         progress.step += 1
         progress.step_in_epoch += 1
         if self._average is not None:
-            self._average.optimization_step = progress.step - 1
-            self._average.step(self._network.parameters())
-
-    def _set_rate(self, progress: Progress, steps_per_epoch: int) -> None:
-        """The rate of the coming step: the plateau's or half a cosine from lr to 0, and at first a linear warm-up."""
-        settings = self._settings
-        rate = self._rate
-        if settings.lr_schedule == "cosine":
-            done = (progress.epoch + progress.step_in_epoch / steps_per_epoch) / settings.epochs
-            rate = settings.lr * 0.5 * (1.0 + math.cos(math.pi * done))
-        if progress.step < settings.warmup_steps:
-            rate *= (progress.step + 1) / settings.warmup_steps
-        self._write_rate(rate)
-
-    def _write_rate(self, rate: float) -> None:
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-
-    @property
-    def rate(self) -> float:
-        """The learning rate of the last step."""
-        return float(self.optimiser.param_groups[0]["lr"])
+            self._average.update(progress.step)
 
     def end_epoch(self, score: float | None) -> None:
         """Tell the plateau schedule an epoch's score; None where it was not validated."""
-        if score is None or self._settings.lr_schedule != "plateau" or not self._settings.threshold_epoch:
-            return
-        # The plateau multiplies the rate that it finds: not one that is still warming up.
-        self._write_rate(self._rate)
-        self._plateau.step(score)
-        self._rate = self.rate
+        self._schedule.end_epoch(score)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -141,38 +127,53 @@ class Optimisation:
         if self._average is None:
             yield
             return
-        parameters = list(self._network.parameters())
-        kept = [value.detach().clone() for value in parameters]
-        self._average.copy_to(parameters)
-        try:
+        with self._average.in_the_network():
             yield
-        finally:
-            with torch.no_grad():
-                for value, before in zip(parameters, kept, strict=True):
-                    value.copy_(before)
 
     def average(self) -> dict[str, Tensor]:
-        """The averaged parameters by name; none where no average is kept."""
-        if self._average is None:
-            return {}
-        names = [name for name, _ in self._network.named_parameters()]
-        return dict(zip(names, self._average.shadow_params, strict=True))
+        """The averaged parameters and buffers by name; none where no average is kept."""
+        return {} if self._average is None else self._average.tensors()
 
     def write_state(self, progress: Progress) -> None:
         """Put what is not a tensor into ``progress``."""
-        progress.rate = self._rate
-        progress.plateau = self._plateau.state_dict()
+        progress.plateau = self._schedule.plateau_state()
         progress.scaler = self._scaler.state_dict()
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint whose weights are in the network."""
+        """Continue from a checkpoint whose weights are in the network.
+
+        Raises:
+            UserError: an optimiser of another kind, or other groups of parameters, than the checkpoint's.
+        """
         progress: Progress = checkpoint.progress
         state: dict[str, Any] = {"state": checkpoint.optimiser, "param_groups": progress.groups}
-        self.optimiser.load_state_dict(state)
-        self._plateau.load_state_dict(progress.plateau)
-        self._rate = self.rate if progress.rate is None else progress.rate
+        try:
+            self.optimiser.load_state_dict(state)
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"the checkpoint's optimiser does not fit this network: {error}; start a new run"
+            ) from error
+        self._schedule.restore(progress)
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(progress.scaler)
         if self._average is not None:
-            shadows = [checkpoint.average[name] for name, _ in self._network.named_parameters()]
-            self._average.shadow_params = [value.to(self._device) for value in shadows]
+            self._average.load(checkpoint.average)
+
+
+def _build_optimiser(groups: Sequence[ParameterGroup], settings: OptimisationSettings) -> torch.optim.Optimizer:
+    """The optimiser of torch.optim that the settings name, over groups with rates and decays of their own."""
+    kind = settings.optimiser
+    options = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.optimiser_options.items()}
+    if kind in _FUSED:
+        options["fused"] = True
+    described = [
+        {
+            "params": list(group.parameters),
+            "lr": settings.lr * group.lr_scale,
+            "weight_decay": settings.weight_decay if group.weight_decay is None else group.weight_decay,
+        }
+        for group in groups
+    ]
+    build: Any = _OPTIMISERS[kind]
+    optimiser: torch.optim.Optimizer = build(described, lr=settings.lr, weight_decay=settings.weight_decay, **options)
+    return optimiser

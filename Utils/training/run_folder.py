@@ -1,4 +1,4 @@
-"""A run's folder: the effective config, the plan it follows, and what may change when it is resumed."""
+"""A run's folder: the effective config, the plan it follows, and the folders of finished models in it."""
 
 from __future__ import annotations
 
@@ -8,117 +8,34 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from filelock import FileLock
 
-from Modules.common.untrusted import parse_json, read_text
-from Modules.d3rsmde.pipeline import D3RSMDE
-from Systems.d3rsmde.build import MODEL_FOLDER
-from Utils.config.settings import TrainingConfig, load_config
+from Modules.common.plain_json import parse_json, read_text
+from Utils.config.training import TrainingConfig
 from Utils.core.errors import UserError, write_error
 from Utils.core.files import remove_leftovers
 from Utils.core.stopping import Stopped, stopping_on_signals
 from Utils.core.tables import write_json
-from Utils.data.tiles import TEST_PART, TileCheck
+from Utils.data.plan import StagePlan
 from Utils.training.claims import claimed_by
 from Utils.training.loop import LoopSettings
+from Utils.training.run import Run
+from Utils.training.run_files import CONFIG_FILE, KIND_FILE, PLAN_FILE
 
 logger = logging.getLogger(__name__)
 
-CONFIG_FILE = "config.json"
-PLAN_FILE = "plan.json"
-# What each launch that works on a run may have for itself.
-_OF_THE_MACHINE = frozenset({"num_workers", "cache_gigabytes", "latent_path", "latent_gigabytes", "save_minutes"})
 _OPENING_LOCK = "opening.lock"
 _LISTED_IDS = 8
 # A plan names every tile once a stage.
 _LARGEST_PLAN = 2**28
-# Keys that may differ from the run's own when it is resumed: none of them changes an epoch that was already trained.
-_MAY_CHANGE = frozenset(
-    {
-        "epochs",
-        "num_workers",
-        "save_n_epoch",
-        "save_i_epoch",
-        "save_minutes",
-        "validate_every",
-        "cache_gigabytes",
-        "latent_path",
-        "latent_gigabytes",
-        "output_dir",
-    }
-)
-
-ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
 
 
-@dataclass(frozen=True)
-class StagePlan:
-    """One training stage: which tiles it learns from, is validated on, and predicts afterwards.
-
-    Attributes:
-        name: folder of the stage within the run.
-        train: training tile ids.
-        validation: validation tile ids, of the part that ``validation_part`` names; may be empty.
-        validation_part: folder of the validation tiles.
-        held_out: tile ids that get their coarse prior from this stage.
-    """
-
-    name: str
-    train: list[str]
-    validation: list[str]
-    validation_part: str
-    held_out: list[str]
-
-
-def resolve_config(config: Path | None, resume: Path | None, overrides: Sequence[str], kind: type[ConfigT]) -> ConfigT:
-    """The config of a new run, or that of the run to resume with ``overrides`` applied.
-
-    Raises:
-        UserError: a bad config; a folder that holds no run; a difference that resuming does not allow.
-    """
-    if resume is None:
-        assert config is not None
-        return load_config(config, kind, overrides)
-    stored_path = resume / CONFIG_FILE
-    if not stored_path.is_file():
-        raise UserError(f"'{resume}' holds no run to resume (it has no {CONFIG_FILE}); give the folder that it printed")
-    stored = load_config(stored_path, kind)
-    wanted = load_config(config or stored_path, kind, overrides)
-    before, after = stored.model_dump(mode="json"), wanted.model_dump(mode="json")
-    allowed = _MAY_CHANGE - {"epochs"} if stored.lr_schedule == "cosine" else _MAY_CHANGE
-    changed = [key for key in after if after[key] != before[key] and key not in allowed]
-    if changed:
-        listed = "; ".join(f"{key}: {json.dumps(before[key])} -> {json.dumps(after[key])}" for key in changed)
-        raise UserError(f"run '{resume}' cannot be resumed with another config ({listed}); start a new run for that")
-    return wanted.model_copy(update={"output_dir": str(resume)})
-
-
-def default_folder(kind: str, config: Path | None) -> Path:
-    """Where a run goes whose config names no ``output_dir``: ``output/<kind>/<config's name>``."""
-    return Path("output") / kind / (config.stem if config is not None else "run")
-
-
-def describe_plan(plan: Sequence[StagePlan], check: TileCheck, folder: Path, config: TrainingConfig) -> str:
-    """What a run would do, for ``--dry-run``."""
-    height, width = check.size
-    lines = [f"config and dataset are in order: tiles of {width} x {height} pixels in '{config.dataset_path}'"]
-    for stage in plan:
-        on_test = stage.validation_part == TEST_PART and bool(stage.validation)
-        validated = f"{len(stage.validation)} {'TEST ' if on_test else ''}tiles" if stage.validation else "nothing"
-        lines.append(
-            f"  {stage.name}: train on {len(stage.train)} tiles, validate on {validated}"
-            + (f", write the priors of {len(stage.held_out)}" if stage.held_out else "")
-        )
-    lines.append(f"the run would go to '{folder}'")
-    return "\n".join(lines)
-
-
-def open_run(folder: Path, config: TrainingConfig, plan: Sequence[StagePlan], resume: bool) -> None:
-    """Make a run's folder, or check that the run in it follows the same plan.
+def open_run(folder: Path, run: Run, plan: Sequence[StagePlan], resume: bool) -> None:
+    """Make a run's folder, or check that the run in it is of the same kind and follows the same plan.
 
     Raises:
         UserError: a new run into a folder that holds one; tiles that changed since the run began; another config while
@@ -131,15 +48,16 @@ def open_run(folder: Path, config: TrainingConfig, plan: Sequence[StagePlan], re
         # Of two that start in one folder at the same time, the second one finds the first one's run.
         with FileLock(folder / _OPENING_LOCK):
             remove_leftovers(folder, recursively=False)
-            _open(folder, config, plan, resume)
+            _open(folder, run, plan, resume)
     except OSError as error:
         if is_new and not (folder / CONFIG_FILE).exists():
             shutil.rmtree(folder, ignore_errors=True)
         raise write_error(folder, error, "nothing was started") from error
 
 
-def _open(folder: Path, config: TrainingConfig, plan: Sequence[StagePlan], resume: bool) -> None:
+def _open(folder: Path, run: Run, plan: Sequence[StagePlan], resume: bool) -> None:
     stages = [asdict(stage) for stage in plan]
+    config = run.config
     effective = config.model_dump(mode="json") | {"output_dir": str(folder)}
     effective = _without_none({key: "" if value is None else value for key, value in effective.items()})
     if resume:
@@ -150,7 +68,7 @@ def _open(folder: Path, config: TrainingConfig, plan: Sequence[StagePlan], resum
         if not changed:
             return
         owners = [owner for stage in plan if (owner := claimed_by(folder / stage.name))]
-        if owners and changed <= _OF_THE_MACHINE:
+        if owners and changed <= config.keys_that_may_change(own_of_launch=True):
             return  # this launch uses its own, the run keeps those that it has
         if owners:
             raise UserError(
@@ -162,6 +80,14 @@ def _open(folder: Path, config: TrainingConfig, plan: Sequence[StagePlan], resum
             f"'{folder}' already holds a run; continue it with --resume {folder}, "
             "or choose another folder with --set output_dir=FOLDER"
         )
+    described = {
+        "script": run.script,
+        "kind": run.kind,
+        "monitor": run.monitor,
+        "lower_is_better": run.lower_is_better,
+        "epochs": {stage.name: run.epochs_of(stage.name) for stage in plan},
+    }
+    write_json(folder / KIND_FILE, described)
     write_json(folder / PLAN_FILE, stages)
     write_json(folder / CONFIG_FILE, effective)
 
@@ -228,19 +154,9 @@ def _read_json(path: Path) -> Any:
 def loop_settings(config: TrainingConfig, **changes: Any) -> LoopSettings:
     """The loop's part of a config, with ``changes`` for a stage of its own."""
     given = {name: getattr(config, name) for name in LoopSettings.__dataclass_fields__}
-    given["save_i_epoch"] = tuple(config.save_i_epoch)
+    for name in ("save_i_epoch", "lr_milestones"):
+        given[name] = tuple(given[name])
     return LoopSettings(**given | changes)
-
-
-def save_model(model: D3RSMDE, run: Path) -> Path:
-    """Write a run's model folder; it appears under its name only when whole.
-
-    Raises:
-        UserError: it cannot be written; the checkpoints are intact.
-    """
-    folder = run / MODEL_FOLDER
-    save_folder(folder, model.save_pretrained)
-    return folder
 
 
 def save_folder(folder: Path, save: Callable[[Path], object]) -> None:

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,23 +17,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from Utils.training.run_files import CONFIG_FILE, KIND_FILE, LOCK_FILE, LOG_FILE, MODEL_FOLDER, PLAN_FILE, STATUS_FILE
 
-# The same names as in the modules that write them, which bring torch along: seconds.
-CONFIG_FILE = "config.json"
-PLAN_FILE = "plan.json"
-MODEL_FOLDER = "model"
-MONITOR = "validation/paper.mae"
-LOG_FILE = "log.jsonl"
-STATUS_FILE = "status.json"
-CLAIM_FILE = "claim.lock"
+logger = logging.getLogger(__name__)
 
 RUNNING, FINISHED, STOPPED, FAILED = "running", "finished", "stopped", "failed"
 KILLED, WAITING, DAMAGED = "killed", "waiting", "damaged"
 STATES = (RUNNING, FINISHED, STOPPED, FAILED, KILLED, WAITING, DAMAGED)
-VIT, DIFFUSION, UNKNOWN = "ViT", "diffusion", "unknown"
+UNKNOWN = "unknown"
 _WRITTEN_STATES = (RUNNING, FINISHED, STOPPED, FAILED)
 _LARGEST = 2**31 - 1
+# A kind, a script or a score in a run's folder, which may be a stranger's: nothing that a shell would act on.
+_PLAIN = re.compile(r"[\w.-]{1,60}")
 
 
 @dataclass(frozen=True)
@@ -40,19 +36,21 @@ class Best:
     """The best score of a run's last stage.
 
     Attributes:
-        value: lower is better.
+        value: the score.
         name: its name in the log; of the training loss where the stage was not validated.
         epoch: the first epoch that reached it.
+        lower_is_better: the score's direction.
     """
 
     value: float
     name: str
     epoch: int
+    lower_is_better: bool = True
 
     @property
     def validated(self) -> bool:
         """Whether this is a validation score."""
-        return self.name == MONITOR
+        return self.name.startswith("validation/")
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,8 @@ class Run:
 
     Attributes:
         folder: where it lies.
-        kind: ``ViT``, ``diffusion``, or ``unknown`` where the config cannot be read.
+        kind: what is trained, such as ``ViT``; ``unknown`` where the folder does not tell.
+        script: the script that trains it; empty where unknown.
         state: one of ``STATES``.
         reason: why it is not finished and not running, or which stages ended while others run; may be empty.
         stage: the stage it works on, or ended in.
@@ -76,6 +75,7 @@ class Run:
 
     folder: Path
     kind: str = UNKNOWN
+    script: str = ""
     state: str = DAMAGED
     reason: str = ""
     stage: str = ""
@@ -86,6 +86,17 @@ class Run:
     tiles_per_second: float | None = None
     hours: float = 0.0
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunKind:
+    """What a run's folder says of its kind; see ``Utils.training.run.Run``."""
+
+    name: str
+    script: str
+    monitor: str
+    lower_is_better: bool
+    epochs: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -122,19 +133,20 @@ def find_runs(folder: Path) -> Iterator[Path]:
 
 def read_run(folder: Path) -> Run:
     """Read a run's folder; what cannot be understood makes the run ``damaged``, with the reason."""
-    kind, settings = UNKNOWN, dict[str, Any]()
+    name, script, settings = UNKNOWN, "", dict[str, Any]()
     try:
         has_model = (folder / MODEL_FOLDER).is_dir()
         config = _read_json(folder, CONFIG_FILE)
         if not isinstance(config, dict):
             raise ValueError(f"{CONFIG_FILE}: no JSON object")
-        kind, settings = _kind(config), dict(flatten(config))
-        stages = [_read_stage(folder, name, config) for name in _stage_names(folder)]
+        kind = read_kind(folder, config)
+        name, script, settings = kind.name, kind.script, dict(flatten(config))
+        stages = [_read_stage(folder, stage, kind) for stage in _stage_names(folder)]
     except RecursionError:
-        return Run(folder, kind, DAMAGED, "JSON nested too deeply", settings=settings)
+        return Run(folder, name, script, DAMAGED, "JSON nested too deeply", settings=settings)
     except (OSError, ValueError) as error:
         updated = _changed(folder / CONFIG_FILE)
-        return Run(folder, kind, DAMAGED, str(error), updated=updated, settings=settings)
+        return Run(folder, name, script, DAMAGED, str(error), updated=updated, settings=settings)
     running = [stage for stage in stages if stage.state == RUNNING]
     unfinished = [stage for stage in stages if stage.state != FINISHED]
     stage = (running or unfinished or stages[-1:])[0]
@@ -148,13 +160,14 @@ def read_run(folder: Path) -> Run:
     rows = [row for each in stages for row in each.rows]
     return Run(
         folder,
-        kind,
+        name,
+        script,
         state,
         reason,
         stage.name,
         stage.epoch,
         stage.epochs,
-        _best(stages[-1].rows),
+        _best(stages[-1].rows, kind),
         max((each.updated for each in stages if each.updated is not None), default=_changed(folder / CONFIG_FILE)),
         _number(stage.rows[-1].get("tiles_per_second")) if stage.rows else None,
         _number(sum(_number(row.get("seconds")) or 0.0 for row in rows) / 3600.0) or 0.0,
@@ -176,7 +189,7 @@ def is_claimed(stage: Path) -> bool | None:
 
     The lock is touched for an instant only, and the file is never made.
     """
-    path = stage / CLAIM_FILE
+    path = stage / LOCK_FILE
     if not path.is_file():
         return False
     if sys.platform == "win32":
@@ -207,12 +220,27 @@ def is_claimed(stage: Path) -> bool | None:
     return False
 
 
-def _kind(config: Mapping[str, Any]) -> str:
+def read_kind(folder: Path, config: Mapping[str, Any]) -> RunKind:
+    """The kind of a run with a config; those of versions before 2026-12 do not say it, and their config's keys tell.
+
+    Raises:
+        ValueError: neither says a kind that this version knows.
+    """
+    epochs = config.get("epochs")
+    if (folder / KIND_FILE).is_file():
+        found = _read_json(folder, KIND_FILE)
+        found = found if isinstance(found, dict) else {}
+        name, script, monitor = (str(found.get(key, "")) for key in ("kind", "script", "monitor"))
+        if not all(_PLAIN.fullmatch(text) for text in (name, script, monitor)):
+            raise ValueError(f"{KIND_FILE}: it does not say what kind of run this is")
+        of_stages = found["epochs"] if isinstance(found.get("epochs"), dict) else {}
+        return RunKind(name, script, monitor, found.get("lower_is_better") is not False, of_stages)
     if "vae_type" in config:
-        return DIFFUSION
+        of_stages = {"vae": config.get("vae_epochs"), "unet": epochs}
+        return RunKind("diffusion", "trainDiffusion.py", "paper.mae", True, of_stages)
     if "model" in config or "k_folds" in config:
-        return VIT
-    raise ValueError(f"{CONFIG_FILE}: neither of a ViT run nor of a diffusion run")
+        return RunKind("ViT", "trainViT.py", "paper.mae", True, dict.fromkeys(_stage_names(folder), epochs))
+    raise ValueError(f"{CONFIG_FILE}: it is of no kind of run that this version knows")
 
 
 def _stage_names(folder: Path) -> list[str]:
@@ -225,9 +253,9 @@ def _stage_names(folder: Path) -> list[str]:
     return [str(name) for name in names]
 
 
-def _read_stage(run: Path, name: str, config: Mapping[str, Any]) -> _Stage:
+def _read_stage(run: Path, name: str, kind: RunKind) -> _Stage:
     folder = run / name
-    epochs = config.get("vae_epochs" if name == "vae" else "epochs")
+    epochs = kind.epochs.get(name)
     epochs = epochs if _is_count(epochs) else None
     rows = list(_read_log(run, f"{name}/{LOG_FILE}"))
     if (folder / STATUS_FILE).is_file():
@@ -291,14 +319,16 @@ def _read_json(run: Path, name: str) -> Any:
         raise ValueError(f"{name}: {error}") from error
 
 
-def _best(rows: Sequence[Mapping[str, Any]]) -> Best | None:
-    """The lowest validation score, or the lowest training loss where there is none."""
+def _best(rows: Sequence[Mapping[str, Any]], kind: RunKind) -> Best | None:
+    """The best validation score, or the lowest training loss where there is none."""
     losses = dict.fromkeys(key for row in rows for key in row if key.startswith("train/"))
-    for name in (MONITOR, *losses):
-        scores = [(value, row["epoch"]) for row in rows if (value := _number(row.get(name))) is not None]
+    for name in (f"validation/{kind.monitor}", *losses):
+        lower = kind.lower_is_better or name in losses
+        sign = 1.0 if lower else -1.0
+        scores = [(sign * value, row["epoch"]) for row in rows if (value := _number(row.get(name))) is not None]
         if scores:
             value, epoch = min(scores)
-            return Best(value, name, epoch)
+            return Best(sign * value, name, epoch, lower)
     return None
 
 

@@ -20,19 +20,17 @@ from Utils.core.errors import UserError
 from Utils.core.tables import format_table
 from Utils.training.run_history import (
     DAMAGED,
-    DIFFUSION,
     FAILED,
     KILLED,
     STATES,
     STOPPED,
-    VIT,
+    UNKNOWN,
     Run,
     find_runs,
     read_run,
     visible,
 )
 
-_SCRIPTS = {VIT: "trainViT.py", DIFFUSION: "trainDiffusion.py"}
 _RESUMABLE = (STOPPED, FAILED, KILLED)
 _ABSENT = "-"
 _LONGEST_VALUE = 40
@@ -103,7 +101,8 @@ def sort_runs(runs: Sequence[NamedRun], by: str) -> list[NamedRun]:
         if by == "updated":
             return -(run.updated or 0.0), name
         if by == "best" and run.best is not None:
-            return not run.best.validated, run.best.value, name
+            value = run.best.value if run.best.lower_is_better else -run.best.value
+            return not run.best.validated, value, name
         return (2, 0.0, name) if by == "best" else name
 
     return sorted(runs, key=key)
@@ -160,14 +159,14 @@ def _reasons(runs: Sequence[NamedRun]) -> list[str]:
 
 def _resume_command(run: Run) -> str:
     """The command that continues a run; empty where there is none."""
-    if run.state not in _RESUMABLE:
+    if run.state not in _RESUMABLE or not run.script:
         return ""
-    return f"{_SCRIPTS[run.kind]} --resume {shlex.quote(str(run.folder))}"
+    return f"{run.script} --resume {shlex.quote(str(run.folder))}"
 
 
 def _differences(runs: Sequence[NamedRun]) -> list[str]:
     lines = []
-    for kind in _SCRIPTS:
+    for kind in dict.fromkeys(run.kind for _, run in runs if run.kind != UNKNOWN):
         alike = [(name, run) for name, run in runs if run.kind == kind]
         if len(alike) < 2:
             continue

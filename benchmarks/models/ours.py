@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from benchmarks.models.sizes import Arguments, Sizes
 from benchmarks.models.subject import Steps, Subject
-from Modules.backbones.vit import pad_to_multiple
-from Modules.d3rsmde.autoencoders import Autoencoder, VaeType, decode, encode, latent_channels
+from Modules.common.padding import pad_to_multiple
+from Modules.d3rsmde.autoencoders import Autoencoder, decode, encode, latent_channels
 from Modules.d3rsmde.coarse import CoarseNet
+from Modules.d3rsmde.names import VaeType
 from Modules.d3rsmde.pipeline import D3RSMDE, from_vae, to_vae
 from Modules.d3rsmde.plbr import PLBRScheduler
 from Modules.d3rsmde.refiner import RefinerShape, build_refiner, walk

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from Modules.d3rsmde.autoencoders import VaeType
+from Modules.d3rsmde.names import VaeType
 from Modules.d3rsmde.refiner import PUBLISHED_REFINERS, RefinerShape
 
 Arguments = Mapping[str, Any]

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from Modules.common.inference import Precision
+from Modules.common.precision import Precision
 
 # One pass has no steps; everything else goes through a number of them.
 Steps: TypeAlias = int | None

@@ -16,8 +16,9 @@ from Modules.d3rsmde.pipeline import to_vae
 from tests.conftest import TEST, TEST_IDS, height_path, synthetic_height, write_raster
 from tests.toys import VAE_TYPES, toy_vae
 from Utils.core.tables import read_csv
-from Utils.data.tiles import TEST_PART, list_tiles
-from Utils.scoring.metrics import aligned_scores, paper_scores
+from Utils.data.published_layout import TEST_PART, list_tiles
+from Utils.scoring.aligned import aligned_scores
+from Utils.scoring.paper import paper_scores
 
 
 def test_the_work_of_plain_convolutions_by_hand() -> None:

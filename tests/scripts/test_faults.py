@@ -35,9 +35,9 @@ from tests.conftest import (
 )
 from tests.launching import ROOT, run, shown, start
 from tests.Utils.training.test_training import assert_same_model, assert_same_state, rows_without_times
-from Utils.training.checkpoint import load_checkpoint
-from Utils.training.loop import best_checkpoint, last_checkpoint
+from Utils.training.checkpoint import HEADER_KEY, load_checkpoint
 from Utils.training.optimisation import Optimisation
+from Utils.training.run_files import best_checkpoint, last_checkpoint
 
 EPOCHS = 30
 
@@ -208,7 +208,7 @@ def test_a_signal_during_validation(
     shared_dataset: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The epoch's steps are saved; its validation is done again."""
-    from Systems.d3rsmde.tasks import CoarseTask
+    from Systems.d3rsmde.coarse_task import CoarseTask
 
     folder, calls = tmp_path / "run", []
     original = CoarseTask.draw
@@ -392,7 +392,7 @@ def test_a_tile_that_is_replaced_by_one_of_another_size(workers: int, undisturbe
 def test_workers_that_die_each_time_end_the_run(
     shared_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from Utils.data.tiles import TileDataset
+    from Utils.data.tile_dataset import TileDataset
 
     main = os.getpid()
 
@@ -412,7 +412,7 @@ def test_workers_that_die_each_time_end_the_run(
 
 def poison(monkeypatch: pytest.MonkeyPatch, tile: str, after: int, dataset: Path, in_gradient: bool = False) -> None:
     """Make the loss (or only its gradient) of a tile no number from its ``after``-th use on."""
-    from Systems.d3rsmde.tasks import CoarseTask
+    from Systems.d3rsmde.coarse_task import CoarseTask
     from Utils.rasters.tile_files import read_height
 
     target = torch.from_numpy(read_height(height_path(dataset, tile)).values)
@@ -579,9 +579,9 @@ def test_a_checkpoint_of_an_older_version(vit_run: Path, tmp_path: Path, capsys:
     shutil.copytree(vit_run, folder)
     path = last_checkpoint(folder / "final")
     with safe_open(path, framework="pt") as reader:
-        header = json.loads(reader.metadata()["d3rsmde"]) | {"format": "d3-rsmde-checkpoint-1"}
+        header = json.loads(reader.metadata()[HEADER_KEY]) | {"format": "d3-rsmde-checkpoint-1"}
         tensors = {name: reader.get_tensor(name) for name in reader.keys()}
-    save_file(tensors, path, metadata={"d3rsmde": json.dumps(header)})
+    save_file(tensors, path, metadata={HEADER_KEY: json.dumps(header)})
     assert load_coarse(path).state_dict().keys()
     assert trainViT.main(["--resume", str(folder)]) == 2
     assert "was written by an older version" in capsys.readouterr().err.splitlines()[-1]

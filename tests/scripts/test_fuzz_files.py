@@ -16,19 +16,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
-from tests.conftest import small_diffusion, small_diffusion_evaluation, small_vit, small_vit_evaluation, write_raster
-from tests.fuzzing import JSON, ODD_TEXT, damaged, fuzz, is_clean, nearly
-from Utils.config.settings import (
+from Systems.d3rsmde.config import (
     DiffusionEvaluationConfig,
     DiffusionTrainingConfig,
-    Section,
     ViTEvaluationConfig,
     ViTTrainingConfig,
-    load_config,
 )
-from Utils.core.errors import UserError
+from tests.conftest import small_diffusion, small_diffusion_evaluation, small_vit, small_vit_evaluation, write_raster
+from tests.fuzzing import JSON, ODD_TEXT, damaged, fuzz, is_clean, nearly
+from Utils.config.loading import load_config
+from Utils.config.sections import Section
+from Utils.core.errors import RasterError, UserError
 from Utils.data.splits import read_split
-from Utils.rasters.tile_files import RasterError, raster_size, read_height, read_image, read_prior
+from Utils.rasters.tile_files import raster_size, read_height, read_image, read_prior
 from Utils.scenes.fusion.reference import Geometry, read_reference
 from Utils.scenes.source.scene_source import open_scene
 

@@ -18,14 +18,15 @@ from safetensors.torch import save_file
 
 from Modules.d3rsmde.ldm_checkpoint import load_ldm_autoencoder
 from Systems.d3rsmde.build import VAE_FOLDER, build_coarse, load_coarse, load_model, load_refiner
-from Systems.d3rsmde.tasks import CoarseTask, RefinerTask
+from Systems.d3rsmde.coarse_task import CoarseTask
+from Systems.d3rsmde.refiner_task import RefinerTask
 from tests.fuzzing import JSON, ODD_TEXT, damaged, fuzz, is_clean, nearly
 from tests.Modules.d3rsmde.test_ldm_checkpoint import small_state_dict
 from tests.Systems.d3rsmde.test_factory import evaluation, vit, write_checkpoint
 from tests.toys import toy_coarse, toy_model
 from Utils.core.errors import UserError
 from Utils.scoring.perceptual import LpipsScore
-from Utils.training.checkpoint import FORMAT, load_checkpoint
+from Utils.training.checkpoint import FORMAT, HEADER_KEY, load_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +78,8 @@ def join_safetensors(path: Path, header: Any, body: bytes) -> None:
 
 def with_state(header: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
     """A safetensors header with this project's JSON in it changed."""
-    state = change(json.loads(header["__metadata__"]["d3rsmde"]))
-    return header | {"__metadata__": {"d3rsmde": json.dumps(state)}}
+    state = change(json.loads(header["__metadata__"][HEADER_KEY]))
+    return header | {"__metadata__": {HEADER_KEY: json.dumps(state)}}
 
 
 # Checkpoints
@@ -162,7 +163,7 @@ def test_states_found_by_fuzzing(folder: Path, state: str | dict[str, Any]) -> N
     path = folder / "state.safetensors"
     if not isinstance(state, str):
         state = json.dumps({"format": FORMAT, "task": "coarse", "architecture": {}, "progress": state})
-    save_file({"network/x": torch.zeros(1)}, path, {"d3rsmde": state})
+    save_file({"network/x": torch.zeros(1)}, path, {HEADER_KEY: state})
     with pytest.raises(UserError, match="is no checkpoint of this project, or is damaged") as caught:
         load_checkpoint(path)
     assert is_clean(caught.value)

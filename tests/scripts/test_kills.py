@@ -15,8 +15,8 @@ import trainViT
 from tests.conftest import Config, small_diffusion, small_vit, write_config
 from tests.launching import run, shown
 from tests.Utils.training.test_training import assert_same_model, assert_same_state, rows_without_times
-from Utils.training.checkpoint import load_checkpoint
-from Utils.training.loop import last_checkpoint
+from Utils.training.checkpoint import HEADER_KEY, load_checkpoint
+from Utils.training.run_files import last_checkpoint
 
 # Every step is saved, so that many kills meet a checkpoint that is being written.
 EVERY_STEP = {"save_minutes": 1e-6, "batch_size": 2, "flips": ["horizontal"], "ema_decay": 0.9, "accumulate": 2}
@@ -84,7 +84,7 @@ def test_killed_while_it_writes_a_checkpoint(
 
         def write_and_die(tensors: Any, path: Path, metadata: Any) -> None:
             write(tensors, path, metadata)
-            if path.name.startswith(".last") and json.loads(metadata["d3rsmde"])["progress"]["epoch"] == 2:
+            if path.name.startswith(".last") and json.loads(metadata[HEADER_KEY])["progress"]["epoch"] == 2:
                 content = path.read_bytes()
                 path.write_bytes(content[: int(share * len(content))])
                 os.kill(os.getpid(), signal.SIGKILL)

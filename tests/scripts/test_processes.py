@@ -36,15 +36,15 @@ from tests.scenes import landscape, write_raster
 from tests.toys import toy_model
 from tests.Utils.training.test_training import assert_same_state, log_rows
 from Utils.core import processes as processes_module
-from Utils.core.errors import UserError
+from Utils.core.errors import RasterError, UserError
 from Utils.core.shared_cache import NoRoomError
 from Utils.core.tables import read_csv
 from Utils.data import loading
 from Utils.data.loading import TrainingLoader, make_loader
-from Utils.data.tiles import TileDataset, list_tiles
-from Utils.rasters.tile_files import RasterError
+from Utils.data.published_layout import list_tiles
+from Utils.data.tile_dataset import TileDataset
 from Utils.training.checkpoint import load_checkpoint
-from Utils.training.loop import last_checkpoint
+from Utils.training.run_files import last_checkpoint
 
 TILES = 11
 

@@ -32,7 +32,8 @@ from tests.conftest import (
 )
 from Utils.core.tables import read_csv
 from Utils.rasters.tile_files import read_height, read_image, read_prior
-from Utils.scoring.metrics import aligned_scores, paper_scores
+from Utils.scoring.aligned import aligned_scores
+from Utils.scoring.paper import paper_scores
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_every_training_tile_has_a_prior_from_a_model_that_never_saw_it(walked: 
 
 def test_priors_are_the_fold_models_maps_in_16_bits(walked: Path, shared_dataset: Path) -> None:
     from Systems.d3rsmde.build import load_coarse
-    from Utils.training.loop import best_checkpoint
+    from Utils.training.run_files import best_checkpoint
 
     stage = json.loads((walked / "vit" / "plan.json").read_text())[0]
     model = D3RSMDE(coarse=load_coarse(best_checkpoint(walked / "vit" / "fold-1")))

@@ -17,14 +17,15 @@ import numpy as np
 import pytest
 import rasterio
 
+from Systems.d3rsmde.config import ViTTrainingConfig
 from tests.conftest import TRAINING, height_path, image_path, make_dataset, write_raster, write_tile
 from tests.paths import ROOT
 from tests.Utils.rasters.test_rasters import png_bytes
-from Utils.config.settings import ViTTrainingConfig, load_config
-from Utils.core.errors import UserError, one_line
+from Utils.config.loading import load_config
+from Utils.core.errors import RasterError, UserError, one_line
+from Utils.data.published_layout import list_tiles
 from Utils.data.splits import read_split, select
-from Utils.data.tiles import list_tiles
-from Utils.rasters.tile_files import MAX_TILE_PIXELS, RasterError, raster_size, read_height, read_image, read_prior
+from Utils.rasters.tile_files import MAX_TILE_PIXELS, raster_size, read_height, read_image, read_prior
 from Utils.scenes.fusion.points import _read_table
 from Utils.scenes.fusion.reference import Geometry, read_reference
 from Utils.scenes.source.scene_source import open_scene
@@ -123,7 +124,8 @@ def test_bombs_take_no_memory(tmp_path: Path) -> None:
     code = """
         import resource, sys
         from pathlib import Path
-        from Utils.rasters.tile_files import RasterError, raster_size, read_height, read_image, read_prior
+        from Utils.core.errors import RasterError
+        from Utils.rasters.tile_files import raster_size, read_height, read_image, read_prior
         folder = Path(sys.argv[1])
         read_image(folder / "sound.tif")
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -171,7 +173,7 @@ def test_scenes_that_promise_what_they_lack(tmp_path: Path) -> None:
     code = """
         import resource, sys
         from pathlib import Path
-        from Utils.rasters.tile_files import RasterError
+        from Utils.core.errors import RasterError
         from Utils.scenes.source.scene_source import open_scene
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for path in sorted(Path(sys.argv[1]).iterdir()):

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from Systems.d3rsmde.coarse_run import Tiles, find_tiles, plan_coarse
-from Systems.d3rsmde.refiner_run import check_refiner, plan_refiner
-from Utils.config.settings import DiffusionTrainingConfig, TrainingConfig, ViTTrainingConfig, load_config
 from Utils.core.errors import UserError
 from Utils.data.audit.findings import ERROR, WARNING, Finding
+from Utils.data.audit.training import AuditedTraining
+from Utils.data.plan import StagePlan, Tiles
+from Utils.data.published_layout import TEST_PART, TRAINING_PART
 from Utils.data.splits import read_split
-from Utils.data.tiles import TEST_PART, TRAINING_PART
-from Utils.training.run_folder import StagePlan
 
-_ONLY_DIFFUSION = frozenset(DiffusionTrainingConfig.model_fields) - frozenset(ViTTrainingConfig.model_fields)
 Paths = str | Sequence[str] | None
-
-
-def read_training_config(path: Path) -> TrainingConfig:
-    """Read a training config of either kind, which its keys tell.
-
-    Raises:
-        UserError: a bad config, or one for evaluation.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        data = {}  # load_config says what is wrong
-    keys = frozenset(data) if isinstance(data, dict) else frozenset()
-    if "checkpoint_path" in keys:
-        raise UserError(f"config '{path}' is for evaluation; give one of trainViT.py or trainDiffusion.py")
-    if keys & _ONLY_DIFFUSION:
-        return load_config(path, DiffusionTrainingConfig)
-    return load_config(path, ViTTrainingConfig)
 
 
 @dataclass(frozen=True)
@@ -53,21 +31,22 @@ class Coverage:
     findings: list[Finding]
 
 
-def cover(config: TrainingConfig, tiles: Tiles, extra: Sequence[Path]) -> Coverage:
+def cover(training: AuditedTraining, tiles: Tiles, extra: Sequence[Path]) -> Coverage:
     """Plan the training and check its split files, and ``extra`` ones.
 
     Args:
-        config: of the training; its ``dataset_path`` is the audited dataset.
+        training: the training that the dataset is for.
         tiles: the pairs that were found, of both parts.
         extra: split files that the config does not name; those that fit the test part better are checked against it.
     """
-    findings = _check_config_splits(config, tiles) + _check_extra_splits(extra, tiles)
+    config = training.config
+    findings = _check_config_splits(training, tiles) + _check_extra_splits(extra, tiles)
     on_test = config.validate_on == "test"
     used: dict[str, list[str]] = {TRAINING_PART: list(tiles.training), TEST_PART: list(tiles.test) if on_test else []}
     priors = used
     if tiles.training:
         try:
-            plan = _plan(config, tiles)
+            plan = training.plan(tiles)
         except UserError as error:
             # A split file that cannot be followed was told above, completely.
             if not any(finding.level == ERROR for finding in findings):
@@ -75,19 +54,13 @@ def cover(config: TrainingConfig, tiles: Tiles, extra: Sequence[Path]) -> Covera
         else:
             used = _used(plan)
             priors = _used(plan[-1:])
-    return Coverage(used, priors if isinstance(config, DiffusionTrainingConfig) else {}, findings)
+    return Coverage(used, priors if training.prior_path is not None else {}, findings)
 
 
-def last_word(config: TrainingConfig) -> list[Finding]:
-    """Let training's own checks decide, where the audit found no error.
-
-    For the refiner they read every tile a second time.
-    """
+def last_word(training: AuditedTraining) -> list[Finding]:
+    """Let training's own checks decide, where the audit found no error."""
     try:
-        if isinstance(config, DiffusionTrainingConfig):
-            check_refiner(config)
-        else:
-            _plan(config, find_tiles(config))
+        training.check()
     except UserError as error:
         return [_refused(error)]
     return []
@@ -95,13 +68,6 @@ def last_word(config: TrainingConfig) -> list[Finding]:
 
 def _refused(error: UserError) -> Finding:
     return Finding(ERROR, "refused", "what training says to this dataset and config", [str(error)])
-
-
-def _plan(config: TrainingConfig, tiles: Tiles) -> list[StagePlan]:
-    if isinstance(config, DiffusionTrainingConfig):
-        return plan_refiner(config, tiles)
-    assert isinstance(config, ViTTrainingConfig)
-    return plan_coarse(config, tiles)
 
 
 def _used(plan: Sequence[StagePlan]) -> dict[str, list[str]]:
@@ -112,24 +78,28 @@ def _used(plan: Sequence[StagePlan]) -> dict[str, list[str]]:
     return {part: list(ids) for part, ids in used.items()}
 
 
-def _check_config_splits(config: TrainingConfig, tiles: Tiles) -> list[Finding]:
+def _check_config_splits(training: AuditedTraining, tiles: Tiles) -> list[Finding]:
+    config = training.config
     available = list(tiles.training)
     findings: list[Finding] = []
-    folds = config.k_folds if isinstance(config, ViTTrainingConfig) and isinstance(config.k_folds, list) else []
     named = {
         role: _read(_listed(given), available, ERROR, findings)
-        for role, given in (("folds", folds), ("split", config.split_text), ("validation", config.val_split_text))
+        for role, given in (
+            ("folds", training.folds),
+            ("split", config.split_text),
+            ("validation", config.val_split_text),
+        )
     }
     findings += _in_several(named["folds"], ERROR, "tiles in two folds; keep each in one")
     findings += _in_several(named["split"], WARNING, "tiles in several files of split_text; each counts once")
-    training = {tile for ids in (*named["folds"].values(), *named["split"].values()) for tile in ids}
+    learnt = {tile for ids in (*named["folds"].values(), *named["split"].values()) for tile in ids}
     validation = {tile for ids in named["validation"].values() for tile in ids}
-    both = [tile for tile in available if tile in training and tile in validation]
+    both = [tile for tile in available if tile in learnt and tile in validation]
     if both:
         what = "training and validation tiles at once; they are validated on and not trained on"
         findings.append(Finding(WARNING, "training_and_validation", what, both))
-    if training:
-        left = [tile for tile in available if tile not in training and tile not in validation]
+    if learnt:
+        left = [tile for tile in available if tile not in learnt and tile not in validation]
         findings += _uncovered(left, TRAINING_PART)
     return findings
 

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from Utils.core.errors import UserError
+from Modules.common.normalisation import MinMaxNormalisation
+from Utils.core.errors import RasterError, UserError
 from Utils.data.audit.findings import ERROR, WARNING, printable
-from Utils.data.audit.map_shifts import SMALLEST_SIDE, Alignment, align, align_turned, middle
-from Utils.data.tiles import Batch, TileFiles, read_tile, read_truth
-from Utils.rasters.tile_files import RasterError, raster_size, raster_type, read_image, read_prior
+from Utils.data.audit.map_shifts import SMALLEST_SIDE, MapShift, align, align_turned, middle
+from Utils.data.published_layout import TileFiles
+from Utils.data.sample import Sample
+from Utils.data.tile_dataset import read_tile, read_truth
+from Utils.rasters.tile_files import raster_size, raster_type, read_image, read_prior
 
 _MOST_NODATA = 0.5
 # Values that stand for "no data" in common products, where the nodata tag got lost.
@@ -137,7 +141,7 @@ class Inspection:
 
     row: TileRow
     fingerprint: Fingerprint
-    alignment: Alignment | None
+    alignment: MapShift | None
 
 
 def inspect(part: str, tile: str, files: TileFiles, prior: Path | None) -> Inspection:
@@ -223,9 +227,9 @@ def _measure(row: TileRow, image: NDArray[np.float32], heights: NDArray[np.float
         row.note(WARNING, f"valid heights of {row.lost_nodata:g}, which looks like nodata without its tag")
 
 
-def _align(row: TileRow, item: Batch) -> Alignment:
+def _align(row: TileRow, item: Sample) -> MapShift:
     # Heights stretched to 0..1: the file's unit may be anything, and numbers near the end of float32 would overflow.
-    image, height, valid = (middle(item[key].numpy()) for key in ("image", "height", "valid"))
+    image, height, valid = (middle(values.numpy()) for values in (item["image"], stretched(item), item["valid"]))
     height, valid = height[0], valid[0]
     found = align(image, height, valid)
     row.peak, row.peak_ratio = round(found.peak, 3), round(found.ratio, 3)
@@ -268,3 +272,9 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
     return values ^ values >> np.uint64(31)
+
+
+def stretched(sample: Sample) -> Tensor:
+    """A tile's heights (1, H, W) in [0, 1] over its valid pixels."""
+    height, _ = MinMaxNormalisation().forward(sample["target"][None], sample["valid"][None])
+    return height[0]

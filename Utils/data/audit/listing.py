@@ -1,6 +1,6 @@
 """What lies in a dataset's folders: pairs, and whatever is no pair.
 
-``Utils.data.tiles.list_tiles`` stops at the first file that it cannot pair; this goes on, and lists the rest too.
+``published_layout.list_tiles`` stops at the first file that it cannot pair; this goes on, and lists the rest too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from Utils.data.audit.findings import ERROR, WARNING, Finding
-from Utils.data.tiles import (
+from Utils.data.published_layout import (
     HEIGHT_FOLDER,
     IMAGE_FOLDER,
     TEST_PART,

@@ -65,7 +65,7 @@ _TURNS = (
 
 
 @dataclass(frozen=True)
-class Alignment:
+class MapShift:
     """Where a height map lies on an image.
 
     Attributes:
@@ -130,7 +130,7 @@ def _spectrum(field: Floats) -> NDArray[np.complex64]:
 
 def correlate(
     image: list[NDArray[np.complex64]], height: list[NDArray[np.complex64]], size: tuple[int, int]
-) -> Alignment:
+) -> MapShift:
     """Find the shift at which a map fits an image best, up to a quarter of the tile.
 
     Args:
@@ -152,7 +152,7 @@ def correlate(
     return _peak(fft.fftshift(np.sqrt(squares)))
 
 
-def _peak(surface: Floats) -> Alignment:
+def _peak(surface: Floats) -> MapShift:
     """The highest point of a correlation (H, W) that has shift 0 in its middle."""
     reach_down, reach_right = surface.shape[0] // 4, surface.shape[1] // 4
     top, left = surface.shape[0] // 2 - reach_down, surface.shape[1] // 2 - reach_right
@@ -161,10 +161,10 @@ def _peak(surface: Floats) -> Alignment:
     rows, columns = np.ogrid[: near.shape[0], : near.shape[1]]
     elsewhere = near[np.hypot(rows - row, columns - column) > _PEAK_RADIUS]
     peak, second = float(near[row, column]), float(elsewhere.max())
-    return Alignment((row - reach_down, column - reach_right), peak, peak / second if second > 0.0 else 0.0)
+    return MapShift((row - reach_down, column - reach_right), peak, peak / second if second > 0.0 else 0.0)
 
 
-def align(image: Floats, height: Floats, valid: NDArray[np.bool_]) -> Alignment:
+def align(image: Floats, height: Floats, valid: NDArray[np.bool_]) -> MapShift:
     """Find where a map (H, W) lies on its image (3, H, W); ``valid`` is the map's mask."""
     size = height.shape[0], height.shape[1]
     return correlate(image_spectra(image), height_spectra(height, valid), size)

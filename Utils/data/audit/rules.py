@@ -10,7 +10,7 @@ from statistics import median
 from Utils.data.audit.findings import ERROR, WARNING, Finding
 from Utils.data.audit.inspection import Fingerprint, Inspection, TileRow, describe_shift
 from Utils.data.audit.map_shifts import TOLERATED_SHIFT
-from Utils.data.tiles import TEST_PART
+from Utils.data.published_layout import TEST_PART
 
 # A shift that so many tiles share is believed, though each of them may lie within what is tolerated of one.
 _LEAST_SHARED_SHIFT = 2.0

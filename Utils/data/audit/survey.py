@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from Systems.d3rsmde.coarse_run import Tiles
-from Utils.config.settings import DiffusionTrainingConfig, TrainingConfig
+from Utils.config.training import TrainingConfig
 from Utils.core.errors import UserError
 from Utils.core.processes import progress_bar
 from Utils.data.audit.coverage import cover, last_word
@@ -17,7 +16,9 @@ from Utils.data.audit.inspection import Inspection, inspect
 from Utils.data.audit.listing import PARTS, Listing, list_part, list_priors
 from Utils.data.audit.rules import judge_alignment, judge_duplicates, judge_rows
 from Utils.data.audit.swaps import find_swaps
-from Utils.data.tiles import PRIOR_FOLDER, TEST_PART, TRAINING_PART
+from Utils.data.audit.training import AuditedTraining
+from Utils.data.plan import Tiles
+from Utils.data.published_layout import PRIOR_FOLDER, TEST_PART, TRAINING_PART
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class Audit:
     findings: list[Finding]
 
 
-def audit(config: TrainingConfig, splits: Sequence[Path], priors: Path | None, workers: int) -> Audit:
+def audit(training: AuditedTraining, splits: Sequence[Path], priors: Path | None, workers: int) -> Audit:
     """Audit the dataset of a training config.
 
     Args:
-        config: the training that would start; ``dataset_path`` names the dataset.
+        training: the training that would start; its config's ``dataset_path`` names the dataset.
         splits: more split files to check.
         priors: folder of coarse priors to check though the config's training does not read them.
         workers: threads that read tiles.
@@ -45,15 +46,16 @@ def audit(config: TrainingConfig, splits: Sequence[Path], priors: Path | None, w
     Raises:
         UserError: the dataset is no folder.
     """
+    config = training.config
     dataset = Path(config.dataset_path)
     if not dataset.is_dir():
         raise UserError(f"dataset folder '{dataset}' not found; give the folder that holds '{TRAINING_PART}'")
     listed = {part: list_part(dataset, part, _is_needed(part, config)) for part in PARTS}
     findings = [finding for part in PARTS for finding in listed[part].findings]
     tiles = Tiles(listed[TRAINING_PART].pairs, listed[TEST_PART].pairs)
-    coverage = cover(config, tiles, splits)
+    coverage = cover(training, tiles, splits)
     findings += coverage.findings
-    wanted = _find_priors(config, priors, listed, coverage.priors)
+    wanted = _find_priors(training, priors, listed, coverage.priors)
     findings += wanted.findings
     inspections = _read_all(listed, wanted.files, workers)
     rows = [item.row for item in inspections]
@@ -64,7 +66,7 @@ def audit(config: TrainingConfig, splits: Sequence[Path], priors: Path | None, w
     for part in PARTS:
         findings += find_swaps([item for item in inspections if item.row.part == part], listed[part].pairs)
     if not any(finding.level == ERROR for finding in findings):
-        findings += last_word(config)
+        findings += last_word(training)
     return Audit(inspections, sorted(_merged(findings), key=lambda finding: finding.level != ERROR))
 
 
@@ -90,14 +92,13 @@ class _Priors:
 
 
 def _find_priors(
-    config: TrainingConfig,
+    training: AuditedTraining,
     folder: Path | None,
     listed: Mapping[str, Listing],
     wanted: Mapping[str, Sequence[str]],
 ) -> _Priors:
     """The priors to read with their tiles; what training needs and does not find is an error."""
-    if isinstance(config, DiffusionTrainingConfig):
-        folder = folder or Path(config.prior_path or config.dataset_path)
+    folder = folder or training.prior_path
     priors = _Priors({}, {}, [])
     if folder is None:
         return priors

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from Utils.core.processes import progress_bar
 from Utils.data.audit.findings import WARNING, Finding
-from Utils.data.audit.inspection import Inspection
+from Utils.data.audit.inspection import Inspection, stretched
 from Utils.data.audit.map_shifts import correlate, height_spectra, image_spectra, middle
 from Utils.data.audit.rules import name_of
-from Utils.data.tiles import TileFiles, read_tile
+from Utils.data.published_layout import TileFiles
+from Utils.data.tile_dataset import read_tile
 
 _MOST_CANDIDATES = 24
 
@@ -60,5 +61,5 @@ def find_swaps(inspections: Sequence[Inspection], files: Mapping[str, TileFiles]
 
 def _read(tile: str, files: TileFiles) -> _Spectra:
     item = read_tile(tile, files)
-    image, height, valid = (middle(item[key].numpy()) for key in ("image", "height", "valid"))
+    image, height, valid = (middle(values.numpy()) for values in (item["image"], stretched(item), item["valid"]))
     return _Spectra(image_spectra(image), height_spectra(height[0], valid[0]))

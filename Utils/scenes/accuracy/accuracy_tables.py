@@ -10,8 +10,8 @@ from pathlib import Path
 from Utils.core.errors import UserError, write_error
 from Utils.core.files import atomic_write_bytes
 from Utils.core.tables import format_table, write_csv, write_json
-from Utils.scenes.accuracy.scene_scores import NOMINAL, SCORES, SIGNED, Coverage, SceneScores, Stratum
-from Utils.scoring.metrics import Metric
+from Utils.scenes.accuracy.scene_scores import NOMINAL, SCORES, Coverage, SceneScores, Stratum
+from Utils.scoring.scores import Metric
 
 RESULTS = ("metrics.json", "table.md", "classes.csv", "figure.png", "report.html", "errors.tif")
 """Names of the files that evaluateScene.py may write into its folder."""
@@ -104,7 +104,7 @@ def _class_table(scores: SceneScores) -> Rows:
 
 
 def _headings() -> list[str]:
-    return [metric.heading + ("" if metric.key in SIGNED else " ↓") for metric in SCORES]
+    return [f"{metric.heading} {metric.arrow}".rstrip() for metric in SCORES]
 
 
 def _rows(scores: SceneScores, stratum: Stratum, error_label: str) -> list[list[str]]:

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from rasterio.windows import Window
 
 from Utils.scenes.accuracy.height_maps import Grid
-from Utils.scenes.accuracy.scene_scores import BLOCK, Alignment, FloatArray
+from Utils.scenes.accuracy.scene_scores import BLOCK, FloatArray, HeightFit
 
 _THUMBNAIL = 640
 
@@ -41,10 +41,10 @@ class LineFit:
         self._truth += (true - self._truth) * heights.size / total
         self.count = total
 
-    def line(self) -> Alignment:
+    def line(self) -> HeightFit:
         """The best line that does not turn hills into valleys; a flat map gets scale 0."""
         scale = max(self._products / self._squares, 0.0) if self._squares > 0.0 else 0.0
-        return Alignment(True, scale, self._truth - scale * self._height)
+        return HeightFit(True, scale, self._truth - scale * self._height)
 
 
 class BlockSums:

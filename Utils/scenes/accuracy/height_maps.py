@@ -22,11 +22,10 @@ from rasterio.warp import transform, transform_bounds
 from rasterio.windows import Window
 from tqdm import tqdm
 
-from Utils.core.errors import UserError
+from Utils.core.errors import RasterError, UserError
 from Utils.rasters.environment import georeference_optional, raster_errors, root_cause
 from Utils.rasters.ground import ground_sample_distance, has_transform
-from Utils.rasters.tile_files import RasterError
-from Utils.scenes.accuracy.scene_scores import BASELINE, PREDICTION, Alignment, FloatArray
+from Utils.scenes.accuracy.scene_scores import BASELINE, PREDICTION, FloatArray, HeightFit
 
 BoolArray = NDArray[np.bool_]
 KIND_TAG = "D3RSMDE_KIND"
@@ -212,7 +211,7 @@ class Maps:
     sigma: HeightMap | None
     inputs: dict[str, dict[str, Any]]
 
-    def read(self, window: Window, alignments: Mapping[str, Alignment]) -> WindowMaps:
+    def read(self, window: Window, alignments: Mapping[str, HeightFit]) -> WindowMaps:
         """All maps in a window, with a rim, aligned."""
         heights = {
             name: alignments[name].scale * one.read_with_rim(window) + alignments[name].shift

@@ -12,25 +12,23 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from Utils.scoring.metrics import Metric
+from Utils.scoring.scores import Metric
 
 FloatArray = NDArray[np.float64]
 Align = Literal["auto", "none", "affine"]
 PREDICTION, BASELINE = "prediction", "baseline"
 SCORES: tuple[Metric, ...] = (
-    Metric("bias", "Bias (m)", higher_is_better=False, digits=3),
-    Metric("median_error", "Median (m)", higher_is_better=False, digits=3),
-    Metric("mae", "MAE (m)", higher_is_better=False, digits=3),
-    Metric("rmse", "RMSE (m)", higher_is_better=False, digits=3),
-    Metric("nmad", "NMAD (m)", higher_is_better=False, digits=3),
-    Metric("le90", "LE90 (m)", higher_is_better=False, digits=3),
-    Metric("slope_error_degrees", "Slope error (deg)", higher_is_better=False, digits=2),
-    Metric("gradient_error", "Gradient error (m/m)", higher_is_better=False, digits=4),
-    Metric("aspect_error_degrees", "Aspect error (deg)", higher_is_better=False, digits=1),
+    Metric("bias", "Bias", "zero", digits=3, unit="m"),
+    Metric("median_error", "Median", "zero", digits=3, unit="m"),
+    Metric("mae", "MAE", "lower", digits=3, unit="m"),
+    Metric("rmse", "RMSE", "lower", digits=3, unit="m"),
+    Metric("nmad", "NMAD", "lower", digits=3, unit="m"),
+    Metric("le90", "LE90", "lower", digits=3, unit="m"),
+    Metric("slope_error_degrees", "Slope error", "lower", digits=2, unit="deg"),
+    Metric("gradient_error", "Gradient error", "lower", digits=4, unit="m/m"),
+    Metric("aspect_error_degrees", "Aspect error", "lower", digits=1, unit="deg"),
 )
 """The scores of a map in the order of the tables."""
-# Best is zero, from either side: a change of these is no gain or loss.
-SIGNED = ("bias", "median_error")
 DEFINITIONS = {
     "error": "prediction minus truth, in metres, over the pixels where all compared maps have a height",
     "bias": "mean error",
@@ -52,7 +50,7 @@ NOMINAL = (0.6827, 0.95)
 
 
 @dataclass(frozen=True)
-class Alignment:
+class HeightFit:
     """How a map was fitted to the truth before it was scored.
 
     Attributes:
@@ -162,7 +160,7 @@ class SceneScores:
 
     inputs: dict[str, dict[str, Any]]
     align: Align
-    alignments: dict[str, Alignment]
+    alignments: dict[str, HeightFit]
     pixels: dict[str, int]
     strata: list[Stratum]
     coverage: Coverage | None

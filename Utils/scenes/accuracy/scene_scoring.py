@@ -48,11 +48,10 @@ from Utils.scenes.accuracy.scene_scores import (
     NOMINAL,
     PREDICTION,
     SCORES,
-    SIGNED,
     Align,
-    Alignment,
     Coverage,
     FloatArray,
+    HeightFit,
     SceneScores,
     Stratum,
     Views,
@@ -133,10 +132,10 @@ def check_slope_classes(bounds: Sequence[float]) -> None:
         raise UserError(f"slope classes '{text}': {wanted}")
 
 
-def _fit(maps: Maps, align: Align) -> dict[str, Alignment]:
+def _fit(maps: Maps, align: Align) -> dict[str, HeightFit]:
     """One line for each map that needs one, over the pixels that will be scored."""
     wanted = [name for name in maps.scored if align == "affine" or (align == "auto" and maps.relative[name])]
-    alignments = {name: Alignment() for name in maps.scored}
+    alignments = {name: HeightFit() for name in maps.scored}
     if not wanted:
         return alignments
     fits = {name: LineFit() for name in wanted}
@@ -154,7 +153,7 @@ class _Run:
     """Everything that is summed up while windows pass."""
 
     def __init__(
-        self, maps: Maps, alignments: dict[str, Alignment], bounds: Sequence[float], sample_limit: int
+        self, maps: Maps, alignments: dict[str, HeightFit], bounds: Sequence[float], sample_limit: int
     ) -> None:
         self._maps = maps
         self._alignments = alignments
@@ -305,7 +304,7 @@ class _Run:
             "slope_error_degrees": self._change_error("slope", "slopes", chosen, root=False),
         }
         changes = {}
-        for key in (metric.key for metric in SCORES if metric.key not in SIGNED):
+        for key in (metric.key for metric in SCORES if metric.better != "zero"):
             before, after = scores[BASELINE][key], scores[PREDICTION][key]
             percent = 100.0 * ratio(after - before, before)
             changes[key] = {"change": after - before, "percent": percent, "standard_error": errors.get(key, math.nan)}

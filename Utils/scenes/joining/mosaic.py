@@ -12,9 +12,10 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from Utils.core.errors import RasterError
 from Utils.rasters.environment import root_cause
-from Utils.rasters.tile_files import GDAL_ERRORS, RasterError
-from Utils.scenes.joining.tile_alignment import Alignment
+from Utils.rasters.tile_files import GDAL_ERRORS
+from Utils.scenes.joining.tile_alignment import TileAlignment
 from Utils.scenes.tiles.tile_grid import TileGrid
 from Utils.scenes.tiles.tile_store import TileStore
 
@@ -41,7 +42,7 @@ class Mosaic:
 def blend(
     grid: TileGrid,
     store: TileStore,
-    alignment: Alignment,
+    alignment: TileAlignment,
     with_spread: bool = False,
     supported: NDArray[np.bool_] | None = None,
 ) -> Iterator[tuple[int, Strip]]:

@@ -71,7 +71,7 @@ class Anchor:
 
 
 @dataclass(frozen=True)
-class Alignment:
+class TileAlignment:
     """What turns each tile's map into the scene's heights: ``scale * map + shift + tilt . (row, column)``.
 
     Attributes:
@@ -100,7 +100,7 @@ class Alignment:
 
 def align(
     tiles: Sequence[Tile], overlaps: Sequence[Overlap], anchors: Sequence[Anchor] = (), tilt: bool = False
-) -> Alignment:
+) -> TileAlignment:
     """Solve for all tiles together.
 
     Args:
@@ -112,7 +112,7 @@ def align(
     component = _components(len(tiles), overlaps)
     scale = np.exp(_log_scales(component, overlaps, anchors))
     shift, slopes = _shifts(tiles, component, scale, overlaps, anchors, tilt)
-    return Alignment(scale, shift, slopes, component)
+    return TileAlignment(scale, shift, slopes, component)
 
 
 def _components(count: int, overlaps: Sequence[Overlap]) -> NDArray[np.int32]:

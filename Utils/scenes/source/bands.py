@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
-from Utils.core.errors import UserError
-from Utils.rasters.tile_files import RasterError
+from Utils.core.errors import RasterError, UserError
 
 __all__ = ["BandReader", "choose_bands"]
 

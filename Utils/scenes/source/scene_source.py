@@ -14,10 +14,10 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from Utils.core.errors import UserError
+from Utils.core.errors import RasterError, UserError
 from Utils.rasters.environment import georeference_optional, raster_errors
 from Utils.rasters.ground import ground_sample_distance, has_transform
-from Utils.rasters.tile_files import RasterError, check_blocks
+from Utils.rasters.tile_files import check_blocks
 from Utils.scenes.source.bands import BandReader, choose_bands
 from Utils.scenes.source.inputs import find_scenes
 from Utils.scenes.source.stretch import Stretch, percentile_stretch

@@ -21,7 +21,6 @@ Predictor = Callable[[Tensor], Tensor]
 # The eight ways to lay a square tile, as quarter turns after mirroring or not: as it is, both mirror images, upside
 # down, and then those on their side.
 _ORIENTATIONS = [(0, False), (0, True), (2, True), (2, False), (1, False), (3, False), (1, True), (3, True)]
-MOST_ORIENTATIONS = len(_ORIENTATIONS)
 
 
 @torch.no_grad()

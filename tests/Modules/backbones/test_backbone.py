@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from Modules.backbones import vit as backbone
-from Modules.backbones.vit import PUBLISHED_BACKBONES, ViTBackbone, pad_to_multiple
+from Modules.backbones.vit import PUBLISHED_BACKBONES, ViTBackbone
 from Modules.common import hub
+from Modules.common.padding import pad_to_multiple
 from Modules.d3rsmde.dpt import Reassemble
 
 SMALL = {"embed_dim": 32, "depth": 4, "num_heads": 2}

@@ -23,10 +23,11 @@ import evaluateDiffusion
 import evaluateViT
 import trainDiffusion
 import trainViT
-from Modules.common.untrusted import check_archive, check_sizes, parse_json
+from Modules.common.plain_json import check_sizes, parse_json
+from Modules.common.untrusted_weights import check_archive
 from Modules.d3rsmde.ldm_checkpoint import load_ldm_autoencoder
 from Systems.d3rsmde.build import VAE_FOLDER, build_coarse, build_vae, load_coarse, load_model, load_refiner
-from Systems.d3rsmde.tasks import RefinerTask
+from Systems.d3rsmde.refiner_task import RefinerTask
 from tests.conftest import small_diffusion, small_diffusion_evaluation, small_vit, small_vit_evaluation, write_config
 from tests.Modules.d3rsmde.test_ldm_checkpoint import small_state_dict
 from tests.paths import ROOT
@@ -34,7 +35,7 @@ from tests.scripts.test_bad_input import one_error
 from tests.Systems.d3rsmde.test_factory import evaluation, training, vit, write_checkpoint
 from tests.toys import toy_coarse, toy_model, toy_vae
 from Utils.core.errors import UserError
-from Utils.training.checkpoint import FORMAT
+from Utils.training.checkpoint import FORMAT, HEADER_KEY
 
 SCRIPTS: dict[str, Any] = {
     "trainViT": trainViT,
@@ -306,9 +307,9 @@ def test_no_header_makes_a_large_network(tmp_path: Path) -> None:
         "architecture": {"backbone": "test_vit", "options": sizes, "features": 16},
         "progress": {},
     }
-    save_file({"network/x": torch.zeros(1)}, tmp_path / "wide.safetensors", {"d3rsmde": json.dumps(header)})
+    save_file({"network/x": torch.zeros(1)}, tmp_path / "wide.safetensors", {HEADER_KEY: json.dumps(header)})
     header["architecture"] = {"backbone": "test_vit", "options": sizes | {"depth": 60_000}}
-    save_file({"network/x": torch.zeros(1)}, tmp_path / "deep.safetensors", {"d3rsmde": json.dumps(header)})
+    save_file({"network/x": torch.zeros(1)}, tmp_path / "deep.safetensors", {HEADER_KEY: json.dumps(header)})
     model = tmp_path / "model"
     toy_model().save_pretrained(model)
     path = model / "vae" / "config.json"
@@ -366,12 +367,12 @@ def test_a_refiner_checkpoint_with_a_header_of_anything(tmp_path: Path) -> None:
     for change in changes:
         tensors = {f"network/{name}": value for name, value in model.unet.state_dict().items()}
         header = {"format": FORMAT, "task": "unet", "architecture": {**sound, **change}, "progress": {}}
-        save_file(tensors, path, {"d3rsmde": json.dumps(header)})
+        save_file(tensors, path, {HEADER_KEY: json.dumps(header)})
         with pytest.raises(UserError, match="describes a network that this version cannot build: "):
             load_refiner(evaluation(path))
     lacking = {name: value for name, value in sound.items() if name != "margin"}
     header = {"format": FORMAT, "task": "unet", "architecture": lacking, "progress": {}}
-    save_file(tensors, path, {"d3rsmde": json.dumps(header)})
+    save_file(tensors, path, {HEADER_KEY: json.dumps(header)})
     with pytest.raises(UserError, match="cannot build: 'margin'"):
         load_refiner(evaluation(path))
 

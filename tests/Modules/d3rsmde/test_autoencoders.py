@@ -18,7 +18,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from Modules.d3rsmde.autoencoders import (
     Autoencoder,
     AutoencoderShape,
-    VaeType,
     build_autoencoder,
     check_family,
     decode,
@@ -33,6 +32,7 @@ from Modules.d3rsmde.autoencoders import (
     reconstruct,
 )
 from Modules.d3rsmde.ldm_checkpoint import ldm_name
+from Modules.d3rsmde.names import VaeType
 from tests.toys import VAE_TYPES, generators, toy_unet, toy_vae
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

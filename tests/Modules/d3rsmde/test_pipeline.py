@@ -17,7 +17,8 @@ from diffusers.utils import logging as diffusers_logging
 from numpy.typing import NDArray
 from PIL import Image
 
-from Modules.d3rsmde.autoencoders import VaeType, decode, encode
+from Modules.d3rsmde.autoencoders import decode, encode
+from Modules.d3rsmde.names import VaeType
 from Modules.d3rsmde.pipeline import D3RSMDE, from_vae, reconstruct_maps, to_vae
 from Modules.d3rsmde.plbr import PLBRScheduler
 from Modules.d3rsmde.refiner import walk
@@ -94,7 +95,7 @@ def test_stage_1_alone(tmp_path: Path) -> None:
     image = rgb(37, 53)
     assert not loaded.refines
     assert np.array_equal(loaded(image), model(image))
-    tensor = torch.from_numpy(image).permute(2, 0, 1)[None] / 255.0
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].contiguous() / 255.0
     with torch.no_grad():
         assert np.array_equal(loaded(image), toy_coarse()(tensor)[0, 0].numpy())
     with pytest.raises(ValueError, match="no stage 2"):
@@ -107,7 +108,7 @@ def test_stage_2_alone(tmp_path: Path, model: D3RSMDE) -> None:
     toy_model(coarse=False).save_pretrained(tmp_path)
     loaded = D3RSMDE.from_pretrained(tmp_path)
     image = rgb(20, 28)
-    tensor = torch.from_numpy(image).permute(2, 0, 1)[None] / 255.0
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].contiguous() / 255.0
     prior = model.predict_coarse(tensor)[0, 0].numpy()
     assert np.array_equal(loaded(image, prior=prior), model(image))
     with pytest.raises(ValueError, match="give a prior"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from Modules.d3rsmde.autoencoders import VaeType
+from Modules.d3rsmde.names import VaeType
 from Modules.d3rsmde.plbr import PLBRScheduler
 from Modules.d3rsmde.refiner import PUBLISHED_REFINERS, RefinerShape, build_refiner, predict_truth, walk
 from tests.toys import toy_unet, toy_vae

@@ -16,10 +16,12 @@ import evaluateDiffusion
 import trainDiffusion
 from Modules.d3rsmde.autoencoders import Autoencoder, AutoencoderShape, build_autoencoder, decode, encode, load_folder
 from Modules.d3rsmde.pipeline import to_vae
-from Systems.d3rsmde import refiner_run
+from Systems.d3rsmde import latent_scale
+from Systems.d3rsmde.autoencoder_task import AutoencoderTask
 from Systems.d3rsmde.build import build_teacher
+from Systems.d3rsmde.config import DiffusionTrainingConfig
 from Systems.d3rsmde.distillation import DistillationTask
-from Systems.d3rsmde.tasks import AutoencoderTask
+from Systems.d3rsmde.targets import relative_height
 from tests.conftest import (
     Config,
     shaded_image,
@@ -29,9 +31,10 @@ from tests.conftest import (
     write_config,
 )
 from tests.toys import generators, toy_vae
-from Utils.config.settings import DiffusionTrainingConfig, parse_config
+from Utils.config.loading import parse_config
 from Utils.core.errors import UserError
-from Utils.data.tiles import TRAINING_PART, list_tiles, read_tile
+from Utils.data.published_layout import TRAINING_PART, list_tiles
+from Utils.data.tile_dataset import read_tile
 
 SIZE = 16
 
@@ -209,7 +212,11 @@ def teachers_latents(dataset: Path, run: Path) -> NDArray[np.float32]:
     tiles = list_tiles(dataset, TRAINING_PART)
     items = [read_tile(tile, tiles[tile]) for tile in plan[0]["train"]]
     with torch.no_grad():
-        values = [encode(teacher, to_vae(item[kind][None])) for item in items for kind in ("image", "height")]
+        values = [
+            encode(teacher, to_vae(values[None]))
+            for item in items
+            for values in (item["image"], relative_height(item)["height"])
+        ]
     return torch.cat([value.abs().flatten() for value in values]).numpy()
 
 
@@ -252,7 +259,7 @@ def test_a_pupil_goes_on_with_the_scale_that_it_began_with(
     """Also where measuring it again would give another one, as on another device or in another version."""
     run = tmp_path / "run"
     config = write_config(tmp_path / "train.json", teaching_config(shared_dataset, run, diffusion_run / "frozen_vae"))
-    monkeypatch.setattr(refiner_run, "measure_squeezed_scale", lambda latents: 1.7)
+    monkeypatch.setattr(latent_scale, "measure_squeezed_scale", lambda latents: 1.7)
     assert trainDiffusion.main(["--config", str(config)]) == 0
     monkeypatch.undo()
     assert trainDiffusion.main(["--resume", str(run), "--set", "epochs=2"]) == 0

@@ -15,13 +15,14 @@ from diffusers import UNet2DModel
 from safetensors.torch import save_file
 from torch import nn
 
-from Modules.d3rsmde.autoencoders import Autoencoder, AutoencoderShape, VaeType, family
+from Modules.d3rsmde.autoencoders import Autoencoder, AutoencoderShape, family
 from Modules.d3rsmde.coarse import CoarseNet
+from Modules.d3rsmde.names import VaeType
 from Modules.d3rsmde.pipeline import D3RSMDE
 from Modules.d3rsmde.plbr import PLBRScheduler
 from Modules.d3rsmde.refiner import PUBLISHED_REFINERS
+from Systems.d3rsmde.autoencoder_task import AutoencoderTask
 from Systems.d3rsmde.build import (
-    MODEL_FOLDER,
     VAE_FOLDER,
     build_coarse,
     build_model,
@@ -31,11 +32,14 @@ from Systems.d3rsmde.build import (
     load_model,
     load_refiner,
 )
-from Systems.d3rsmde.tasks import AutoencoderTask, CoarseTask, RefinerTask
+from Systems.d3rsmde.coarse_task import CoarseTask
+from Systems.d3rsmde.config import DiffusionEvaluationConfig, DiffusionTrainingConfig, ViTTrainingConfig
+from Systems.d3rsmde.refiner_task import RefinerTask
 from tests.toys import SMALL_VIT, VAE_TYPES, toy_coarse, toy_model, toy_unet, toy_vae
-from Utils.config.settings import DiffusionEvaluationConfig, DiffusionTrainingConfig, ViTTrainingConfig, parse_config
+from Utils.config.loading import parse_config
 from Utils.core.errors import UserError
 from Utils.training.checkpoint import Progress, save_checkpoint
+from Utils.training.run_files import MODEL_FOLDER
 
 SHAPE = AutoencoderShape((16, 32), 1, 4, 8)
 SMALL_UNET = {

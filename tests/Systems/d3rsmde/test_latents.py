@@ -22,7 +22,8 @@ from torch.utils.data import default_collate
 import trainDiffusion
 from Systems.d3rsmde import latents
 from Systems.d3rsmde.latents import LatentDataset, flip_variants, keep_latents
-from Systems.d3rsmde.tasks import LATENTS, RefinerTask
+from Systems.d3rsmde.refiner_task import LATENTS, RefinerTask
+from Systems.d3rsmde.targets import RELATIVE_HEIGHT
 from tests.conftest import (
     TRAINING,
     TRAINING_IDS,
@@ -43,14 +44,17 @@ from tests.toys import generators, toy_model
 from tests.Utils.training.test_training import assert_same_state, rows_without_times, train
 from Utils.core.errors import UserError
 from Utils.data.loading import TrainingLoader
-from Utils.data.tiles import TileDataset, find_priors, list_tiles, mirror
+from Utils.data.published_layout import find_priors, list_tiles
+from Utils.data.sample import mirror
+from Utils.data.tile_dataset import TileDataset
 
 BOTH = ("horizontal", "vertical")
 
 
 def open_tiles(dataset: Path, *flips: str) -> TileDataset:
     files = list_tiles(dataset, TRAINING)
-    return TileDataset(files, list(files), find_priors(dataset, TRAINING, list(files)), flips, seed=7)
+    priors = find_priors(dataset, TRAINING, list(files))
+    return TileDataset(files, list(files), priors, flips=flips, seed=7, target=RELATIVE_HEIGHT)
 
 
 def make_task(*losses: str, vae_type: Any = "AutoencoderKL") -> RefinerTask:
@@ -146,8 +150,9 @@ def test_every_variant_is_the_mirrored_tiles_own(dataset: Path, tmp_path: Path) 
     task, tiles = make_task(), open_tiles(dataset, *BOTH)
     build(task, tiles, tmp_path / "latents")
     assert flip_variants(BOTH) == [(), ("horizontal",), ("vertical",), BOTH]
-    plain = default_collate([open_tiles(dataset)[1]])
-    expected = [task.encode(mirror(plain, variant)) for variant in flip_variants(BOTH)]
+    whole = open_tiles(dataset)
+    plain = default_collate([whole[1]])
+    expected = [task.encode(mirror(plain, whole.kinds, variant)) for variant in flip_variants(BOTH)]
     masks = {item["whole"].numpy().tobytes() for item in expected}
     assert len(masks) == 4
     match = [

@@ -16,6 +16,13 @@ import evaluateDiffusion
 import evaluateViT
 import trainDiffusion
 import trainViT
+from Systems.d3rsmde.config import (
+    DiffusionEvaluationConfig,
+    DiffusionTrainingConfig,
+    UNetSection,
+    ViTEvaluationConfig,
+    ViTTrainingConfig,
+)
 from tests.conftest import (
     Config,
     small_diffusion,
@@ -26,16 +33,8 @@ from tests.conftest import (
     write_split,
 )
 from tests.paths import ROOT
-from Utils.config.settings import (
-    DiffusionEvaluationConfig,
-    DiffusionTrainingConfig,
-    Section,
-    UNetSection,
-    ViTEvaluationConfig,
-    ViTTrainingConfig,
-    load_config,
-    parse_config,
-)
+from Utils.config.loading import load_config, parse_config
+from Utils.config.sections import Section
 from Utils.core.errors import UserError
 
 SCRIPTS: dict[str, type[Section]] = {

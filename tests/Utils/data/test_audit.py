@@ -523,7 +523,7 @@ def test_a_config_for_evaluation_is_refused(
 ) -> None:
     config = write_config(tmp_path / "evaluate.json", vit_config | {"checkpoint_path": "model"})
     assert main(["--dataset", str(dataset), "--config", str(config)]) == 2
-    assert "is for evaluation; give one of trainViT.py" in capsys.readouterr().err
+    assert "is for evaluation, with evaluateViT.py" in capsys.readouterr().err
 
 
 def test_results_that_cannot_be_written(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from tests.conftest import TEST, TRAINING, height_path, image_path, write_raster
 from tests.paths import SHARED
 from tests.Utils.data.test_audit import codes, items, run_audit
-from Utils.data.audit.inspection import describe_shift
-from Utils.data.audit.map_shifts import Alignment, align, align_turned, middle
-from Utils.data.tiles import list_tiles, read_tile
+from Utils.data.audit.inspection import describe_shift, stretched
+from Utils.data.audit.map_shifts import MapShift, align, align_turned, middle
+from Utils.data.published_layout import list_tiles
+from Utils.data.tile_dataset import read_tile
 from Utils.synthetic.terrain import write_dataset
 
 SIZE, TILES = 192, 12
@@ -52,7 +53,7 @@ def change_maps(dataset: Path, ids: Sequence[str], change: Callable[[Bands], Ban
 
 def read(dataset: Path, tile: str) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     item = read_tile(tile, list_tiles(dataset, TRAINING)[tile])
-    return item["image"].numpy(), item["height"][0].numpy(), item["valid"][0].numpy()
+    return item["image"].numpy(), stretched(item)[0].numpy(), item["valid"][0].numpy()
 
 
 def test_maps_that_lie_on_their_images_are_left_alone(untouched_terrain: Path) -> None:
@@ -171,11 +172,11 @@ def test_large_tiles_and_odd_sizes(tmp_path: Path, untouched_terrain: Path) -> N
 
 
 def test_what_is_believed() -> None:
-    assert Alignment((0, 3), 20.0, 2.0).fits
-    assert not Alignment((0, 3), 20.0, 2.0).shifted
-    assert Alignment((4, 0), 20.0, 2.0).shifted
-    assert not Alignment((4, 0), 12.9, 2.0).shifted
-    assert not Alignment((4, 0), 20.0, 1.4).shifted
+    assert MapShift((0, 3), 20.0, 2.0).fits
+    assert not MapShift((0, 3), 20.0, 2.0).shifted
+    assert MapShift((4, 0), 20.0, 2.0).shifted
+    assert not MapShift((4, 0), 12.9, 2.0).shifted
+    assert not MapShift((4, 0), 20.0, 1.4).shifted
     assert describe_shift(-3, 12) == "12 px to the right, 3 px up"
 
 
@@ -195,7 +196,7 @@ def test_real_tiles_of_512_pixels() -> None:
     assert len(pairs) == 19
     for tile, files in pairs:
         item = read_tile(tile, files)
-        image, height, valid = item["image"].numpy(), item["height"][0].numpy(), item["valid"][0].numpy()
+        image, height, valid = item["image"].numpy(), stretched(item)[0].numpy(), item["valid"][0].numpy()
         aligned = align(image, height, valid)
         assert aligned.trusted and max(map(abs, aligned.shift)) <= 3, tile
         down, right = (int(random.integers(8, 41)) * int(random.choice([-1, 1])) for _ in range(2))

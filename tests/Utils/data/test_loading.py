@@ -15,7 +15,9 @@ from torch.utils.data import DataLoader
 from tests.conftest import TRAINING, TRAINING_IDS, height_path, image_path, prior_path
 from Utils.core.seeds import named_generator
 from Utils.data.loading import TrainingLoader, epoch_order, make_loader
-from Utils.data.tiles import Batch, TileDataset, find_priors, list_tiles
+from Utils.data.published_layout import find_priors, list_tiles
+from Utils.data.sample import Batch
+from Utils.data.tile_dataset import TileDataset
 
 
 class Watched(TileDataset):
@@ -45,7 +47,7 @@ def take(loader: TrainingLoader, epoch: int) -> list[Batch]:
 def assert_same(one: list[Batch], other: list[Batch]) -> None:
     for first, second in zip(one, other, strict=True):
         assert first["id"] == second["id"]
-        for name in ("image", "height", "valid", "prior"):
+        for name in ("image", "target", "valid", "prior"):
             assert torch.equal(first[name], second[name])
 
 

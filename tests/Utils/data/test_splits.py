@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from Systems.d3rsmde.coarse_run import FINAL_STAGE, Tiles, find_tiles, plan_coarse
+from Systems.d3rsmde.coarse_run import FINAL_STAGE, plan_coarse
+from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
 from Systems.d3rsmde.refiner_run import plan_refiner
 from tests.conftest import TEST, TEST_IDS, TRAINING, TRAINING_IDS, make_dataset, write_split, write_tile
-from Utils.config.settings import DiffusionTrainingConfig, ViTTrainingConfig, parse_config
+from Utils.config.loading import parse_config
 from Utils.core.errors import UserError
+from Utils.data.plan import StagePlan, Tiles, find_tiles
+from Utils.data.published_layout import TileFiles
 from Utils.data.splits import hold_out, main, make_folds, read_folds, read_split, select
-from Utils.data.tiles import TileFiles
-from Utils.training.run_folder import StagePlan
 
 IDS = [str(number) for number in range(1, 31)]
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from Systems.d3rsmde.targets import relative_height
 from tests.conftest import (
     TEST,
     TEST_IDS,
@@ -28,7 +29,9 @@ from tests.conftest import (
 )
 from Utils.core.errors import UserError
 from Utils.data.loading import make_loader
-from Utils.data.tiles import TileDataset, check_tiles, find_priors, list_tiles, read_tile
+from Utils.data.published_layout import find_priors, list_tiles
+from Utils.data.tile_check import check_tiles
+from Utils.data.tile_dataset import TileDataset, read_tile
 
 
 def open_dataset(folder: Path, with_priors: bool = True, **options: Any) -> TileDataset:
@@ -81,14 +84,12 @@ def test_reading(dataset: Path) -> None:
     assert {key: (tuple(value.shape), value.dtype) for key, value in tensors(item).items()} == {
         "image": ((3, 32, 32), torch.float32),
         "target": ((1, 32, 32), torch.float32),
-        "height": ((1, 32, 32), torch.float32),
         "valid": ((1, 32, 32), torch.bool),
         "prior": ((1, 32, 32), torch.float32),
     }
     np.testing.assert_array_equal(item["target"][0], truth)
     # A float32 quotient of bytes is exact to one rounding.
     np.testing.assert_allclose(item["image"], shaded_image(truth) / 255.0, atol=1e-7)
-    np.testing.assert_allclose(item["height"][0], truth / 255.0, atol=1e-7)
     assert item["valid"].all()
     assert "prior" not in open_dataset(dataset, with_priors=False)[0]
 
@@ -118,11 +119,12 @@ def test_masks_of_nodata_tag_and_nan(dataset: Path) -> None:
         if index:
             expected[0, 5] = False
         np.testing.assert_array_equal(item["valid"][0], expected)
-        for key in ("target", "height"):
-            assert torch.isfinite(item[key]).all()
-            assert (item[key][~item["valid"]] == 0.0).all()
-        stretched = item["height"][item["valid"]]
-        assert (stretched.min(), stretched.max()) == (0.0, 1.0), "the stretch is over the valid pixels alone"
+        stretched = relative_height(item)["height"]
+        for values in (item["target"], stretched):
+            assert torch.isfinite(values).all()
+            assert (values[~item["valid"]] == 0.0).all()
+        known = stretched[item["valid"]]
+        assert (known.min(), known.max()) == (0.0, 1.0), "the stretch is over the valid pixels alone"
 
 
 def test_flat_and_empty_tiles_are_finite_and_reported(dataset: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -140,7 +142,7 @@ def test_flat_and_empty_tiles_are_finite_and_reported(dataset: Path, caplog: pyt
     assert "1 of 6 tiles have some invalid pixels" in caplog.text
     for tile in ("2", "10"):
         item = read_tile(tile, files[tile])
-        assert (item["height"] == 0.0).all()
+        assert (relative_height(item)["height"] == 0.0).all()
     assert not read_tile("10", files["10"])["valid"].any()
 
 
@@ -188,7 +190,7 @@ def test_augmentation_goes_by_seed_epoch_and_tile(dataset: Path) -> None:
     assert all(same(tiles[index], first[index]) for index in (5, 0, 3, 3, 1))
     assert all(same(open_dataset(dataset, seed=5, **options)[index], first[index]) for index in range(6))
     # A tile's draw does not depend on the tiles beside it.
-    alone = TileDataset(tiles.files, ["10"], tiles.priors, ["horizontal", "vertical"], 16, 5)
+    alone = TileDataset(tiles.files, ["10"], tiles.priors, flips=["horizontal", "vertical"], crop=16, seed=5)
     assert same(alone[0], first[3])
     tiles.epoch = 1
     assert not all(same(tiles[index], first[index]) for index in range(6))
@@ -269,8 +271,8 @@ def test_the_cache_is_bounded_and_not_spoilt(dataset: Path) -> None:
 
 def test_who_changes_an_item_does_not_change_the_cache(dataset: Path) -> None:
     tiles = open_dataset(dataset, cache_bytes=1e9)
-    del tiles[0]["height"]
-    assert "height" in tiles[0]
+    del tiles[0]["target"]
+    assert "target" in tiles[0]
 
 
 def test_without_a_cache_every_look_is_a_reading(dataset: Path) -> None:

@@ -19,15 +19,8 @@ import rasterio
 from numpy.typing import NDArray
 
 from tests.paths import ROOT
-from Utils.rasters.tile_files import (
-    RasterError,
-    raster_size,
-    read_height,
-    read_image,
-    read_prior,
-    write_map_16bit,
-    write_map_float,
-)
+from Utils.core.errors import RasterError
+from Utils.rasters.tile_files import raster_size, read_height, read_image, read_prior, write_map_16bit, write_map_float
 
 HEIGHT, WIDTH = 24, 40
 

@@ -44,6 +44,7 @@ from Utils.reports.evaluation_report import choose_examples, write_report
 from Utils.reports.items import ColourScale, Curve, Gallery, Number, Picture, Section, Slider, Table, Text
 from Utils.reports.page import render_page, write_page
 from Utils.reports.plot import lay_out
+from Utils.scoring.height_scorer import HeightScorer
 
 VOID = {"meta", "img", "input", "br", "hr", "link"}
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)></style>{{ 7 * 7 }}"
@@ -395,7 +396,7 @@ def test_pictures_are_shrunk_never_enlarged() -> None:
 
 def scored(*values: float, ids: list[str] | None = None) -> Evaluation:
     """An evaluation with the given aligned MAE of each tile."""
-    found = Evaluation(ids=ids or [str(place) for place in range(len(values))])
+    found = Evaluation(HeightScorer(), ids=ids or [str(place) for place in range(len(values))])
     found.rows["coarse"] = [{"aligned.mae": value} for value in values]
     return found
 
@@ -532,11 +533,14 @@ def test_tiles_without_any_score_leave_a_report_without_examples(tmp_path: Path)
     assert page.attributes("img") == []
 
 
+ENTRIES = {"coarse": "prior"}
+
+
 def test_a_report_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
     dataset = test_part(tmp_path / "dataset", ["1", "2", "3"])
     found, config, tiles = run_evaluation(dataset, tmp_path / "results")
     with full_disk(20_000), pytest.raises(UserError, match=r"cannot write '.*report\.html': no space left on the disk"):
-        write_report(found, config, {}, tiles)
+        write_report(found, config, {}, tiles, ENTRIES)
     assert not (tmp_path / "results" / "report.html").exists()
     assert (tmp_path / "results" / "table.md").is_file()
 
@@ -546,7 +550,7 @@ def test_a_map_that_is_gone_is_an_error_that_names_it(tmp_path: Path) -> None:
     found, config, tiles = run_evaluation(dataset, tmp_path / "results")
     (tmp_path / "results" / "maps" / "tile_2.tif").unlink()
     with pytest.raises(UserError, match=r"tile_2\.tif: no such file"):
-        write_report(found, config, {}, tiles)
+        write_report(found, config, {}, tiles, ENTRIES)
 
 
 def test_a_large_report_stays_small(tmp_path: Path) -> None:

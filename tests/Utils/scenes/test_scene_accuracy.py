@@ -538,7 +538,7 @@ def test_a_truth_that_covers_a_part(tmp_path: Path) -> None:
     assert found.overall.scores[PREDICTION]["rmse"] == 0.0
 
 
-# Alignment
+# HeightFit
 
 
 def test_relative_heights_are_fitted_and_it_is_said(tmp_path: Path) -> None:

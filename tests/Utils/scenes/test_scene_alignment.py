@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tests.scenes import disturbed_tiles, keep, landscape, without_affine
 from Utils.scenes.joining.mosaic import blend
 from Utils.scenes.joining.overlaps import Overlap, measure_overlap
-from Utils.scenes.joining.tile_alignment import Alignment, Anchor, align
+from Utils.scenes.joining.tile_alignment import Anchor, TileAlignment, align
 from Utils.scenes.tiles.tile_grid import TileGrid
 
 HEIGHT, WIDTH = 330, 420
@@ -23,7 +23,7 @@ def measure(grid: TileGrid, maps: list[NDArray[np.float32]], tilted: bool = Fals
 
 
 def blended(
-    tmp_path: Path, grid: TileGrid, maps: list[NDArray[np.float32]], alignment: Alignment
+    tmp_path: Path, grid: TileGrid, maps: list[NDArray[np.float32]], alignment: TileAlignment
 ) -> NDArray[np.float32]:
     strips = [strip for _, strip in blend(grid, keep(tmp_path / "work", grid, maps), alignment)]
     return np.concatenate(strips, axis=1)[0]
@@ -53,7 +53,7 @@ def test_without_alignment_the_same_tiles_are_far_off(
 ) -> None:
     maps = disturbed_tiles(grid, truth)
     count = len(grid)
-    none = Alignment(np.ones(count), np.zeros(count), np.zeros((count, 2)), np.zeros(count, np.int32))
+    none = TileAlignment(np.ones(count), np.zeros(count), np.zeros((count, 2)), np.zeros(count, np.int32))
     assert np.abs(without_affine(blended(tmp_path, grid, maps, none), truth)).max() > 0.3
 
 
@@ -196,7 +196,7 @@ def test_spread_between_tiles_is_measured_where_they_disagree(tmp_path: Path) ->
     store = keep(tmp_path / "work", grid, maps)
     for tile in grid.tiles:
         store.save(tile, np.stack([maps[tile.number], np.full((64, 64), 0.5, np.float32)]))
-    none = Alignment(np.ones(2), np.zeros(2), np.zeros((2, 2)), np.zeros(2, np.int32))
+    none = TileAlignment(np.ones(2), np.zeros(2), np.zeros((2, 2)), np.zeros(2, np.int32))
     layers = np.concatenate([strip for _, strip in blend(grid, store, none, with_spread=True)], axis=1)
     # Alone: the tile's own 0.5. In the middle of the overlap: half of 2 metres apart, and that.
     np.testing.assert_allclose(layers[1][:, :40], 0.5, atol=1e-3)

@@ -15,8 +15,7 @@ from PIL import Image
 from rasterio.crs import CRS
 
 from tests.conftest import full_disk
-from Utils.core.errors import UserError
-from Utils.rasters.tile_files import RasterError
+from Utils.core.errors import RasterError, UserError
 from Utils.scenes.output import preview as preview_module
 from Utils.scenes.output.preview import write_preview
 

@@ -29,10 +29,9 @@ from rasterio.rpc import RPC
 from rasterio.windows import Window
 
 from tests.paths import ROOT
-from Utils.core.errors import UserError
+from Utils.core.errors import RasterError, UserError
 from Utils.rasters import environment
 from Utils.rasters.ground import ground_sample_distance
-from Utils.rasters.tile_files import RasterError
 from Utils.scenes.source import scene_source as source_module
 from Utils.scenes.source.scene_source import SceneSource, Stretch, find_scenes, open_scene
 from Utils.scenes.source.stretch import percentile_stretch

@@ -10,16 +10,9 @@ from hypothesis import strategies as st
 from skimage.metrics import structural_similarity
 
 from tests.paths import SHARED
-from Utils.scoring.metrics import (
-    ALIGNED,
-    LPIPS,
-    PAPER,
-    aligned_scores,
-    paired_change,
-    paper_scores,
-    stretch_to_255,
-    summarise,
-)
+from Utils.scoring.aligned import ALIGNED, aligned_scores
+from Utils.scoring.paper import LPIPS, PAPER, paper_scores, stretch_to_255
+from Utils.scoring.scores import paired_change, summarise
 
 GOLDEN = SHARED / "golden" / "metrics.npz"
 GOLDEN_NAMES = {"acc1": "delta1", "acc2": "delta2", "acc3": "delta3"}

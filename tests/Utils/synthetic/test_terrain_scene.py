@@ -133,8 +133,9 @@ def test_cells_hold_the_mean_of_the_truth_within(scene: SceneFiles) -> None:
     assert compared.sum() > 80
     error = (heights - means)[compared]
     # GDAL averages over the upright box around a cell's corners, and the cell is turned by 0.3 degrees. A grid shifted
-    # by a tenth of a pixel would be wrong by more than half a metre on these slopes.
-    assert np.sqrt(np.mean(error**2)) < 0.3
+    # by a tenth of a pixel would be wrong by more than half a metre on these slopes.  The terrain depends on
+    # rounding, and so on the processor: 0.29 and 0.30 were seen.
+    assert np.sqrt(np.mean(error**2)) < 0.35
     assert abs(error.mean()) < 0.05
 
 

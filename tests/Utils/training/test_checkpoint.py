@@ -14,7 +14,7 @@ from torch import nn
 
 from tests.conftest import full_disk
 from Utils.core.errors import UserError, write_error
-from Utils.training.checkpoint import FORMAT, Progress, load_checkpoint, load_weights, save_checkpoint
+from Utils.training.checkpoint import FORMAT, HEADER_KEY, Progress, load_checkpoint, load_weights, save_checkpoint
 
 ARCHITECTURE = {"widths": [3, 4], "name": "höhe", "nested": {"flag": True, "nothing": None}}
 
@@ -110,16 +110,16 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def header(**changes: Any) -> dict[str, str]:
     whole = {"format": FORMAT, "task": "toy", "architecture": {}, "progress": {}} | changes
-    return {"d3rsmde": json.dumps({key: value for key, value in whole.items() if value is not ...})}
+    return {HEADER_KEY: json.dumps({key: value for key, value in whole.items() if value is not ...})}
 
 
 FOREIGN: dict[str, dict[str, str] | None] = {
     "no metadata": None,
     "other metadata": {"format": "pt"},
-    "no JSON": {"d3rsmde": "{"},
-    "a list": {"d3rsmde": "[]"},
-    "a number": {"d3rsmde": "3"},
-    "another format": header(format="d3-rsmde-checkpoint-9"),
+    "no JSON": {HEADER_KEY: "{"},
+    "a list": {HEADER_KEY: "[]"},
+    "a number": {HEADER_KEY: "3"},
+    "another format": header(format=9),
     "no task": header(task=...),
     "no architecture": header(architecture=...),
     "a wrong architecture": header(architecture=5),

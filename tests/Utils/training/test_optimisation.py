@@ -20,20 +20,26 @@ from tests.conftest import Config, small_diffusion, small_vit, write_config
 from tests.Utils.training.test_training import log_rows
 from Utils.core.errors import UserError
 from Utils.data.loading import TrainingLoader
-from Utils.data.tiles import TileDataset, list_tiles
+from Utils.data.published_layout import list_tiles
+from Utils.data.tile_dataset import TileDataset
 from Utils.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from Utils.training.loop import best_checkpoint, last_checkpoint
 from Utils.training.optimisation import Optimisation, OptimisationSettings
+from Utils.training.run_files import best_checkpoint, last_checkpoint
+from Utils.training.task import one_group
 
 CPU = torch.device("cpu")
+STEPS_PER_EPOCH, EPOCHS = 2, 4
 PLAIN = OptimisationSettings(
-    epochs=4,
     lr=0.1,
-    weight_decay=0.0,
+    lr_schedule="plateau",
     threshold_epoch=0,
     downgrade_lr_ratio=0.5,
-    lr_schedule="plateau",
+    lr_power=0.9,
+    lr_milestones=(),
     warmup_steps=0,
+    optimiser="AdamW",
+    optimiser_options={},
+    weight_decay=0.0,
     gradient_clip=None,
     ema_decay=0.0,
     precision="fp32",
@@ -43,13 +49,18 @@ PLAIN = OptimisationSettings(
 def make(**changes: Any) -> tuple[nn.Linear, Optimisation]:
     torch.manual_seed(0)
     network = nn.Linear(3, 1)
-    return network, Optimisation(network, replace(PLAIN, **changes), CPU)
+    return network, optimise(network, **changes)
+
+
+def optimise(network: nn.Module, **changes: Any) -> Optimisation:
+    settings = replace(PLAIN, **changes)
+    return Optimisation(network, one_group(network), settings, CPU, EPOCHS * STEPS_PER_EPOCH, STEPS_PER_EPOCH)
 
 
 def step(network: nn.Module, optimisation: Optimisation, progress: Progress, batch: Tensor) -> float:
     optimisation.backward(network(batch).square().mean())
     norm = optimisation.gradient_norm()
-    optimisation.step(progress, norm, steps_per_epoch=2)
+    optimisation.step(progress, norm)
     return float(norm)
 
 
@@ -62,7 +73,8 @@ def rates(optimisation: Optimisation, network: nn.Module, steps: int, scores: Se
     progress, found = Progress(), []
     for number, batch in enumerate(batches(steps)):
         step(network, optimisation, progress, batch)
-        found.append(optimisation.rate)
+        assert progress.rate is not None
+        found.append(progress.rate)
         if number % 2:
             progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
             optimisation.end_epoch(scores[number // 2] if scores else None)
@@ -149,7 +161,7 @@ def test_state_and_average_survive_a_checkpoint(precision: str, tmp_path: Path) 
             with optimisation.autocast():
                 loss = network(batch).square().mean()
             optimisation.backward(loss)
-            optimisation.step(progress, optimisation.gradient_norm(), 4)
+            optimisation.step(progress, optimisation.gradient_norm())
 
     network, optimisation = make(**changes)
     progress = Progress()
@@ -161,7 +173,7 @@ def test_state_and_average_survive_a_checkpoint(precision: str, tmp_path: Path) 
     torch.manual_seed(9)
     other = nn.Linear(3, 1)
     other.load_state_dict(checkpoint.network)
-    restored = Optimisation(other, replace(PLAIN, **changes), CPU)
+    restored = optimise(other, **changes)
     restored.restore(checkpoint)
     run(optimisation, network, progress, batches(3, seed=2))
     run(restored, other, checkpoint.progress, batches(3, seed=2))
@@ -181,7 +193,7 @@ def test_fp16_leaves_out_a_step_whose_gradients_overflow() -> None:
     optimisation.backward(network(batch).square().mean() * 1e35)  # scaled by 65536 it is no number
     norm = optimisation.gradient_norm()
     assert not norm.isfinite()
-    optimisation.step(progress, norm, 2)
+    optimisation.step(progress, norm)
     assert torch.equal(network.weight, before)
     optimisation.write_state(progress)
     assert progress.scaler["scale"] == 32768.0
@@ -194,7 +206,7 @@ def test_fp16_gives_up_when_no_scale_helps() -> None:
     with pytest.raises(UserError, match="fp16 is too narrow for these gradients.*set precision bf16"):
         for batch in batches(40):
             optimisation.backward(network(batch).square().mean() * torch.inf)
-            optimisation.step(Progress(), optimisation.gradient_norm(), 2)
+            optimisation.step(Progress(), optimisation.gradient_norm())
 
 
 # Through the scripts

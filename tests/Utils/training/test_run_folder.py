@@ -11,6 +11,9 @@ import pytest
 
 import trainDiffusion
 import trainViT
+from Systems.d3rsmde.coarse_run import CoarseRun
+from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
+from Systems.d3rsmde.refiner_run import RefinerRun
 from tests.conftest import (
     PRIORS,
     TRAINING,
@@ -22,20 +25,17 @@ from tests.conftest import (
     write_split,
     write_tile,
 )
-from Utils.config.settings import DiffusionTrainingConfig, TrainingConfig, ViTTrainingConfig, load_config, parse_config
+from Utils.config.loading import load_config, parse_config
+from Utils.config.training import TrainingConfig
 from Utils.core.errors import UserError
-from Utils.data.tiles import TEST_PART, TRAINING_PART, TileCheck
+from Utils.data.plan import RunSetup, StagePlan, Tiles
+from Utils.data.published_layout import TEST_PART, TRAINING_PART
+from Utils.data.tile_check import TileCheck
 from Utils.training.checkpoint import load_checkpoint
-from Utils.training.loop import best_checkpoint, last_checkpoint
-from Utils.training.run_folder import (
-    StagePlan,
-    default_folder,
-    describe_plan,
-    loop_settings,
-    open_run,
-    resolve_config,
-    save_model,
-)
+from Utils.training.run import Run
+from Utils.training.run_config import default_folder, resolve_config
+from Utils.training.run_files import best_checkpoint, last_checkpoint
+from Utils.training.run_folder import loop_settings, open_run, save_folder
 
 PLAN = [
     StagePlan("fold-1", ["1", "2"], ["3"], TRAINING_PART, ["4"]),
@@ -47,6 +47,13 @@ def vit(**keys: Any) -> ViTTrainingConfig:
     return parse_config({"dataset_path": "d"} | keys, ViTTrainingConfig, "f")
 
 
+def run_of(config: TrainingConfig) -> Run:
+    if isinstance(config, DiffusionTrainingConfig):
+        return RefinerRun(config)
+    assert isinstance(config, ViTTrainingConfig)
+    return CoarseRun(config)
+
+
 def refused(folder: Path, overrides: list[str]) -> str:
     with pytest.raises(UserError) as caught:
         resolve_config(None, folder, overrides, ViTTrainingConfig)
@@ -56,7 +63,7 @@ def refused(folder: Path, overrides: list[str]) -> str:
 def test_a_run_keeps_its_effective_config(tmp_path: Path) -> None:
     run = tmp_path / "deep" / "run"
     config = vit(lr=2e-5, split_text=["a.txt"], model={"features": 16})
-    open_run(run, config, PLAN, resume=False)
+    open_run(run, run_of(config), PLAN, resume=False)
     stored = load_config(run / "config.json", ViTTrainingConfig)
     assert stored == config.model_copy(update={"output_dir": str(run)})
     assert json.loads((run / "config.json").read_text(encoding="utf-8"))["val_split_text"] == ""
@@ -65,27 +72,27 @@ def test_a_run_keeps_its_effective_config(tmp_path: Path) -> None:
 
 def test_a_diffusion_run_keeps_what_was_left_out(tmp_path: Path) -> None:
     config = parse_config({"dataset_path": "d", "vae_type": "DC_AE"}, DiffusionTrainingConfig, "f")
-    open_run(tmp_path / "run", config, PLAN, resume=False)
+    open_run(tmp_path / "run", run_of(config), PLAN, resume=False)
     stored = load_config(tmp_path / "run" / "config.json", DiffusionTrainingConfig)
     assert (stored.dropout, stored.unet.block_out_channels) == (None, None)
     assert stored.model_dump() == config.model_dump() | {"output_dir": str(tmp_path / "run")}
 
 
 def test_a_new_run_does_not_overwrite_another(tmp_path: Path) -> None:
-    open_run(tmp_path, vit(seed=1), PLAN, resume=False)
+    open_run(tmp_path, run_of(vit(seed=1)), PLAN, resume=False)
     before = (tmp_path / "config.json").read_bytes()
     with pytest.raises(UserError, match=f"'{tmp_path}' already holds a run; continue it with --resume {tmp_path}, or"):
-        open_run(tmp_path, vit(seed=2), PLAN, resume=False)
+        open_run(tmp_path, run_of(vit(seed=2)), PLAN, resume=False)
     assert (tmp_path / "config.json").read_bytes() == before
 
 
 def test_a_run_that_cannot_be_opened_leaves_nothing(tmp_path: Path) -> None:
     with full_disk(10), pytest.raises(UserError, match="no space left on the disk .*; nothing was started"):
-        open_run(tmp_path / "run", vit(), PLAN, resume=False)
+        open_run(tmp_path / "run", run_of(vit()), PLAN, resume=False)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match="cannot write '.*file/run': .*; nothing was started"):
-        open_run(tmp_path / "file" / "run", vit(), PLAN, resume=False)
+        open_run(tmp_path / "file" / "run", run_of(vit()), PLAN, resume=False)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +109,7 @@ def test_a_run_that_cannot_be_opened_leaves_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_what_may_change(override: str, tmp_path: Path) -> None:
-    open_run(tmp_path, vit(), PLAN, resume=False)
+    open_run(tmp_path, run_of(vit()), PLAN, resume=False)
     key, value = override.split("=")
     config = resolve_config(None, tmp_path, [override], ViTTrainingConfig)
     # A resumed run stays in its folder, whatever is asked for.
@@ -111,7 +118,7 @@ def test_what_may_change(override: str, tmp_path: Path) -> None:
 
 
 def test_what_may_not_change_is_listed(tmp_path: Path) -> None:
-    open_run(tmp_path, vit(lr=1e-4, k_folds=2), PLAN, resume=False)
+    open_run(tmp_path, run_of(vit(lr=1e-4, k_folds=2)), PLAN, resume=False)
     said = refused(tmp_path, ["lr=0.5", "epochs=9", "model.features=8", "split_text=s.txt"])
     assert said.startswith(f"run '{tmp_path}' cannot be resumed with another config (")
     for change in ("lr: 0.0001 -> 0.5", 'split_text: null -> "s.txt"', "model: "):
@@ -122,6 +129,7 @@ def test_what_may_not_change_is_listed(tmp_path: Path) -> None:
 
 ALLOWED = {
     "epochs",
+    "max_steps",
     "num_workers",
     "save_n_epoch",
     "save_i_epoch",
@@ -154,28 +162,41 @@ OTHER_VALUES: Config = {
     "warmup_steps": 10,
     "gradient_clip": 1.0,
     "ema_decay": 0.99,
+    "epoch_share": 0.5,
+    "optimiser": "SGD",
+    "optimiser_options": {"amsgrad": True},
+    "lr_power": 2.0,
 }
+# A list of milestones is for a schedule that may not change either.
+WITH_OTHERS = {"lr_milestones"}
 
 
 def test_every_key_is_either_allowed_or_tried() -> None:
-    assert set(OTHER_VALUES) | ALLOWED == set(ViTTrainingConfig.model_fields)
+    assert set(OTHER_VALUES) | ALLOWED | WITH_OTHERS == set(ViTTrainingConfig.model_fields)
 
 
 @pytest.mark.parametrize("key", OTHER_VALUES)
 def test_no_other_key_may_change(key: str, tmp_path: Path) -> None:
-    open_run(tmp_path, vit(), PLAN, resume=False)
+    open_run(tmp_path, run_of(vit()), PLAN, resume=False)
     assert f"{key}: " in refused(tmp_path, [f"{key}={json.dumps(OTHER_VALUES[key])}"])
 
 
-def test_a_cosine_schedule_fixes_the_epochs(tmp_path: Path) -> None:
-    open_run(tmp_path, vit(lr_schedule="cosine", epochs=5), PLAN, resume=False)
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "polynomial"])
+def test_a_schedule_that_spans_the_run_fixes_its_length(schedule: str, tmp_path: Path) -> None:
+    open_run(tmp_path, run_of(vit(lr_schedule=schedule, epochs=5)), PLAN, resume=False)
     assert "epochs: 5 -> 9" in refused(tmp_path, ["epochs=9"])
+    assert "max_steps: null -> 9" in refused(tmp_path, ["max_steps=9"])
+
+
+def test_milestones_do_not_change(tmp_path: Path) -> None:
+    open_run(tmp_path, run_of(vit(lr_schedule="multistep", lr_milestones=[2])), PLAN, resume=False)
+    assert "lr_milestones: [2] -> [3]" in refused(tmp_path, ["lr_milestones=[3]"])
 
 
 def test_resuming_with_the_config_file_again(tmp_path: Path) -> None:
     path = write_config(tmp_path / "c.json", {"dataset_path": "d", "lr": 1e-4})
     run = tmp_path / "run"
-    open_run(run, load_config(path, ViTTrainingConfig), PLAN, resume=False)
+    open_run(run, run_of(load_config(path, ViTTrainingConfig)), PLAN, resume=False)
     assert resolve_config(path, run, ["epochs=7"], ViTTrainingConfig).epochs == 7
     with pytest.raises(UserError, match="cannot be resumed with another config"):
         resolve_config(write_config(path, {"dataset_path": "e"}), run, [], ViTTrainingConfig)
@@ -188,7 +209,7 @@ def test_a_folder_without_a_run(tmp_path: Path) -> None:
 
 def test_a_run_of_the_other_script(tmp_path: Path) -> None:
     config = parse_config({"dataset_path": "d", "vae_type": "DC_AE"}, DiffusionTrainingConfig, "f")
-    open_run(tmp_path, config, PLAN, resume=False)
+    open_run(tmp_path, run_of(config), PLAN, resume=False)
     assert "unknown key 'vae_type'" in refused(tmp_path, [])
 
 
@@ -208,28 +229,29 @@ def test_a_run_of_the_other_script(tmp_path: Path) -> None:
     ],
 )
 def test_other_tiles_are_refused(changed: StagePlan, said: str, tmp_path: Path) -> None:
-    open_run(tmp_path, vit(), PLAN, resume=False)
+    open_run(tmp_path, run_of(vit()), PLAN, resume=False)
     before = (tmp_path / "plan.json").read_bytes()
     with pytest.raises(UserError) as caught:
-        open_run(tmp_path, vit(), [changed, PLAN[1]], resume=True)
+        open_run(tmp_path, run_of(vit()), [changed, PLAN[1]], resume=True)
     assert str(caught.value).startswith(f"run '{tmp_path}' cannot be resumed: ")
     assert said in str(caught.value)
     assert (tmp_path / "plan.json").read_bytes() == before
-    open_run(tmp_path, vit(), PLAN, resume=True)
+    open_run(tmp_path, run_of(vit()), PLAN, resume=True)
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", "3", "[3]", "[{}]", "[]"])
 def test_a_damaged_plan_is_refused(content: str, tmp_path: Path) -> None:
-    open_run(tmp_path, vit(), PLAN, resume=False)
+    open_run(tmp_path, run_of(vit()), PLAN, resume=False)
     (tmp_path / "plan.json").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=r"cannot be resumed"):
-        open_run(tmp_path, vit(), PLAN, resume=True)
+        open_run(tmp_path, run_of(vit()), PLAN, resume=True)
 
 
 def test_the_plan_in_words() -> None:
     check = TileCheck((32, 48), [], [], [])
     on_test = [StagePlan("final", ["1", "2"], ["9"], TEST_PART, []), StagePlan("more", ["1"], [], TRAINING_PART, [])]
-    text = describe_plan([*PLAN, *on_test], check, Path("out"), vit())
+    setup = RunSetup(Tiles({}, {}), [*PLAN, *on_test], check)
+    text = CoarseRun(vit()).describe(setup, Path("out"))
     assert "tiles of 48 x 32 pixels in 'd'" in text
     assert "fold-1: train on 2 tiles, validate on 1 tiles, write the priors of 1" in text
     assert "final: train on 2 tiles, validate on 1 TEST tiles" in text
@@ -243,20 +265,17 @@ def test_defaults() -> None:
     assert (settings.lr, settings.save_i_epoch, settings.epochs) == (3e-4, (1, 4), 2)
 
 
-class Unsavable:
-    """A model whose writing fails half-way."""
-
-    def save_pretrained(self, folder: Path) -> None:
-        folder.mkdir()
-        (folder / "half").write_text("", encoding="utf-8")
-        raise OSError(28, "No space left on device")
+def save_half(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "half").write_text("", encoding="utf-8")
+    raise OSError(28, "No space left on device")
 
 
 def test_a_model_folder_is_whole_or_the_older_one(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "old").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=r"no space left on the disk .*; the checkpoints are intact: continue with"):
-        save_model(Unsavable(), tmp_path)  # type: ignore[arg-type]
+        save_folder(tmp_path / "model", save_half)
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "old"]
 
 

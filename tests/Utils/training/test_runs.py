@@ -16,14 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import Utils.claims
-import Utils.run_folder
 from filelock import FileLock
 
-from Systems.d3rsmde.build import MODEL_FOLDER
-from Systems.d3rsmde.tasks import MONITOR
 from tests.paths import ROOT
-from Utils.reports.training_curves import LOG_FILE
 from Utils.training import run_history
 from Utils.training.runs import differences, main
 
@@ -79,16 +74,6 @@ def facts(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> list[di
 def only(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> dict[str, Any]:
     (run,) = facts(capsys, *arguments)
     return run
-
-
-def test_names_are_those_of_the_modules_that_write_them() -> None:
-    assert run_history.CONFIG_FILE == Utils.training.run_folder.CONFIG_FILE
-    assert run_history.PLAN_FILE == Utils.training.run_folder.PLAN_FILE
-    assert run_history.MODEL_FOLDER == MODEL_FOLDER
-    assert run_history.LOG_FILE == LOG_FILE
-    assert run_history.MONITOR == f"validation/{MONITOR}"
-    assert run_history.STATUS_FILE == Utils.training.claims.STATUS_FILE
-    assert run_history.CLAIM_FILE == Utils.training.claims.LOCK_FILE
 
 
 def test_real_runs_are_listed(vit_run: Path, diffusion_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,7 +228,7 @@ def test_a_run_reached_through_two_folders_is_listed_once(tmp_path: Path, capsys
     [
         ("config.json", "{", "config.json: "),
         ("config.json", "[1]", "config.json: no JSON object"),
-        ("config.json", "{}", "neither of a ViT run"),
+        ("config.json", "{}", "of no kind of run"),
         ("config.json", "[" * 100_000, "nested too deeply"),
         ("config.json", b"\xff\xfe\x00", "config.json: "),
         ("plan.json", "7", "plan.json: no list of named stages"),

@@ -20,7 +20,7 @@ from Systems.d3rsmde.build import load_model
 from tests.conftest import Config, small_diffusion, small_vit, write_config
 from tests.paths import ROOT
 from Utils.training.checkpoint import load_checkpoint
-from Utils.training.loop import best_checkpoint, last_checkpoint
+from Utils.training.run_files import best_checkpoint, last_checkpoint
 
 
 def train(script: Any, config: Config, folder: Path, *arguments: str) -> None:

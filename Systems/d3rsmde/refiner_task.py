@@ -1,8 +1,8 @@
-"""What learns, seen from the training loop: stage 1, the autoencoder, and the refiner."""
+"""Stage 2, seen from the training loop."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,115 +10,23 @@ from diffusers.models.unets.unet_2d import UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional
 
-from Modules.backbones.vit import pad_to_multiple
-from Modules.d3rsmde.autoencoders import Autoencoder, VaeType, decode, encode, latent_stride, reconstruct
-from Modules.d3rsmde.coarse import CoarseNet
-from Modules.d3rsmde.pipeline import D3RSMDE, from_vae, reconstruct_maps, to_vae
+from Modules.common.padding import pad_to_multiple
+from Modules.d3rsmde.autoencoders import Autoencoder, decode, encode, latent_stride
+from Modules.d3rsmde.pipeline import D3RSMDE, from_vae, to_vae
 from Modules.d3rsmde.plbr import PLBRScheduler
 from Modules.d3rsmde.refiner import predict_truth
-from Modules.losses.height_losses import build_loss, drawing_l1
-from Utils.data.tiles import Batch
-from Utils.scoring.tile_scorer import mean_scores
+from Modules.losses.height_losses import build_loss
+from Systems.d3rsmde.common import MONITOR, plain_config
+from Utils.data.sample import Batch
+from Utils.reports.height_panels import height_views
+from Utils.scoring.height_scorer import HeightScorer
+from Utils.scoring.scores import Scorer
+from Utils.training.task import ParameterGroup, View, one_group
 
-MONITOR = "paper.mae"
 LATENT_LOSS = "L1Loss"
 LATENTS = ("image_latent", "coarse_latent", "truth_latent")
 # Beside the latents: which of their cells lie on valid pixels alone.
 WHOLE = "whole"
-# Enough to keep the latents near the origin, too little to cost sharpness: the weight Stable Diffusion's VAE had.
-_KL_WEIGHT = 1e-6
-
-
-class CoarseTask:
-    """Stage 1: a map from an image."""
-
-    name = "coarse"
-    monitor = MONITOR
-
-    def __init__(self, network: CoarseNet, loss_types: Sequence[str]) -> None:
-        self.network: nn.Module = network
-        self._coarse = network
-        self.loss_name = "+".join(loss_types)
-        self._loss = build_loss(list(loss_types))
-        self._device = torch.device("cpu")
-
-    def architecture(self) -> Mapping[str, Any]:
-        """The network's config."""
-        return plain_config(self._coarse.config)
-
-    def to(self, device: torch.device) -> None:
-        """Move the network."""
-        self._device = device
-        nn.Module.to(self.network, device)
-
-    def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
-        """The configured loss between drawn and true map; nothing is drawn at random."""
-        return self._loss(self.network(batch["image"]), batch["height"], batch["valid"])
-
-    @torch.no_grad()
-    def draw(self, batch: Batch) -> Tensor:
-        """The network's maps."""
-        maps: Tensor = self.network(batch["image"])
-        return maps
-
-    def validate(self, loader: Iterable[Batch]) -> dict[str, float]:
-        """Evaluation's scores."""
-        return mean_scores(loader, self._device, self.draw)
-
-
-def to_draw(batch: Batch, multiple: int) -> tuple[Tensor, Tensor]:
-    """What an autoencoder learns to draw, and which pixels of it count.
-
-    Args:
-        batch: B tiles.
-        multiple: of which height and width are to be one; borders are repeated.
-
-    Returns:
-        (2B, 3, H, W) in [-1, 1], images before maps, and (2B, 1, H, W) bool: all pixels of images, the valid ones of
-        maps, since the border of a void is no edge that a refiner will ever meet.
-    """
-    values = torch.cat([to_vae(batch["image"]), to_vae(batch["height"])])
-    counted = torch.cat([torch.ones_like(batch["valid"]), batch["valid"]]).float()
-    return pad_to_multiple(values, multiple), pad_to_multiple(counted, multiple) > 0.5
-
-
-class AutoencoderTask:
-    """The VAE, trained on images and maps alike."""
-
-    name = "vae"
-    loss_name = "reconstruction"
-    monitor = MONITOR
-
-    def __init__(self, vae: Autoencoder, vae_type: VaeType, margin: int = 0) -> None:
-        self._margin = margin
-        self.network: nn.Module = vae
-        self._vae = vae
-        self._vae_type = vae_type
-        self._device = torch.device("cpu")
-
-    def architecture(self) -> Mapping[str, Any]:
-        """Family and config of the autoencoder."""
-        return {"vae_type": self._vae_type, "vae": plain_config(self._vae.config)}
-
-    def to(self, device: torch.device) -> None:
-        """Move the autoencoder."""
-        self._device = device
-        nn.Module.to(self._vae, device)
-
-    def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
-        """The reconstruction's error in value and in edges, and a whiff of KL divergence."""
-        values, counted = to_draw(batch, latent_stride(self._vae))
-        reconstruction, divergence = reconstruct(self._vae, values, [*generators, *generators])
-        return drawing_l1(reconstruction, values, counted) + _KL_WEIGHT * divergence
-
-    @torch.no_grad()
-    def draw(self, batch: Batch) -> Tensor:
-        """The reconstructed true maps."""
-        return reconstruct_maps(self._vae, batch["height"], self._margin)
-
-    def validate(self, loader: Iterable[Batch]) -> dict[str, float]:
-        """Evaluation's scores of reconstructed true maps: the ceiling of stage 2."""
-        return mean_scores(loader, self._device, self.draw)
 
 
 class RefinerTask:
@@ -135,6 +43,7 @@ class RefinerTask:
 
     name = "unet"
     monitor = MONITOR
+    scorer: Scorer = HeightScorer()
 
     def __init__(
         self, model: D3RSMDE, loss_types: Sequence[str], own_prediction_share: float = 0.0, one_step: bool = False
@@ -155,7 +64,6 @@ class RefinerTask:
         self._map_loss = build_loss(map_losses) if map_losses else None
         self._map_share = len(map_losses) / (len(latent_losses) + len(map_losses))
         self.loss_name = "+".join(["latent_l1" for _ in latent_losses] + [f"map_{name}" for name in map_losses])
-        self._device = torch.device("cpu")
 
     def architecture(self) -> Mapping[str, Any]:
         """Configs of U-Net and schedule, and the family of the autoencoder."""
@@ -167,9 +75,12 @@ class RefinerTask:
             "scheduler": plain_config(self._schedule.config),
         }
 
+    def parameter_groups(self) -> Sequence[ParameterGroup]:
+        """All parameters in one group."""
+        return one_group(self.network)
+
     def to(self, device: torch.device) -> None:
         """Move autoencoder and U-Net."""
-        self._device = device
         nn.Module.to(self._vae, device)
         nn.Module.to(self._unet, device)
 
@@ -240,13 +151,13 @@ class RefinerTask:
         return self._schedule.blend(truth, coarse, draws.to(coarse.device))
 
     @torch.no_grad()
-    def draw(self, batch: Batch) -> Tensor:
+    def predict(self, batch: Batch) -> Tensor:
         """Maps refined from the priors, by the whole walk of inference."""
         return self._model.refine(batch["image"], batch["prior"]).height
 
-    def validate(self, loader: Iterable[Batch]) -> dict[str, float]:
-        """Evaluation's scores of the refined maps."""
-        return mean_scores(loader, self._device, self.draw)
+    def panels(self, batch: Batch) -> Sequence[View]:
+        """Image, truth, map and error of each tile."""
+        return height_views(batch, self.predict(batch))
 
 
 def _without_fp16(device: torch.device) -> torch.autocast:
@@ -268,8 +179,3 @@ def _latent_l1(prediction: Tensor, truth: Tensor, whole: Tensor) -> Tensor:
     error = (prediction - truth).abs().mean(dim=1, keepdim=True)
     per_tile = (error * whole).sum(dim=(1, 2, 3)) / whole.sum(dim=(1, 2, 3)).clamp_min(1)
     return per_tile.mean()
-
-
-def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A diffusers config without the library's private entries, fit for JSON and for ``from_config``."""
-    return {key: value for key, value in config.items() if not key.startswith("_")}

@@ -1,0 +1,27 @@
+"""The trainings of D³-RSMDE, as an audit of their dataset sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from Systems.d3rsmde.coarse_run import plan_coarse
+from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
+from Systems.d3rsmde.refiner_run import RefinerRun, plan_refiner
+from Utils.data.audit.training import AuditedTraining
+from Utils.data.plan import find_tiles
+
+
+def audited_coarse(config: ViTTrainingConfig) -> AuditedTraining:
+    """Stage 1; what its own check would read a second time was read by the audit."""
+    folds = config.k_folds if isinstance(config.k_folds, list) else []
+    return AuditedTraining(
+        config, lambda tiles: plan_coarse(config, tiles), lambda: plan_coarse(config, find_tiles(config)), folds
+    )
+
+
+def audited_refiner(config: DiffusionTrainingConfig) -> AuditedTraining:
+    """Stage 2, whose check reads every tile a second time."""
+    priors = Path(config.prior_path or config.dataset_path)
+    return AuditedTraining(
+        config, lambda tiles: plan_refiner(config, tiles), RefinerRun(config).check, prior_path=priors
+    )

@@ -1,0 +1,48 @@
+"""Every kind of config, with the script that takes it; without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from Systems.d3rsmde.config import (
+    DiffusionEvaluationConfig,
+    DiffusionTrainingConfig,
+    ViTEvaluationConfig,
+    ViTTrainingConfig,
+)
+from Utils.config.sections import Section
+
+
+@dataclass(frozen=True)
+class ConfigKind:
+    """One kind of config.
+
+    Attributes:
+        script: the script that takes it.
+        folder: where its files lie below ``Config``.
+        config: its class.
+    """
+
+    script: str
+    folder: str
+    config: type[Section]
+
+
+KINDS = (
+    ConfigKind("trainViT.py", "ViT", ViTTrainingConfig),
+    ConfigKind("evaluateViT.py", "ViT", ViTEvaluationConfig),
+    ConfigKind("trainDiffusion.py", "Diffusion", DiffusionTrainingConfig),
+    ConfigKind("evaluateDiffusion.py", "Diffusion", DiffusionEvaluationConfig),
+)
+
+
+def kind_of(keys: Iterable[str]) -> ConfigKind:
+    """The kind of config that some keys are for: the one that knows most of them; of equals the first.
+
+    ``checkpoint_path``, what is scored, tells evaluations from trainings.
+    """
+    given = frozenset(keys)
+    scores = "checkpoint_path" in given
+    possible = [kind for kind in KINDS if ("checkpoint_path" in kind.config.model_fields) == scores]
+    return max(possible, key=lambda kind: len(given & kind.config.model_fields.keys()))

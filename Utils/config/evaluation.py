@@ -1,0 +1,36 @@
+"""The keys that every evaluation config has, whatever is scored."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from Modules.common.precision import Precision
+from Utils.config.sections import NotNegative, Paths, PositiveNumber
+from Utils.config.training import DataConfig
+
+
+class EvaluationConfig(DataConfig):
+    """The keys that every evaluation config has."""
+
+    output_dir: str
+    """Folder that tables, maps, pictures and the report go to."""
+    checkpoint_path: str
+    """What is scored: a run, a model folder or a checkpoint file."""
+    test_split_text: Paths | None = None
+    """Split file, or several, of the tiles to score; by default all test tiles."""
+    lpips_weights: str | None = None
+    """File of torchvision's AlexNet weights; by default the one in torch.hub's cache, and no LPIPS without it."""
+    ground_sample_distance: PositiveNumber | None = None
+    """Metres a pixel; needed for the slope error."""
+    metres_per_unit: PositiveNumber = 1.0
+    """Metres that one unit of the height files stands for, for the slope error."""
+    map_format: Literal["tif", "npy"] = "tif"
+    """Format of the float maps that are written."""
+    pictures: NotNegative = 8
+    """How many tiles, drawn by the seed, get a picture."""
+    precision: Precision = "fp32"
+    """Number format of the weights: fp32, bf16 or fp16."""
+    channels_last: bool = True
+    """Whether convolutions keep a pixel's channels together in memory."""
+    compile: bool = False
+    """Whether torch.compile is used, where it works."""

@@ -1,0 +1,29 @@
+"""The training that a dataset is audited for, as its own system describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from Utils.config.training import TrainingConfig
+from Utils.data.plan import StagePlan, Tiles
+
+
+@dataclass(frozen=True)
+class AuditedTraining:
+    """What an audit asks of a training.
+
+    Attributes:
+        config: of the training; its ``dataset_path`` is the audited dataset.
+        plan: divides tiles into the training's stages; raises UserError where split files cannot be followed.
+        check: the training's own checks before it starts; raises UserError with what is wrong.
+        folds: split files of folds.
+        prior_path: folder of the coarse priors that the training reads; None where it reads none.
+    """
+
+    config: TrainingConfig
+    plan: Callable[[Tiles], list[StagePlan]]
+    check: Callable[[], object]
+    folds: Sequence[str] = ()
+    prior_path: Path | None = None

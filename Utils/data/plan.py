@@ -1,0 +1,165 @@
+"""What a run works on: its tiles, and for each stage which of them it learns from and is validated on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from Utils.config.training import TrainingConfig
+from Utils.core.errors import UserError
+from Utils.core.seeds import derive_seed
+from Utils.data.published_layout import TEST_PART, TRAINING_PART, TileFiles, list_tiles
+from Utils.data.splits import hold_out, select
+from Utils.data.tile_check import TileCheck, check_tiles
+
+if TYPE_CHECKING:
+    from Utils.data.dataset import TargetTransform
+    from Utils.data.tile_dataset import TileDataset
+
+_BYTES = 2**30
+
+# Prior files by part and tile id; an id may stand in both parts.
+Priors = Mapping[str, Mapping[str, Path]]
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The tiles of both parts; the test part is empty unless it is asked for."""
+
+    training: Mapping[str, TileFiles]
+    test: Mapping[str, TileFiles]
+
+    def part(self, name: str) -> Mapping[str, TileFiles]:
+        """The tiles of one part."""
+        return self.test if name == TEST_PART else self.training
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One training stage: which tiles it learns from, is validated on, and predicts afterwards.
+
+    Attributes:
+        name: folder of the stage within the run.
+        train: training tile ids.
+        validation: validation tile ids, of the part that ``validation_part`` names; may be empty.
+        validation_part: folder of the validation tiles.
+        held_out: tile ids that get their coarse prior from this stage.
+    """
+
+    name: str
+    train: list[str]
+    validation: list[str]
+    validation_part: str
+    held_out: list[str]
+
+
+@dataclass(frozen=True)
+class RunSetup:
+    """What a run works on.
+
+    Attributes:
+        tiles: its tiles.
+        plan: its stages, in the order in which they are trained.
+        check: what reading every tile once found.
+        priors: coarse priors, where they are read.
+    """
+
+    tiles: Tiles
+    plan: list[StagePlan]
+    check: TileCheck
+    priors: Priors = field(default_factory=dict)
+
+
+def find_tiles(config: TrainingConfig) -> Tiles:
+    """List the tiles that a training config uses."""
+    dataset = Path(config.dataset_path)
+    test = list_tiles(dataset, TEST_PART) if config.validate_on == "test" else {}
+    return Tiles(list_tiles(dataset, TRAINING_PART), test)
+
+
+def split_stage(
+    config: TrainingConfig, tiles: Tiles, name: str, ids: Sequence[str], held_out: Sequence[str] = ()
+) -> StagePlan:
+    """Divide a stage's tiles into training and validation, as the config says.
+
+    ``validate_on: test`` takes the test tiles, in so many words; else ``val_split_text``, as far as its tiles are not
+    held out; else, unless ``not_split``, a seeded tenth of the tiles.  Held-out tiles are in neither.
+    """
+    if config.validate_on == "test":
+        return StagePlan(name, list(ids), list(tiles.test), TEST_PART, list(held_out))
+    if config.val_split_text:
+        listed = select(list(tiles.training), config.val_split_text, config.dataset_path)
+        validation = [tile for tile in listed if tile not in set(held_out)]
+        train = [tile for tile in ids if tile not in set(listed)]
+        if not train:
+            raise UserError(
+                f"stage {name}: every training tile stands in val_split_text too, which leaves none to train on; "
+                "take some out of it"
+            )
+        if validation:
+            return StagePlan(name, train, validation, TRAINING_PART, list(held_out))
+        # A fold whose held-out tiles are all that was to validate on: it is validated like a run without the key.
+        ids = train
+    if config.not_split:
+        return StagePlan(name, list(ids), [], TRAINING_PART, list(held_out))
+    train, validation = hold_out(ids, derive_seed(config.seed, name))
+    return StagePlan(name, train, validation, TRAINING_PART, list(held_out))
+
+
+def check_stages(plan: Sequence[StagePlan], tiles: Tiles, priors: Priors | None = None) -> TileCheck:
+    """Read every tile of a plan once; its size and oddities."""
+    priors = priors or {}
+    used = dict.fromkeys(tile for stage in plan for tile in [*stage.train, *stage.held_out])
+    test = dict.fromkeys(tile for s in plan if s.validation_part == TEST_PART for tile in s.validation)
+    used |= dict.fromkeys(tile for s in plan if s.validation_part == TRAINING_PART for tile in s.validation)
+    if test:
+        check_tiles(tiles.test, list(test), priors.get(TEST_PART))
+    return check_tiles(tiles.training, list(used), priors.get(TRAINING_PART))
+
+
+def stage_datasets(
+    config: TrainingConfig,
+    tiles: Tiles,
+    stage: StagePlan,
+    priors: Priors | None = None,
+    crop: int = 0,
+    empty: Collection[str] = (),
+    target: TargetTransform | None = None,
+) -> tuple[TileDataset, TileDataset | None]:
+    """Training and validation tiles of a stage.
+
+    Args:
+        config: seed, flips, workers and memory for decoded tiles.
+        tiles: the tiles.
+        stage: which of them.
+        priors: coarse priors, where they are read.
+        crop: side of the training tiles' random crops, 0 for whole tiles.
+        empty: tiles without a valid height, which are not trained on.
+        target: what the task adds to each tile.
+    """
+    from Utils.data.tile_dataset import TileDataset  # brings torch along, and planning does without
+
+    # Every worker keeps a part of its own.
+    cache = config.cache_gigabytes * _BYTES / max(config.num_workers, 1)
+    priors = priors or {}
+    own = priors.get(TRAINING_PART)
+    teaching = [tile for tile in stage.train if tile not in set(empty)] or stage.train
+    train = TileDataset(
+        tiles.training,
+        teaching,
+        own,
+        flips=config.flips,
+        crop=crop,
+        seed=config.seed,
+        cache_bytes=cache * 0.9,
+        target=target,
+    )
+    if not stage.validation:
+        return train, None
+    part = stage.validation_part
+    validation = TileDataset(
+        tiles.part(part), stage.validation, priors.get(part), cache_bytes=cache * 0.1, target=target
+    )
+    return train, validation

@@ -1,0 +1,104 @@
+"""Reading every tile once before the long work, so that a damaged file is found before it and not in its middle."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from Utils.core.errors import RasterError, UserError
+from Utils.core.processes import progress_bar
+from Utils.data.published_layout import TileFiles
+from Utils.rasters.tile_files import raster_size, read_height, read_image, read_prior
+
+logger = logging.getLogger(__name__)
+
+_LISTED_IDS = 8
+
+
+@dataclass(frozen=True)
+class TileCheck:
+    """What reading every tile once found.
+
+    Attributes:
+        size: (height, width) that all tiles share.
+        empty: ids without a valid pixel.
+        flat: ids whose valid heights are all equal.
+        with_gaps: ids with some invalid pixels.
+    """
+
+    size: tuple[int, int]
+    empty: list[str]
+    flat: list[str]
+    with_gaps: list[str]
+
+
+def check_tiles(
+    files: Mapping[str, TileFiles], ids: Sequence[str], priors: Mapping[str, Path] | None = None
+) -> TileCheck:
+    """Read every tile once, in threads, so that a damaged file is found before the long work and not in its middle.
+
+    Raises:
+        UserError: an unreadable file, or tiles of different sizes.
+    """
+    first = ids[0]
+    size = _size(files[first].image)
+    for tile in ids:
+        image_size = _size(files[tile].image)
+        for path in (files[tile].height, *([priors[tile]] if priors else [])):
+            same_size(files[tile].image, image_size, path, _size(path))
+        same_size(files[first].image, size, files[tile].image, image_size, "all tiles of a dataset")
+
+    def look(tile: str) -> tuple[str, bool, bool, bool]:
+        try:
+            read_image(files[tile].image)
+            raster = read_height(files[tile].height)
+            if priors:
+                read_prior(priors[tile])
+        except (RasterError, OSError) as error:
+            raise UserError(str(error)) from error
+        heights = raster.values[raster.valid]
+        is_flat = bool(heights.size and heights.min() == heights.max())
+        return tile, bool(raster.valid.any()), bool(raster.valid.all()), is_flat
+
+    empty, flat, with_gaps = [], [], []
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        looked: Iterator[tuple[str, bool, bool, bool]] = pool.map(look, ids)
+        bar = progress_bar(looked, total=len(ids), desc="checking tiles", unit="tile")
+        for tile, has_valid, is_whole, is_flat in bar:
+            if not has_valid:
+                empty.append(tile)
+            elif not is_whole:
+                with_gaps.append(tile)
+            if is_flat:
+                flat.append(tile)
+    for found, what in (
+        (empty, "no valid height: they teach nothing and score nothing"),
+        (flat, "flat heights: normalised, they are 0 everywhere"),
+        (with_gaps, "some invalid pixels, which are masked"),
+    ):
+        if found:
+            listed = ", ".join(found[:_LISTED_IDS]) + (", ..." if len(found) > _LISTED_IDS else "")
+            logger.warning("%d of %d tiles have %s (tile ids: %s)", len(found), len(ids), what, listed)
+    return TileCheck(size, empty, flat, with_gaps)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    try:
+        return raster_size(path)
+    except (RasterError, OSError) as error:
+        raise UserError(str(error)) from error
+
+
+def same_size(
+    first: Path, size: Sequence[int], second: Path, other: Sequence[int], which: str = "image, map and prior of a tile"
+) -> None:
+    """Raise UserError where two files' sizes, (height, width), differ; ``which`` says what must have one size."""
+    if tuple(size) != tuple(other):
+        raise UserError(
+            f"'{second}' is {other[1]} x {other[0]} pixels but '{first}' is {size[1]} x {size[0]}; "
+            f"{which} must have one size: resample or remove it"
+        )

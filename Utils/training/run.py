@@ -1,0 +1,81 @@
+"""What a training script carries out: a run of one or several stages; without torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from Utils.config.training import TrainingConfig
+from Utils.data.published_layout import TEST_PART
+
+if TYPE_CHECKING:
+    from Utils.data.plan import RunSetup, StagePlan
+
+
+class Run(ABC):
+    """The training of one config.
+
+    Args:
+        config: what to train, and how.
+
+    Attributes:
+        script: the script that trains it, for the command that resumes it.
+        kind: what ``python -m Utils.training.runs`` calls it; also its folder below ``output``.
+        monitor: the validation score that chooses ``best``, with ``lower_is_better``, for whoever lists runs.
+        in_turn: whether each stage needs the one before it; else several launches can train different stages.
+    """
+
+    script: ClassVar[str]
+    kind: ClassVar[str]
+    monitor: ClassVar[str]
+    lower_is_better: ClassVar[bool] = True
+    in_turn: ClassVar[bool] = False
+    config: TrainingConfig
+
+    @abstractmethod
+    def check(self) -> RunSetup:
+        """Find the tiles, and whatever can be known to be wrong before anything is written; in one process.
+
+        Raises:
+            UserError: what is wrong.
+        """
+
+    @abstractmethod
+    def build(self, setup: RunSetup) -> None:
+        """Build the networks, so that what can fail of them fails before anything is written; in every process.
+
+        Raises:
+            UserError: names, sizes or weights that do not fit.
+        """
+
+    @abstractmethod
+    def train(self, setup: RunSetup, stage: StagePlan, folder: Path) -> None:
+        """Train one stage of the run in ``folder``, or what is left of it.
+
+        Raises:
+            UserError: whatever the user can mend; checkpoints up to then are kept.
+            Stopped: a signal asked for it.
+        """
+
+    def epochs_of(self, stage: str) -> int | None:
+        """Epochs that a stage is to have; None where steps are counted instead."""
+        return None if self.config.max_steps is not None else self.config.epochs
+
+    @abstractmethod
+    def finish(self, setup: RunSetup, folder: Path, whole: bool) -> None:
+        """Say what came of it; ``whole``: no stage was left to another launch."""
+
+    def describe(self, setup: RunSetup, folder: Path) -> str:
+        """What the run would do, for ``--dry-run``."""
+        height, width = setup.check.size
+        lines = [f"config and dataset are in order: tiles of {width} x {height} pixels in '{self.config.dataset_path}'"]
+        for stage in setup.plan:
+            on_test = stage.validation_part == TEST_PART and bool(stage.validation)
+            validated = f"{len(stage.validation)} {'TEST ' if on_test else ''}tiles" if stage.validation else "nothing"
+            lines.append(
+                f"  {stage.name}: train on {len(stage.train)} tiles, validate on {validated}"
+                + (f", write the priors of {len(stage.held_out)}" if stage.held_out else "")
+            )
+        lines.append(f"the run would go to '{folder}'")
+        return "\n".join(lines)

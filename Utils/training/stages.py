@@ -1,0 +1,50 @@
+"""The driver of every run: its stages one after another, each claimed once, all of them resumable."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from Utils.core.processes import everywhere, on_main
+from Utils.training.claims import ClaimedError, claim, claimed_elsewhere
+from Utils.training.run import Run
+from Utils.training.run_folder import open_run, resumable
+
+logger = logging.getLogger(__name__)
+
+
+def carry_out(run: Run, folder: Path, resume: bool) -> None:
+    """Train a run to its end.
+
+    Stages that another launch has claimed are left to it, where stages do not need one another: several launches can
+    work on one run, on any machines that share its folder, each started with ``--resume``.
+
+    Args:
+        run: what is trained.
+        folder: of the run.
+        resume: whether it goes on with the run in ``folder``.
+
+    Raises:
+        UserError: whatever the user can mend; checkpoints up to then are kept.
+        Stopped: a signal asked for it.
+    """
+    setup = on_main(run.check)
+    everywhere(lambda: run.build(setup))
+    on_main(lambda: open_run(folder, run, setup.plan, resume))
+    elsewhere: list[ClaimedError] = []
+    with resumable(run.script, folder):
+        for stage in setup.plan:
+            try:
+                with claim(folder / stage.name):
+                    counts = f"{len(stage.train)} training, {len(stage.validation)} validation tiles"
+                    logger.info("%s: %s", stage.name, counts)
+                    run.train(setup, stage, folder)
+            except ClaimedError as error:
+                elsewhere.append(error)
+                if run.in_turn:
+                    raise claimed_elsewhere(folder, elsewhere) from error
+    if len(elsewhere) == len(setup.plan):
+        raise claimed_elsewhere(folder, elsewhere)
+    for other in elsewhere:
+        logger.info("left to another process: %s", other)
+    run.finish(setup, folder, whole=not elsewhere)

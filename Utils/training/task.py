@@ -1,0 +1,106 @@
+"""What the training loop asks of something that learns; the loop knows a task by these hooks and no network by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from Utils.data.sample import Batch
+from Utils.pictures.comparison import Panel
+from Utils.scoring.scores import Scorer
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """The validation score that chooses ``best`` and moves the plateau.
+
+    Attributes:
+        score: its key, as ``paper.mae``.
+        lower_is_better: its direction.
+    """
+
+    score: str
+    lower_is_better: bool = True
+
+    def is_better(self, score: float, best: float | None) -> bool:
+        """Whether a score beats the best one so far, None before the first."""
+        return best is None or (score < best if self.lower_is_better else score > best)
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that share a learning rate and a weight decay.
+
+    Attributes:
+        parameters: the parameters.
+        lr_scale: the factor on the config's ``lr``, as of a pretrained encoder or in layer decay.
+        weight_decay: in place of the config's; None takes that.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    lr_scale: float = 1.0
+    weight_decay: float | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """One sample's panels, to look at.
+
+    Attributes:
+        name: the sample's id.
+        panels: pictures of one size.
+        valid: the valid pixels (H, W) bool, None for all.
+    """
+
+    name: str
+    panels: Sequence[Panel] = field(repr=False)
+    valid: Any = field(default=None, repr=False)
+
+
+class Task(Protocol):
+    """What the loop asks of something that learns.
+
+    Attributes:
+        name: kind of the network, written into checkpoints.
+        loss_name: name of the training loss in logs, different from every validation score.
+        monitor: the validation score that chooses ``best``.
+        scorer: scores predictions in validation.
+        network: what is trained and saved.
+    """
+
+    name: str
+    loss_name: str
+    monitor: Monitor
+    scorer: Scorer
+    network: nn.Module
+
+    def architecture(self) -> Mapping[str, Any]:
+        """What is needed to build the network again; JSON."""
+
+    def parameter_groups(self) -> Sequence[ParameterGroup]:
+        """All parameters that are trained, each in one group."""
+
+    def to(self, device: torch.device) -> None:
+        """Move everything, frozen parts included."""
+
+    def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
+        """The mean, over a batch's tiles, of a loss in which no tile depends on another but through a BatchNorm.
+
+        Random draws for a tile come from its own generator (CPU): neither its neighbours nor the number of processes
+        change them.
+        """
+
+    def predict(self, batch: Batch) -> Tensor:
+        """What the scorer compares with a batch's truth; the network is in evaluation mode."""
+
+    def panels(self, batch: Batch) -> Sequence[View]:
+        """What to look at of a batch, a view each sample; the network is in evaluation mode."""
+
+
+def one_group(network: nn.Module) -> list[ParameterGroup]:
+    """All parameters of a network in one group."""
+    return [ParameterGroup(list(network.parameters()))]
