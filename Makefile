@@ -1,9 +1,9 @@
-# make demo: data, both stages, tables and pictures.  make test: linters, types, all tests.
+# make demo: data, both stages, tables and pictures.  make test: linters, types, contracts, all but the slow tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test clean
+.PHONY: demo test test-slow clean
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,5 +22,13 @@ test: $(VENV)/.installed-tests
 	$(BIN)/python -m mypy Modules Utils Systems
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
+test-slow: $(VENV)/.installed-tests
+	$(BIN)/python -m pytest -m slow
+
+# Only what can be made again without training.
 clean:
-	rm -rf $(VENV) output results Dataset/BASE_DATA_DIR/Demo
+	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) Dataset/BASE_DATA_DIR/Demo
+	@echo "removed: caches, $(VENV), the demo's data"
+	@echo "left: output (trained runs), results (evaluations), other datasets; remove those by hand"

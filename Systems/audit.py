@@ -11,18 +11,17 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from Systems.d3rsmde.audited import audited_coarse, audited_refiner
 from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
 from Systems.kinds import kind_of
 from Utils.config.loading import load_config, read_merged
 from Utils.config.training import TrainingConfig
 from Utils.core.command_line import EXIT_USER_ERROR, run_script
 from Utils.core.errors import UserError
-from Utils.data.audit.audit_report import describe, summarise, write_audit
-from Utils.data.audit.findings import printable
-from Utils.data.audit.survey import audit
-from Utils.data.audit.training import AuditedTraining
+
+if TYPE_CHECKING:
+    from Utils.data.audit.training import AuditedTraining
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nonlocal refused
         if given.workers < 1:
             raise UserError(f"--workers {given.workers}: give 1 or more")
+        from Utils.data.audit.audit_report import describe, summarise, write_audit
+        from Utils.data.audit.findings import printable
+        from Utils.data.audit.survey import audit
+
         found = audit(_training(given), given.splits, given.priors, given.workers)
         output = given.output or Path("results") / "audit" / (given.dataset.resolve().name or "dataset")
         summary = summarise(given.dataset, found.inspections, found.findings)
@@ -48,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _training(given: argparse.Namespace) -> AuditedTraining:
     """The training that the audit is about: that of the config, on the given dataset, or stage 1 on all tiles."""
+    from Systems.d3rsmde.audited import audited_coarse, audited_refiner
+
     dataset = str(given.dataset)
     if given.config is None:
         return audited_coarse(ViTTrainingConfig(dataset_path=dataset))

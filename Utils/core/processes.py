@@ -120,7 +120,7 @@ def is_agreed(error: Exception) -> bool:
 
 def gather(items: Sequence[T]) -> list[T]:
     """The items of all processes, one process after another; in every process."""
-    if _is_alone():
+    if launch().num_processes == 1:
         return list(items)
     from accelerate.utils import gather_object
 
@@ -130,7 +130,7 @@ def gather(items: Sequence[T]) -> list[T]:
 
 def gather_in_turn(items: Sequence[T]) -> list[T]:
     """All items, in order, of which process r of n has those numbered r, r + n, r + 2 n, ...; in every process."""
-    if _is_alone():
+    if launch().num_processes == 1:
         return list(items)
     from accelerate.utils import gather_object
 
@@ -140,12 +140,12 @@ def gather_in_turn(items: Sequence[T]) -> list[T]:
 
 def share(items: Sequence[T]) -> list[T]:
     """This process's part of some items, such that ``gather_in_turn`` puts the parts together."""
-    return list(items) if _is_alone() else list(items[launch().process_index :: launch().num_processes])
+    return list(items[launch().process_index :: launch().num_processes])
 
 
 def add_up(values: Sequence[float]) -> list[float]:
     """The sums, over the processes, of some numbers."""
-    if _is_alone():
+    if launch().num_processes == 1:
         return list(values)
     import torch
 

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import re
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -46,13 +45,15 @@ def format_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         if len(row) != len(headings):
             raise ValueError(f"Row {number} has {len(row)} cells for {len(headings)} headings: {list(row)}")
     grid = [[_cell_text(cell) for cell in line] for line in [headings, *rows]]
-    columns = list(zip(*grid, strict=True))
-    right = [_is_numeric(column[1:]) for column in columns]
-    widths = [max(3, *(_width(cell) for cell in column)) for column in columns]
-    rule = ["-" * (width - 1) + ":" if to_right else "-" * width for width, to_right in zip(widths, right, strict=True)]
-    grid.insert(1, rule)
-    return "\n".join(
-        "| " + " | ".join(_pad(*cell) for cell in zip(line, widths, right, strict=True)) + " |" for line in grid
+    to_right = [_is_numeric(column[1:]) for column in zip(*grid, strict=True)]
+    from tabulate import tabulate
+
+    return tabulate(
+        grid[1:],
+        headers=grid[0],
+        tablefmt="pipe",
+        disable_numparse=True,  # cells are written as they are to be read
+        colalign=["right" if numeric else "left" for numeric in to_right] if rows else None,
     )
 
 
@@ -127,19 +128,6 @@ def _cell_text(cell: str) -> str:
 def _is_numeric(cells: Sequence[str]) -> bool:
     filled = [cell for cell in cells if cell.lower() not in _BLANK_CELLS]
     return bool(filled) and all(_NUMERIC_CELL.fullmatch(cell) for cell in filled)
-
-
-def _width(text: str) -> int:
-    """Columns a text takes in a terminal: none for combining marks, two for wide East Asian characters."""
-    return sum(
-        0 if unicodedata.combining(character) else 1 + (unicodedata.east_asian_width(character) in "WF")
-        for character in text
-    )
-
-
-def _pad(text: str, width: int, to_right: bool) -> str:
-    blanks = " " * (width - _width(text))
-    return blanks + text if to_right else text + blanks
 
 
 def _csv_cell(value: object) -> str:

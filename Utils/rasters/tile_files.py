@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from rasterio.io import MemoryFile
 
 from Utils.core.errors import RasterError
 from Utils.core.files import atomic_write_bytes
+from Utils.rasters.png import PNG_SIGNATURE, png_is_whole
 
 __all__ = [
     "GDAL_ERRORS",
@@ -55,7 +54,7 @@ A header of a few bytes may say that a picture of 32 x 32 pixels lies in a block
 # What tiles come as, by their first bytes. GDAL goes by these too, so that a VRT, which names other files, or any other
 # of its hundred formats could call itself tile_1.tif.
 _TILE_FORMATS = {
-    b"\x89PNG\r\n\x1a\n": "PNG",
+    PNG_SIGNATURE: "PNG",
     b"\xff\xd8\xff": "JPEG",
     b"II*\0": "GTiff",
     b"MM\0*": "GTiff",
@@ -91,10 +90,8 @@ _READ_OPTIONS = {
 # No .aux.xml beside what is written. Reading keeps side files: they may hold the nodata value.
 _WRITE_OPTIONS = {"GDAL_PAM_ENABLED": "NO"}
 
-_PIECE = 2**20
 # A TIFF has one for the raster, and one for each overview and each mask: some 20 for the largest scene.
 _MOST_DIRECTORIES = 100
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -267,7 +264,7 @@ def _opened(path: str | os.PathLike[str], header_only: bool = False) -> Iterator
 def _driver(path: str | os.PathLike[str]) -> str:
     """GDAL's name for the format of a tile."""
     with Path(path).open("rb") as stream:
-        start = stream.read(len(_PNG_SIGNATURE))
+        start = stream.read(len(PNG_SIGNATURE))
     for signature, driver in _TILE_FORMATS.items():
         if start.startswith(signature):
             return driver
@@ -279,7 +276,7 @@ def _check_before_decoding(path: str | os.PathLike[str], source: Any) -> None:
         size = f"{source.width} x {source.height} pixels"
         raise RasterError(path, f"the header gives {size}", f"a tile may have {MAX_TILE_PIXELS:,} pixels; cut it up")
     check_blocks(path, source)
-    if source.driver == "PNG" and not _png_is_whole(Path(path)):
+    if source.driver == "PNG" and not png_is_whole(Path(path)):
         raise RasterError(path, "the PNG is damaged or cut off", "copy or write it again")
     if source.count == 0:
         raise RasterError(path, "a container without bands of its own", "convert the layer you need to GeoTIFF")
@@ -322,30 +319,6 @@ def _mask_files(path: str | os.PathLike[str], source: Any) -> Iterator[tuple[str
         raise RasterError(
             path, f"more than {_MOST_DIRECTORIES} directories, one of which is its mask", "write it again"
         )
-
-
-def _png_is_whole(path: Path) -> bool:
-    """Walk the chunks of a PNG: every checksum right and the end chunk there.
-
-    GDAL's fast path for 8-bit PNGs returns zeros, without an error, where the last bytes are missing.
-    """
-    with path.open("rb") as stream:
-        stream.seek(len(_PNG_SIGNATURE))
-        while len(head := stream.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            checksum = zlib.crc32(kind)
-            while length:
-                # Piece by piece: a chunk may be as long as 4 GB.
-                piece = stream.read(min(length, _PIECE))
-                if not piece:
-                    return False
-                checksum = zlib.crc32(piece, checksum)
-                length -= len(piece)
-            if stream.read(4) != struct.pack(">I", checksum):
-                return False
-            if kind == b"IEND":
-                return True
-    return False
 
 
 @contextmanager

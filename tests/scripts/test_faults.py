@@ -211,7 +211,7 @@ def test_a_signal_during_validation(
     from Systems.d3rsmde.coarse_task import CoarseTask
 
     folder, calls = tmp_path / "run", []
-    original = CoarseTask.draw
+    original = CoarseTask.predict
 
     def draw(task: CoarseTask, batch: Any) -> torch.Tensor:
         calls.append(None)
@@ -220,7 +220,7 @@ def test_a_signal_during_validation(
         return original(task, batch)
 
     with monkeypatch.context() as patch:
-        patch.setattr(CoarseTask, "draw", draw)
+        patch.setattr(CoarseTask, "predict", draw)
         # Two validation tiles' worth of batches, so that the signal is looked for between them.
         patch.setattr("Utils.training.loop.make_loader", lambda tiles, size, *rest, **more: _twice(tiles))
         assert trainViT.main(["--config", str(vit(shared_dataset, folder))]) == 0
@@ -581,7 +581,7 @@ def test_a_checkpoint_of_an_older_version(vit_run: Path, tmp_path: Path, capsys:
     with safe_open(path, framework="pt") as reader:
         header = json.loads(reader.metadata()[HEADER_KEY]) | {"format": "d3-rsmde-checkpoint-1"}
         tensors = {name: reader.get_tensor(name) for name in reader.keys()}
-    save_file(tensors, path, metadata={HEADER_KEY: json.dumps(header)})
+    save_file(tensors, path, metadata={"d3rsmde": json.dumps(header)})
     assert load_coarse(path).state_dict().keys()
     assert trainViT.main(["--resume", str(folder)]) == 2
     assert "was written by an older version" in capsys.readouterr().err.splitlines()[-1]

@@ -17,6 +17,7 @@ from rasterio.windows import Window
 from Utils.core.errors import RasterError, UserError
 from Utils.rasters.environment import georeference_optional, raster_errors
 from Utils.rasters.ground import ground_sample_distance, has_transform
+from Utils.rasters.png import is_png, png_is_whole
 from Utils.rasters.tile_files import check_blocks
 from Utils.scenes.source.bands import BandReader, choose_bands
 from Utils.scenes.source.inputs import find_scenes
@@ -178,19 +179,9 @@ def open_scene(
 
 
 def _check_whole(path: Path) -> None:
-    """Refuse a PNG whose end is missing: GDAL may give zeros for the lost rows."""
-    with path.open("rb") as stream:
-        if stream.read(8) != b"\x89PNG\r\n\x1a\n":
-            return
-        size = stream.seek(0, 2)
-        position = 8
-        while position + 12 <= size:  # length, type, checksum
-            stream.seek(position)
-            length, kind = int.from_bytes(stream.read(4), "big"), stream.read(4)
-            position += 12 + length
-            if kind == b"IEND" and position <= size:
-                return
-    raise RasterError(path, "the PNG is cut short", "copy or write it again")
+    """Refuse a PNG that is cut short or damaged."""
+    if is_png(path) and not png_is_whole(path):
+        raise RasterError(path, "the PNG is cut short or damaged", "copy or write it again")
 
 
 def _check_header(path: Path, dataset: Any) -> None:

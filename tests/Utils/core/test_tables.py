@@ -21,7 +21,7 @@ def test_table_is_aligned_markdown() -> None:
     )
     assert table.splitlines() == [
         "| method    |         MAE |   time |",
-        "| --------- | ----------: | -----: |",
+        "|:----------|------------:|-------:|",
         "| AdaBins   |        28.4 |      — |",
         "| D³ (AEKL) | **1,021.6** | 0.33 s |",
         "|           |             |        |",
@@ -32,17 +32,17 @@ def test_table_is_aligned_markdown() -> None:
     "cell", ["1", "-0.5", "\N{MINUS SIGN}3", "1e-05", "72.1 %", "21.6 ± 0.2", "inf", "nan", "<0.1"]
 )
 def test_numbers_go_right(cell: str) -> None:
-    assert format_table(["a long heading"], [[cell]]).splitlines()[1].endswith("-: |")
+    assert format_table(["a long heading"], [[cell]]).splitlines()[1].endswith("-:|")
 
 
 @pytest.mark.parametrize("cell", ["tile_3", "3D", "1x1", "information", "", "-"])
 def test_text_goes_left(cell: str) -> None:
-    assert format_table(["a long heading"], [[cell]]).splitlines()[1].endswith("-- |")
+    assert format_table(["a long heading"], [[cell]]).splitlines()[1].endswith("--|")
 
 
 def test_cells_cannot_break_the_table() -> None:
     lines = format_table(["a|b"], [["x\ny"], ["高度"]]).splitlines()
-    assert lines == ["| a\\|b |", "| ---- |", "| x y  |", "| 高度 |"]
+    assert lines == ["| a\\|b   |", "|:-------|", "| x y    |", "| 高度   |"]
 
 
 def test_table_needs_full_rows() -> None:
