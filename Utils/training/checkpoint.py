@@ -45,6 +45,7 @@ class Progress:
         step: optimiser steps done, in all.
         step_in_epoch: those of them in the epoch that is not whole yet.
         sums: what the log row of that epoch is made of, so far.
+        ended_at: steps after which a stage was ended within an epoch, as ``max_steps`` asks for; 0 for none.
         best: best validation score, None before the first.
         best_epoch: the epoch that reached it.
         rate: the learning rate of the last step; None before the first.
@@ -57,6 +58,7 @@ class Progress:
     step: int = 0
     step_in_epoch: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    ended_at: int = 0
     best: float | None = None
     best_epoch: int = 0
     rate: float | None = None

@@ -94,8 +94,8 @@ def fit(
                 # The log before the checkpoint: a row that a kill leaves over is dropped on resuming.
                 journal.append(row)
                 if validation is not None and any(key.startswith("validation/") for key in row):
-                    loop.picture(validation, journal)
-                loop.save_epoch()
+                    loop.picture(validation, journal, row["epoch"])
+                loop.save_epoch(row["epoch"])
                 logger.info(_summary(folder, row, loop.length.epochs))
     best = everywhere(lambda: load_checkpoint(best_checkpoint(folder)))
     load_weights(task.network, best.weights, str(best_checkpoint(folder)))
@@ -159,7 +159,7 @@ class _Loop:
     @property
     def is_done(self) -> bool:
         """Whether all steps were taken, and the last epoch was ended."""
-        return self.progress.epoch >= self.length.epochs
+        return self.progress.epoch >= self.length.epochs or self.progress.ended_at >= self.length.steps
 
     def restore(self) -> None:
         """Continue from the last checkpoint.
@@ -213,10 +213,14 @@ class _Loop:
             monitored = scores.get(self.task.monitor.score)
             unscored = monitored is None
         self._check(row)
-        progress.epoch, progress.step_in_epoch, progress.sums = epoch, 0, {}
+        if steps < self.length.steps_per_epoch:
+            # Not a whole epoch: a run that is given more steps goes on within it.
+            progress.ended_at = progress.step
+        else:
+            progress.epoch, progress.step_in_epoch, progress.sums = epoch, 0, {}
+            self.optimisation.end_epoch(monitored)
         # Where no validation tile has a valid pixel, `best` is the last epoch, as without validation.
         self.improved = validation is None or unscored
-        self.optimisation.end_epoch(monitored)
         if validation is not None and monitored is not None and self.task.monitor.is_better(monitored, progress.best):
             progress.best, self.improved = monitored, True
         if self.improved:
@@ -356,9 +360,8 @@ class _Loop:
         with self.optimisation.averaged(), autocast:
             yield
 
-    def picture(self, validation: SampleDataset, journal: Journal) -> None:
+    def picture(self, validation: SampleDataset, journal: Journal, epoch: int) -> None:
         """Show some validation tiles: in the last epoch, and ever more rarely before."""
-        epoch = self.progress.epoch
         is_time = epoch == self.length.epochs or epoch & (epoch - 1) == 0
         if is_time and is_main():
             try:
@@ -384,9 +387,9 @@ class _Loop:
         kept = f"the last good checkpoint is '{last}'" if last.is_file() else "no checkpoint was written yet"
         return agreed(UserError(f"{what}; look at these tiles, lower lr, or set gradient_clip; {kept}"))
 
-    def save_epoch(self) -> None:
-        """Write ``last`` after a whole epoch, and beside it what this epoch earned."""
-        settings, epoch = self.settings, self.progress.epoch
+    def save_epoch(self, epoch: int) -> None:
+        """Write ``last`` after an epoch, and beside it what this epoch earned."""
+        settings = self.settings
         names = []
         if self.improved or not best_checkpoint(self.folder).is_file():
             names.append(best_checkpoint(self.folder))

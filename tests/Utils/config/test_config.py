@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -16,6 +17,10 @@ import evaluateDiffusion
 import evaluateViT
 import trainDiffusion
 import trainViT
+from Modules.d3rsmde.autoencoders import AutoencoderShape, build_autoencoder
+from Modules.d3rsmde.names import MAP_LOSSES, VAE_TYPES, VaeType
+from Modules.losses.height_losses import LOSSES
+from Systems import config_reference
 from Systems.d3rsmde.config import (
     DiffusionEvaluationConfig,
     DiffusionTrainingConfig,
@@ -386,7 +391,14 @@ def shipped_files() -> list[Path]:
     return sorted((ROOT / "Config").glob("*/*.json"))
 
 
-@pytest.mark.parametrize("path", shipped_files(), ids=lambda path: "/".join(path.parts[-2:]))
+BASES = ("train", "evaluate")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in shipped_files() if path.stem not in BASES],
+    ids=lambda path: "/".join(path.parts[-2:]),
+)
 def test_shipped_files_load(path: Path) -> None:
     family, _, step = path.stem.rpartition("_")
     if path.parent.name == "Demo":
@@ -399,3 +411,127 @@ def test_shipped_files_load(path: Path) -> None:
 def test_files_are_shipped_for_every_script() -> None:
     found = {f"{path.parent.name}/{path.stem.rpartition('_')[2]}" for path in shipped_files()}
     assert set(SCRIPTS) <= found, "the five published sets are shipped in Config/ViT and Config/Diffusion"
+
+
+# Bases
+
+
+def chain(folder: Path, **files: Config) -> Path:
+    """Config files by name; returns the first."""
+    for name, config in files.items():
+        path = folder / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_config(path, config)
+    return folder / f"{next(iter(files))}.json"
+
+
+def test_a_file_says_only_what_differs_from_its_base(tmp_path: Path) -> None:
+    path = chain(
+        tmp_path,
+        leaf={"base": "set.json", "epochs": 3, "model": {"features": 8}, "flips": []},
+        set={"base": "train.json", "dataset_path": "d", "flips": ["vertical"]},
+        train={"epochs": 7, "lr": 1e-3, "model": {"backbone": "b", "features": 4}, "flips": ["horizontal"]},
+    )
+    config = load_config(path, ViTTrainingConfig)
+    assert (config.dataset_path, config.epochs, config.lr, config.flips) == ("d", 3, 1e-3, [])
+    assert (config.model.backbone, config.model.features) == ("b", 8), "objects are merged key by key"
+    assert load_config(path, ViTTrainingConfig, ["epochs=9"]).epochs == 9
+
+
+def test_an_empty_text_takes_back_what_the_base_gives(tmp_path: Path) -> None:
+    path = chain(tmp_path, leaf={"base": "b.json", "prior_path": ""}, b={"dataset_path": "d", "prior_path": "p"})
+    assert load_config(path, ViTTrainingConfig).prior_path is None
+
+
+def test_a_base_is_relative_to_the_file_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "sets").mkdir()
+    chain(tmp_path, train={"epochs": 7}, **{"sets/a": {"base": "../train.json", "dataset_path": "d"}})
+    leaf = write_config(tmp_path / "leaf.json", {"base": "sets/a.json"})
+    assert load_config(leaf, ViTTrainingConfig).epochs == 7
+
+
+@pytest.mark.parametrize("circle", [{"leaf": "leaf"}, {"leaf": "other", "other": "./leaf"}])
+def test_bases_in_a_circle_are_an_error(circle: dict[str, str], tmp_path: Path) -> None:
+    path = chain(tmp_path, **{name: {"dataset_path": "d", "base": f"{base}.json"} for name, base in circle.items()})
+    with pytest.raises(UserError, match=r"its bases go round in a circle \('.*leaf\.json' -> .*leaf\.json'\); remove"):
+        load_config(path, ViTTrainingConfig)
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ("none.json", r"base of '.*leaf\.json', '.*none\.json', cannot be read: No such file"),
+        ("broken.json", r"base of '.*leaf\.json', '.*broken\.json', is not valid JSON"),
+        ("list.json", r"must hold a JSON object, not a list"),
+        (["a.json", "b.json"], r"base = \[\"a.json\", \"b.json\"\]; give the path of one JSON file"),
+        (3, "give the path of one JSON file"),
+    ],
+)
+def test_a_bad_base_is_named(base: Any, said: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text("{", encoding="utf-8")
+    (tmp_path / "list.json").write_text("[]", encoding="utf-8")
+    path = chain(tmp_path, leaf={"dataset_path": "d", "base": base})
+    with pytest.raises(UserError, match=said):
+        load_config(path, ViTTrainingConfig)
+
+
+def test_an_error_names_all_files_that_a_config_is_made_of(tmp_path: Path) -> None:
+    path = chain(tmp_path, leaf={"base": "train.json", "dataset_path": "d"}, train={"epoch": 7})
+    with pytest.raises(UserError, match=r"config '.*leaf\.json' with base '.*train\.json': unknown key 'epoch'"):
+        load_config(path, ViTTrainingConfig)
+
+
+def test_a_resumed_run_keeps_the_whole_config(shared_dataset: Path, tmp_path: Path) -> None:
+    """The run's own file stands alone: its bases may change or go."""
+    small = small_vit(shared_dataset, tmp_path / "run")
+    path = chain(tmp_path, leaf={"base": "train.json", "dataset_path": small.pop("dataset_path")}, train=small)
+    assert trainViT.main(["--config", str(path)]) == 0
+    (tmp_path / "train.json").unlink()
+    assert trainViT.main(["--resume", str(tmp_path / "run")]) == 0
+
+
+# The reference
+
+
+def test_the_reference_of_all_keys_is_not_stale(capsys: pytest.CaptureFixture[str]) -> None:
+    assert config_reference.main(["--check"]) == 0, "run python -m Systems.config_reference"
+    page = config_reference.reference()
+    for kind in SCRIPTS.values():
+        for section in sections(kind):
+            assert all(f"{key}`" in page for key in section.model_fields), section
+
+
+def test_every_key_has_a_meaning() -> None:
+    lacking = [
+        (section.__name__, key)
+        for kind in SCRIPTS.values()
+        for section in sections(kind)
+        for key, field in section.model_fields.items()
+        if not (field.description or "").strip()
+    ]
+    assert lacking == []
+
+
+def test_names_in_configs_are_those_of_the_parts() -> None:
+    assert set(MAP_LOSSES) == set(LOSSES)
+    assert set(VAE_TYPES) == set(get_args(VaeType))
+    for name in VAE_TYPES:
+        # Sizes that no family can take: every name is known to the builder, and its complaint is about them.
+        with pytest.raises(ValueError, match="width|channels|divisible"):
+            build_autoencoder(name, AutoencoderShape((6, 7), 1, 4, 5))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"optimiser": "Adamw"}, 'optimiser\' = "Adamw"'),
+        ({"optimiser_options": {"momentum": 0.9}}, "optimiser AdamW has no option 'momentum' here; it has betas, eps"),
+        ({"lr_schedule": "multistep"}, "lr_schedule multistep and lr_milestones go together"),
+        ({"lr_milestones": [3]}, "lr_schedule multistep and lr_milestones go together"),
+        ({"epoch_share": 0.0}, "epoch_share' = 0.0"),
+        ({"max_steps": 0}, "max_steps' = 0"),
+    ],
+)
+def test_wrong_optimisation(change: Config, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        parse_config(SMALLEST | change, ViTTrainingConfig, "f")
