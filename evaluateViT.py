@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from Systems.d3rsmde.config import ViTEvaluationConfig
-from Utils.config.loading import load_config
+from Utils.config.config_files import load_config
 from Utils.core.command_line import config_parser, parse_arguments, run_script
 from Utils.core.processes import everywhere
 

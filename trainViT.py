@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from Systems.d3rsmde.config import ViTTrainingConfig
-from Utils.training.run import Run
-from Utils.training.script import training_script
+from Utils.training.runs.run import Run
+from Utils.training.runs.training_script import training_script
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
 from Systems.kinds import kind_of
-from Utils.config.loading import load_config, read_merged
-from Utils.config.training import TrainingConfig
+from Utils.config.config_files import load_config, read_merged
+from Utils.config.training_keys import TrainingConfig
 from Utils.core.command_line import EXIT_USER_ERROR, run_script
 from Utils.core.errors import UserError
 
 if TYPE_CHECKING:
-    from Utils.data.audit.training import AuditedTraining
+    from Utils.data.audit.audited_training import AuditedTraining
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,9 +16,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from Systems.kinds import KINDS
-from Utils.config.evaluation import EvaluationConfig
+from Utils.config.evaluation_keys import EvaluationConfig
 from Utils.config.sections import OnResume, Section
-from Utils.config.training import DataConfig, TrainingConfig
+from Utils.config.training_keys import DataConfig, TrainingConfig
 from Utils.core.files import atomic_write_bytes
 from Utils.core.tables import format_table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from Utils.training.runs import main
+from Utils.training.runs.listing import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -5,4 +5,4 @@ from __future__ import annotations
 from Utils.synthetic.terrain_scene import main
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    main()

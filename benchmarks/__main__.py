@@ -24,7 +24,7 @@ from benchmarks.plan import Case, Settings, plan
 from benchmarks.records import Results
 from benchmarks.reporting.report import write_report
 from benchmarks.runner import run_cases
-from Modules.common.inference import DTYPES
+from Modules.common.number_formats import DTYPES
 
 logger = logging.getLogger("benchmarks")
 

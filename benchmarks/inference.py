@@ -24,7 +24,7 @@ from benchmarks.measuring import (
 )
 from benchmarks.models.subject import Steps, Subject
 from benchmarks.plan import Case
-from Modules.common.inference import DTYPES
+from Modules.common.number_formats import DTYPES
 
 Row = dict[str, Any]
 Runs = list[dict[str, list[float]]]

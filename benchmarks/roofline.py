@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.measuring import WHOLE, time_runs
 from benchmarks.plan import Case
-from Modules.common.inference import DTYPES
+from Modules.common.number_formats import DTYPES
 from Modules.common.precision import Precision
 
 Row = dict[str, Any]

@@ -24,11 +24,11 @@ from benchmarks.measuring import (
 from benchmarks.models.ours import build_model
 from benchmarks.models.sizes import SIZES
 from benchmarks.plan import Case, Training
-from Modules.common.inference import DTYPES
+from Modules.common.number_formats import DTYPES
 from Modules.common.precision import Precision
 from Modules.d3rsmde.coarse import CoarseNet
-from Systems.d3rsmde.coarse_task import CoarseTask
-from Systems.d3rsmde.refiner_task import RefinerTask
+from Systems.d3rsmde.tasks.coarse_task import CoarseTask
+from Systems.d3rsmde.tasks.refiner_task import RefinerTask
 
 Row = dict[str, Any]
 _RATES: Mapping[int, tuple[float, float]] = {1: (5e-5, 1e-4), 2: (1e-4, 0.01)}  # stage: learning rate, weight decay

@@ -15,7 +15,7 @@ from PIL import Image
 
 from Systems.d3rsmde.targets import RELATIVE_HEIGHT
 from tests.conftest import TEST, height_path, image_path, prior_path, write_prior, write_raster, write_tile
-from Utils.config.evaluation import EvaluationConfig
+from Utils.config.evaluation_keys import EvaluationConfig
 from Utils.data.published_layout import TileFiles, find_priors, list_tiles
 from Utils.data.sample import Batch
 from Utils.data.tile_dataset import TileDataset

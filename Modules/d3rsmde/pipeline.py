@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from Modules.common.components import load_component
-from Modules.common.inference import compile_networks, draw_in_fp32, set_format
+from Modules.common.number_formats import compile_networks, draw_in_fp32, set_format
 from Modules.common.padding import pad_to_multiple
 from Modules.common.plain_json import check_sizes, parse_json, read_text
 from Modules.common.precision import Precision

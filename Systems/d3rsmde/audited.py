@@ -7,8 +7,8 @@ from pathlib import Path
 from Systems.d3rsmde.coarse_run import plan_coarse
 from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
 from Systems.d3rsmde.refiner_run import RefinerRun, plan_refiner
-from Utils.data.audit.training import AuditedTraining
-from Utils.data.plan import find_tiles
+from Utils.data.audit.audited_training import AuditedTraining
+from Utils.data.stage_plan import find_tiles
 
 
 def audited_coarse(config: ViTTrainingConfig) -> AuditedTraining:

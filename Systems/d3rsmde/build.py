@@ -28,15 +28,15 @@ from Modules.d3rsmde.names import VAE_TYPES, VaeType
 from Modules.d3rsmde.pipeline import D3RSMDE
 from Modules.d3rsmde.plbr import PLBRScheduler
 from Modules.d3rsmde.refiner import PUBLISHED_REFINERS, build_refiner
-from Systems.d3rsmde.autoencoder_task import AutoencoderTask
-from Systems.d3rsmde.coarse_task import CoarseTask
 from Systems.d3rsmde.config import (
     DiffusionEvaluationConfig,
     DiffusionSection,
     DiffusionTrainingConfig,
     ViTTrainingConfig,
 )
-from Systems.d3rsmde.refiner_task import RefinerTask
+from Systems.d3rsmde.tasks.autoencoder_task import AutoencoderTask
+from Systems.d3rsmde.tasks.coarse_task import CoarseTask
+from Systems.d3rsmde.tasks.refiner_task import RefinerTask
 from Utils.core.errors import UserError
 from Utils.training.checkpoint import Checkpoint, load_checkpoint, load_weights
 

@@ -15,11 +15,11 @@ from Utils.core.errors import UserError, write_error
 from Utils.core.processes import everywhere, on_main
 from Utils.core.seeds import derive_seed
 from Utils.core.tables import write_json
-from Utils.data.plan import RunSetup, StagePlan, Tiles, check_stages, find_tiles, split_stage, stage_datasets
 from Utils.data.published_layout import TRAINING_PART, prior_file
 from Utils.data.splits import make_folds, read_folds, select
-from Utils.training.run import Run
+from Utils.data.stage_plan import RunSetup, StagePlan, Tiles, check_stages, find_tiles, split_stage, stage_datasets
 from Utils.training.run_files import MODEL_FOLDER, best_checkpoint
+from Utils.training.runs.run import Run
 
 if TYPE_CHECKING:
     from Modules.d3rsmde.coarse import CoarseNet
@@ -63,10 +63,10 @@ class CoarseRun(Run):
     def train(self, setup: RunSetup, stage: StagePlan, folder: Path) -> None:
         """Train a fold and write its priors, or train the final network and save it."""
         from Modules.d3rsmde.pipeline import D3RSMDE
-        from Systems.d3rsmde.coarse_task import CoarseTask
         from Systems.d3rsmde.targets import RELATIVE_HEIGHT
+        from Systems.d3rsmde.tasks.coarse_task import CoarseTask
         from Utils.training.loop import fit
-        from Utils.training.run_folder import loop_settings, save_folder
+        from Utils.training.runs.run_folder import loop_settings, save_folder
 
         first, self._first = self._first, None
         network = first if first is not None and stage == setup.plan[0] else self._build(stage)

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from Modules.d3rsmde.names import MAP_LOSSES, LargeVaeType, Readout, VaeType
-from Utils.config.evaluation import EvaluationConfig
+from Utils.config.evaluation_keys import EvaluationConfig
 from Utils.config.sections import (
     OWN_OF_LAUNCH,
     Fraction,
@@ -18,7 +18,7 @@ from Utils.config.sections import (
     Section,
     ShareBelowOne,
 )
-from Utils.config.training import TrainingConfig
+from Utils.config.training_keys import TrainingConfig
 
 Widths = Annotated[list[Positive], Field(min_length=1)]
 

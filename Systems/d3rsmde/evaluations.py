@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from Systems.d3rsmde.config import DiffusionEvaluationConfig, ViTEvaluationConfig
 from Systems.d3rsmde.priors import PRIORS_FOLDER, save_prior
-from Utils.config.evaluation import EvaluationConfig
+from Utils.config.evaluation_keys import EvaluationConfig
 from Utils.core.device import pick_device
 from Utils.core.processes import everywhere, on_main, tell
 from Utils.data.published_layout import TEST_PART, find_priors, prior_file

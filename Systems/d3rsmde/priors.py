@@ -27,7 +27,7 @@ def write_priors(
     """
     import torch
 
-    from Utils.data.loading import make_loader, on_device
+    from Utils.data.loaders import make_loader, on_device
 
     network.eval()
     device = next(network.parameters()).device

@@ -14,7 +14,9 @@ from Systems.d3rsmde.monitor import MONITORED_SCORE
 from Utils.core.errors import UserError
 from Utils.core.processes import launch, on_main
 from Utils.core.seeds import derive_seed
-from Utils.data.plan import (
+from Utils.data.published_layout import TRAINING_PART, find_priors
+from Utils.data.splits import select
+from Utils.data.stage_plan import (
     Priors,
     RunSetup,
     StagePlan,
@@ -24,10 +26,8 @@ from Utils.data.plan import (
     split_stage,
     stage_datasets,
 )
-from Utils.data.published_layout import TRAINING_PART, find_priors
-from Utils.data.splits import select
-from Utils.training.run import Run
 from Utils.training.run_files import MODEL_FOLDER
+from Utils.training.runs.run import Run
 
 if TYPE_CHECKING:
     from Modules.d3rsmde.autoencoders import Autoencoder
@@ -118,13 +118,13 @@ class RefinerRun(Run):
         before, since the teacher's latents are what it learns.
         """
         from Modules.d3rsmde.autoencoders import vae_precision
-        from Systems.d3rsmde.autoencoder_task import AutoencoderTask
         from Systems.d3rsmde.build import VAE_FOLDER
-        from Systems.d3rsmde.distillation import DistillationTask
-        from Systems.d3rsmde.latent_scale import own_scale, pupil_scale
+        from Systems.d3rsmde.latents.latent_scale import own_scale, pupil_scale
         from Systems.d3rsmde.targets import RELATIVE_HEIGHT
+        from Systems.d3rsmde.tasks.autoencoder_task import AutoencoderTask
+        from Systems.d3rsmde.tasks.distillation_task import DistillationTask
         from Utils.training.loop import fit
-        from Utils.training.run_folder import loop_settings
+        from Utils.training.runs.run_folder import loop_settings
 
         config, teacher, tiles = self.config, self._teacher, setup.tiles
         is_built = config.vae_path is None and config.pretrained_vae_path is None
@@ -154,11 +154,11 @@ class RefinerRun(Run):
     def _train_unet(self, model: D3RSMDE, setup: RunSetup, stage: StagePlan, folder: Path) -> None:
         """Train the U-Net and save the model."""
         from Systems.d3rsmde.build import VAE_FOLDER
-        from Systems.d3rsmde.latents import keep_latents
-        from Systems.d3rsmde.refiner_task import RefinerTask
+        from Systems.d3rsmde.latents.kept_latents import keep_latents
         from Systems.d3rsmde.targets import RELATIVE_HEIGHT
+        from Systems.d3rsmde.tasks.refiner_task import RefinerTask
         from Utils.training.loop import fit
-        from Utils.training.run_folder import loop_settings, save_folder
+        from Utils.training.runs.run_folder import loop_settings, save_folder
 
         config = self.config
         model.vae.requires_grad_(False).eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from Utils.config.evaluation import EvaluationConfig
+from Utils.config.evaluation_keys import EvaluationConfig
 from Utils.data.published_layout import TEST_PART, TileFiles, find_priors, list_tiles
 from Utils.data.splits import select
 from Utils.data.tile_check import check_tiles

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from Utils.config.evaluation import EvaluationConfig
+from Utils.config.evaluation_keys import EvaluationConfig
 from Utils.core.errors import RasterError, UserError, write_error
 from Utils.core.processes import everywhere, gather, gather_in_turn, on_main, progress_bar
 from Utils.core.seeds import named_generator
-from Utils.data.loading import make_loader, on_device
+from Utils.data.loaders import make_loader, on_device
 from Utils.data.sample import Batch, item
 from Utils.data.tile_dataset import TileDataset
 from Utils.pictures.comparison import Panel, save_comparison, save_overview

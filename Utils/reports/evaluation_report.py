@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from Utils.config.evaluation import EvaluationConfig
+from Utils.config.evaluation_keys import EvaluationConfig
 from Utils.core.device import pick_device
 from Utils.core.errors import RasterError, UserError
 from Utils.core.tables import write_csv, write_json

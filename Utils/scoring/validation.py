@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from Utils.core.processes import everywhere, gather_in_turn
-from Utils.data.loading import on_device
+from Utils.data.loaders import on_device
 from Utils.data.sample import Batch
 from Utils.scoring.scores import Row, Scorer
 

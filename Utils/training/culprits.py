@@ -9,7 +9,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor
 
 from Utils.core.processes import gather, launch
-from Utils.data.loading import Part
+from Utils.data.loaders import Part
 from Utils.data.published_layout import natural
 from Utils.data.sample import Batch, take
 from Utils.training.optimisation import Optimisation

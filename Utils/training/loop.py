@@ -22,7 +22,7 @@ from Utils.core.processes import add_up, agreed, everywhere, gather, is_main, la
 from Utils.core.seeds import derive_seed, named_generator
 from Utils.core.stopping import Stopped, stop_asked
 from Utils.data.dataset import SampleDataset
-from Utils.data.loading import Part, SampleLoader, TrainingLoader, make_loader
+from Utils.data.loaders import Part, SampleLoader, TrainingLoader, make_loader
 from Utils.data.sample import Batch
 from Utils.scoring.validation import scores_over
 from Utils.training.board import peak_memory_gigabytes

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from Modules.common.inference import DTYPES
+from Modules.common.number_formats import DTYPES
 from Modules.common.precision import Precision
 from Utils.core.errors import UserError
 from Utils.core.processes import agreed

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from benchmarks.models.sizes import Sizes
 from benchmarks.models.subject import Steps, Subject, Switches
-from Modules.common.inference import compile_networks, set_format
+from Modules.common.number_formats import compile_networks, set_format
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Marigold's published schedule, that of Stable Diffusion 2 with steps counted from the noisy end.

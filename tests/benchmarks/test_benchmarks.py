@@ -40,10 +40,10 @@ from benchmarks.reporting.report import make_page
 from benchmarks.roofline import roofline_share
 from Modules.d3rsmde.refiner import build_refiner
 from Systems.d3rsmde.build import build_model
-from Systems.d3rsmde.common import plain_config
 from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
+from Systems.d3rsmde.tasks.common import plain_config
 from tests.paths import ROOT
-from Utils.config.loading import load_config
+from Utils.config.config_files import load_config
 
 CPU = torch.device("cpu")
 BRIEF = Effort(target=0.0, least=1, most=1, case=60.0, timeout=60.0)

@@ -21,7 +21,7 @@ COMMANDS = (
     ["predict.py"],
     ["evaluateScene.py"],
     ["-m", "Systems.audit"],
-    ["-m", "Utils.training.runs"],
+    ["-m", "Utils.training.runs.listing"],
     ["-m", "Utils.data.splits"],
     ["-m", "Systems.d3rsmde.demo"],
 )

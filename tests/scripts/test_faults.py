@@ -208,7 +208,7 @@ def test_a_signal_during_validation(
     shared_dataset: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The epoch's steps are saved; its validation is done again."""
-    from Systems.d3rsmde.coarse_task import CoarseTask
+    from Systems.d3rsmde.tasks.coarse_task import CoarseTask
 
     folder, calls = tmp_path / "run", []
     original = CoarseTask.predict
@@ -412,7 +412,7 @@ def test_workers_that_die_each_time_end_the_run(
 
 def poison(monkeypatch: pytest.MonkeyPatch, tile: str, after: int, dataset: Path, in_gradient: bool = False) -> None:
     """Make the loss (or only its gradient) of a tile no number from its ``after``-th use on."""
-    from Systems.d3rsmde.coarse_task import CoarseTask
+    from Systems.d3rsmde.tasks.coarse_task import CoarseTask
     from Utils.rasters.tile_files import read_height
 
     target = torch.from_numpy(read_height(height_path(dataset, tile)).values)

@@ -24,7 +24,7 @@ from Systems.d3rsmde.config import (
 )
 from tests.conftest import small_diffusion, small_diffusion_evaluation, small_vit, small_vit_evaluation, write_raster
 from tests.fuzzing import JSON, ODD_TEXT, damaged, fuzz, is_clean, nearly
-from Utils.config.loading import load_config
+from Utils.config.config_files import load_config
 from Utils.config.sections import Section
 from Utils.core.errors import RasterError, UserError
 from Utils.data.splits import read_split

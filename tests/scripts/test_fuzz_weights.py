@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 
 from Modules.d3rsmde.ldm_checkpoint import load_ldm_autoencoder
 from Systems.d3rsmde.build import VAE_FOLDER, build_coarse, load_coarse, load_model, load_refiner
-from Systems.d3rsmde.coarse_task import CoarseTask
-from Systems.d3rsmde.refiner_task import RefinerTask
+from Systems.d3rsmde.tasks.coarse_task import CoarseTask
+from Systems.d3rsmde.tasks.refiner_task import RefinerTask
 from tests.fuzzing import JSON, ODD_TEXT, damaged, fuzz, is_clean, nearly
 from tests.Modules.d3rsmde.test_ldm_checkpoint import small_state_dict
 from tests.Systems.d3rsmde.test_factory import evaluation, vit, write_checkpoint

@@ -39,8 +39,8 @@ from Utils.core import processes as processes_module
 from Utils.core.errors import RasterError, UserError
 from Utils.core.shared_cache import NoRoomError
 from Utils.core.tables import read_csv
-from Utils.data import loading
-from Utils.data.loading import TrainingLoader, make_loader
+from Utils.data import loaders as loading
+from Utils.data.loaders import TrainingLoader, make_loader
 from Utils.data.published_layout import list_tiles
 from Utils.data.tile_dataset import TileDataset
 from Utils.training.checkpoint import load_checkpoint

@@ -21,7 +21,7 @@ from Systems.d3rsmde.config import ViTTrainingConfig
 from tests.conftest import TRAINING, height_path, image_path, make_dataset, write_raster, write_tile
 from tests.paths import ROOT
 from tests.Utils.rasters.test_rasters import png_bytes
-from Utils.config.loading import load_config
+from Utils.config.config_files import load_config
 from Utils.core.errors import RasterError, UserError, one_line
 from Utils.data.published_layout import list_tiles
 from Utils.data.splits import read_split, select

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from Utils.core.errors import UserError
+from Utils.data.audit.audited_training import AuditedTraining
 from Utils.data.audit.findings import ERROR, WARNING, Finding
-from Utils.data.audit.training import AuditedTraining
-from Utils.data.plan import StagePlan, Tiles
 from Utils.data.published_layout import TEST_PART, TRAINING_PART
 from Utils.data.splits import read_split
+from Utils.data.stage_plan import StagePlan, Tiles
 
 Paths = str | Sequence[str] | None
 

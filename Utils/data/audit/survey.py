@@ -7,18 +7,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from Utils.config.training import TrainingConfig
+from Utils.config.training_keys import TrainingConfig
 from Utils.core.errors import UserError
 from Utils.core.processes import progress_bar
+from Utils.data.audit.audited_training import AuditedTraining
 from Utils.data.audit.coverage import cover, last_word
 from Utils.data.audit.findings import ERROR, WARNING, Finding
 from Utils.data.audit.inspection import Inspection, inspect
 from Utils.data.audit.listing import PARTS, Listing, list_part, list_priors
 from Utils.data.audit.rules import judge_alignment, judge_duplicates, judge_rows
 from Utils.data.audit.swaps import find_swaps
-from Utils.data.audit.training import AuditedTraining
-from Utils.data.plan import Tiles
 from Utils.data.published_layout import PRIOR_FOLDER, TEST_PART, TRAINING_PART
+from Utils.data.stage_plan import Tiles
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from Modules.common.inference import compile_networks, set_format
+from Modules.common.number_formats import compile_networks, set_format
 from Modules.d3rsmde.autoencoders import vae_precision
 from Modules.d3rsmde.refiner import walk
 from tests.toys import VAE_TYPES, toy_coarse, toy_model, toy_unet, toy_vae

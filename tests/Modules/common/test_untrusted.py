@@ -27,7 +27,7 @@ from Modules.common.plain_json import check_sizes, parse_json
 from Modules.common.untrusted_weights import check_archive
 from Modules.d3rsmde.ldm_checkpoint import load_ldm_autoencoder
 from Systems.d3rsmde.build import VAE_FOLDER, build_coarse, build_vae, load_coarse, load_model, load_refiner
-from Systems.d3rsmde.refiner_task import RefinerTask
+from Systems.d3rsmde.tasks.refiner_task import RefinerTask
 from tests.conftest import small_diffusion, small_diffusion_evaluation, small_vit, small_vit_evaluation, write_config
 from tests.Modules.d3rsmde.test_ldm_checkpoint import small_state_dict
 from tests.paths import ROOT

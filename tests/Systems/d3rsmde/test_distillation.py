@@ -16,12 +16,12 @@ import evaluateDiffusion
 import trainDiffusion
 from Modules.d3rsmde.autoencoders import Autoencoder, AutoencoderShape, build_autoencoder, decode, encode, load_folder
 from Modules.d3rsmde.pipeline import to_vae
-from Systems.d3rsmde import latent_scale
-from Systems.d3rsmde.autoencoder_task import AutoencoderTask
 from Systems.d3rsmde.build import build_teacher
 from Systems.d3rsmde.config import DiffusionTrainingConfig
-from Systems.d3rsmde.distillation import DistillationTask
+from Systems.d3rsmde.latents import latent_scale
 from Systems.d3rsmde.targets import relative_height
+from Systems.d3rsmde.tasks.autoencoder_task import AutoencoderTask
+from Systems.d3rsmde.tasks.distillation_task import DistillationTask
 from tests.conftest import (
     Config,
     shaded_image,
@@ -31,7 +31,7 @@ from tests.conftest import (
     write_config,
 )
 from tests.toys import generators, toy_vae
-from Utils.config.loading import parse_config
+from Utils.config.config_files import parse_config
 from Utils.core.errors import UserError
 from Utils.data.published_layout import TRAINING_PART, list_tiles
 from Utils.data.tile_dataset import read_tile

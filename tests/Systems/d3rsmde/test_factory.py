@@ -21,7 +21,6 @@ from Modules.d3rsmde.names import VaeType
 from Modules.d3rsmde.pipeline import D3RSMDE
 from Modules.d3rsmde.plbr import PLBRScheduler
 from Modules.d3rsmde.refiner import PUBLISHED_REFINERS
-from Systems.d3rsmde.autoencoder_task import AutoencoderTask
 from Systems.d3rsmde.build import (
     VAE_FOLDER,
     build_coarse,
@@ -32,11 +31,12 @@ from Systems.d3rsmde.build import (
     load_model,
     load_refiner,
 )
-from Systems.d3rsmde.coarse_task import CoarseTask
 from Systems.d3rsmde.config import DiffusionEvaluationConfig, DiffusionTrainingConfig, ViTTrainingConfig
-from Systems.d3rsmde.refiner_task import RefinerTask
+from Systems.d3rsmde.tasks.autoencoder_task import AutoencoderTask
+from Systems.d3rsmde.tasks.coarse_task import CoarseTask
+from Systems.d3rsmde.tasks.refiner_task import RefinerTask
 from tests.toys import SMALL_VIT, VAE_TYPES, toy_coarse, toy_model, toy_unet, toy_vae
-from Utils.config.loading import parse_config
+from Utils.config.config_files import parse_config
 from Utils.core.errors import UserError
 from Utils.training.checkpoint import Progress, save_checkpoint
 from Utils.training.run_files import MODEL_FOLDER

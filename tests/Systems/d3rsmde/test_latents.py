@@ -20,10 +20,10 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import default_collate
 
 import trainDiffusion
-from Systems.d3rsmde import latents
-from Systems.d3rsmde.latents import LatentDataset, flip_variants, keep_latents
-from Systems.d3rsmde.refiner_task import LATENTS, RefinerTask
+from Systems.d3rsmde.latents import kept_latents as latents
+from Systems.d3rsmde.latents.kept_latents import LatentDataset, flip_variants, keep_latents
 from Systems.d3rsmde.targets import RELATIVE_HEIGHT
+from Systems.d3rsmde.tasks.refiner_task import LATENTS, RefinerTask
 from tests.conftest import (
     TRAINING,
     TRAINING_IDS,
@@ -43,7 +43,7 @@ from tests.conftest import (
 from tests.toys import generators, toy_model
 from tests.Utils.training.test_training import assert_same_state, rows_without_times, train
 from Utils.core.errors import UserError
-from Utils.data.loading import TrainingLoader
+from Utils.data.loaders import TrainingLoader
 from Utils.data.published_layout import find_priors, list_tiles
 from Utils.data.sample import mirror
 from Utils.data.tile_dataset import TileDataset

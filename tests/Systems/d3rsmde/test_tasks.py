@@ -11,9 +11,9 @@ from torch import Tensor
 from Modules.d3rsmde.autoencoders import decode, encode
 from Modules.d3rsmde.pipeline import from_vae, to_vae
 from Modules.d3rsmde.plbr import PLBRScheduler
-from Systems.d3rsmde import refiner_task as tasks
-from Systems.d3rsmde.autoencoder_task import AutoencoderTask, to_draw
-from Systems.d3rsmde.refiner_task import RefinerTask
+from Systems.d3rsmde.tasks import refiner_task as tasks
+from Systems.d3rsmde.tasks.autoencoder_task import AutoencoderTask, to_draw
+from Systems.d3rsmde.tasks.refiner_task import RefinerTask
 from tests.toys import generators, toy_model, toy_vae
 
 SIZE = 16

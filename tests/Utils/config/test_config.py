@@ -38,7 +38,7 @@ from tests.conftest import (
     write_split,
 )
 from tests.paths import ROOT
-from Utils.config.loading import load_config, parse_config
+from Utils.config.config_files import load_config, parse_config
 from Utils.config.sections import Section
 from Utils.core.errors import UserError
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from tests.conftest import TRAINING, TRAINING_IDS, height_path, image_path, prior_path
 from Utils.core.seeds import named_generator
-from Utils.data.loading import TrainingLoader, epoch_order, make_loader
+from Utils.data.loaders import TrainingLoader, epoch_order, make_loader
 from Utils.data.published_layout import find_priors, list_tiles
 from Utils.data.sample import Batch
 from Utils.data.tile_dataset import TileDataset

@@ -13,11 +13,11 @@ from Systems.d3rsmde.coarse_run import FINAL_STAGE, plan_coarse
 from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
 from Systems.d3rsmde.refiner_run import plan_refiner
 from tests.conftest import TEST, TEST_IDS, TRAINING, TRAINING_IDS, make_dataset, write_split, write_tile
-from Utils.config.loading import parse_config
+from Utils.config.config_files import parse_config
 from Utils.core.errors import UserError
-from Utils.data.plan import StagePlan, Tiles, find_tiles
 from Utils.data.published_layout import TileFiles
 from Utils.data.splits import hold_out, main, make_folds, read_folds, read_split, select
+from Utils.data.stage_plan import StagePlan, Tiles, find_tiles
 
 IDS = [str(number) for number in range(1, 31)]
 

@@ -28,7 +28,7 @@ from tests.conftest import (
     write_tile,
 )
 from Utils.core.errors import UserError
-from Utils.data.loading import make_loader
+from Utils.data.loaders import make_loader
 from Utils.data.published_layout import find_priors, list_tiles
 from Utils.data.tile_check import check_tiles
 from Utils.data.tile_dataset import TileDataset, read_tile

@@ -16,7 +16,7 @@ from Systems.d3rsmde.config import DiffusionEvaluationConfig
 from tests.conftest import make_dataset
 from Utils.training.checkpoint import FORMAT, load_checkpoint
 from Utils.training.run_files import best_checkpoint, last_checkpoint
-from Utils.training.run_history import read_run
+from Utils.training.runs.run_history import read_run
 
 KEPT = Path(__file__).resolve().parents[2] / "data" / "version_2026_11"
 

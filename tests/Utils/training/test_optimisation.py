@@ -19,7 +19,7 @@ from Systems.d3rsmde.build import load_coarse
 from tests.conftest import Config, small_diffusion, small_vit, write_config
 from tests.Utils.training.test_training import log_rows
 from Utils.core.errors import UserError
-from Utils.data.loading import TrainingLoader
+from Utils.data.loaders import TrainingLoader
 from Utils.data.published_layout import list_tiles
 from Utils.data.tile_dataset import TileDataset
 from Utils.training.checkpoint import Progress, load_checkpoint, save_checkpoint

@@ -25,17 +25,17 @@ from tests.conftest import (
     write_split,
     write_tile,
 )
-from Utils.config.loading import load_config, parse_config
-from Utils.config.training import TrainingConfig
+from Utils.config.config_files import load_config, parse_config
+from Utils.config.training_keys import TrainingConfig
 from Utils.core.errors import UserError
-from Utils.data.plan import RunSetup, StagePlan, Tiles
 from Utils.data.published_layout import TEST_PART, TRAINING_PART
+from Utils.data.stage_plan import RunSetup, StagePlan, Tiles
 from Utils.data.tile_check import TileCheck
 from Utils.training.checkpoint import load_checkpoint
-from Utils.training.run import Run
-from Utils.training.run_config import default_folder, resolve_config
 from Utils.training.run_files import best_checkpoint, last_checkpoint
-from Utils.training.run_folder import loop_settings, open_run, save_folder
+from Utils.training.runs.run import Run
+from Utils.training.runs.run_config import default_folder, resolve_config
+from Utils.training.runs.run_folder import loop_settings, open_run, save_folder
 
 PLAN = [
     StagePlan("fold-1", ["1", "2"], ["3"], TRAINING_PART, ["4"]),

@@ -19,8 +19,8 @@ import pytest
 from filelock import FileLock
 
 from tests.paths import ROOT
-from Utils.training import run_history
-from Utils.training.runs import differences, main
+from Utils.training.runs import run_history
+from Utils.training.runs.listing import differences, main
 
 VIT_CONFIG = {"model": {"features": 8, "options": {"depth": 4}}, "k_folds": 0, "epochs": 3, "lr": 1e-3}
 DIFFUSION_CONFIG = {"vae_type": "AutoencoderKL", "epochs": 4, "vae_epochs": 2, "lr": 1e-4}
@@ -451,4 +451,4 @@ def test_the_command_runs_as_a_module(tmp_path: Path) -> None:
         text=True,
         timeout=60,
     )
-    assert done.returncode == 0 and "| run | ViT  | finished" in done.stdout and done.stderr == ""
+    assert done.returncode == 0 and "| ViT    | finished | final" in done.stdout and done.stderr == ""

@@ -20,8 +20,8 @@ from Modules.d3rsmde.autoencoders import (
 from Modules.d3rsmde.pipeline import to_vae
 from Systems.d3rsmde.targets import RELATIVE_HEIGHT
 from Utils.core.errors import UserError
-from Utils.data.loading import make_loader, on_device
-from Utils.data.plan import StagePlan, Tiles
+from Utils.data.loaders import make_loader, on_device
+from Utils.data.stage_plan import StagePlan, Tiles
 from Utils.data.tile_dataset import TileDataset
 from Utils.training.checkpoint import load_checkpoint
 from Utils.training.run_files import last_checkpoint

@@ -16,7 +16,7 @@ from Modules.d3rsmde.pipeline import D3RSMDE, from_vae, to_vae
 from Modules.d3rsmde.plbr import PLBRScheduler
 from Modules.d3rsmde.refiner import predict_truth
 from Modules.losses.height_losses import build_loss
-from Systems.d3rsmde.common import MONITOR, plain_config
+from Systems.d3rsmde.tasks.common import MONITOR, plain_config
 from Utils.data.sample import Batch
 from Utils.reports.height_panels import height_views
 from Utils.scoring.height_scorer import HeightScorer

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from Modules.d3rsmde.coarse import CoarseNet
 from Modules.losses.height_losses import build_loss
-from Systems.d3rsmde.common import MONITOR, plain_config
+from Systems.d3rsmde.tasks.common import MONITOR, plain_config
 from Utils.data.sample import Batch
 from Utils.reports.height_panels import height_views
 from Utils.scoring.height_scorer import HeightScorer

@@ -6,7 +6,7 @@ from typing import Literal
 
 from Modules.common.precision import Precision
 from Utils.config.sections import NotNegative, Paths, PositiveNumber
-from Utils.config.training import DataConfig
+from Utils.config.training_keys import DataConfig
 
 
 class EvaluationConfig(DataConfig):

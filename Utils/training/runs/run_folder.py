@@ -15,16 +15,16 @@ from typing import Any
 from filelock import FileLock
 
 from Modules.common.plain_json import parse_json, read_text
-from Utils.config.training import TrainingConfig
+from Utils.config.training_keys import TrainingConfig
 from Utils.core.errors import UserError, write_error
 from Utils.core.files import remove_leftovers
 from Utils.core.stopping import Stopped, stopping_on_signals
 from Utils.core.tables import write_json
-from Utils.data.plan import StagePlan
-from Utils.training.claims import claimed_by
+from Utils.data.stage_plan import StagePlan
 from Utils.training.loop import LoopSettings
-from Utils.training.run import Run
 from Utils.training.run_files import CONFIG_FILE, KIND_FILE, PLAN_FILE
+from Utils.training.runs.claims import claimed_by
+from Utils.training.runs.run import Run
 
 logger = logging.getLogger(__name__)
 

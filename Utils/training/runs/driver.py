@@ -6,9 +6,9 @@ import logging
 from pathlib import Path
 
 from Utils.core.processes import everywhere, on_main
-from Utils.training.claims import ClaimedError, claim, claimed_elsewhere
-from Utils.training.run import Run
-from Utils.training.run_folder import open_run, resumable
+from Utils.training.runs.claims import ClaimedError, claim, claimed_elsewhere
+from Utils.training.runs.run import Run
+from Utils.training.runs.run_folder import open_run, resumable
 
 logger = logging.getLogger(__name__)
 

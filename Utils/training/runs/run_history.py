@@ -90,7 +90,7 @@ class Run:
 
 @dataclass(frozen=True)
 class RunKind:
-    """What a run's folder says of its kind; see ``Utils.training.run.Run``."""
+    """What a run's folder says of its kind; see ``Utils.training.runs.run.Run``."""
 
     name: str
     script: str

@@ -11,7 +11,7 @@ from torch.nn import functional
 from Modules.d3rsmde.autoencoders import Autoencoder, decode, encode, latent_stride
 from Modules.d3rsmde.names import VaeType
 from Modules.losses.height_losses import drawing_l1
-from Systems.d3rsmde.autoencoder_task import AutoencoderTask, to_draw
+from Systems.d3rsmde.tasks.autoencoder_task import AutoencoderTask, to_draw
 from Utils.data.sample import Batch
 
 

@@ -13,7 +13,7 @@ from Modules.d3rsmde.autoencoders import Autoencoder, latent_stride, reconstruct
 from Modules.d3rsmde.names import VaeType
 from Modules.d3rsmde.pipeline import reconstruct_maps, to_vae
 from Modules.losses.height_losses import drawing_l1
-from Systems.d3rsmde.common import MONITOR, plain_config
+from Systems.d3rsmde.tasks.common import MONITOR, plain_config
 from Utils.data.sample import Batch
 from Utils.reports.height_panels import height_views
 from Utils.scoring.height_scorer import HeightScorer

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from Utils.config.training import TrainingConfig
+from Utils.config.training_keys import TrainingConfig
 from Utils.core.command_line import config_parser, parse_arguments, run_script
 from Utils.core.processes import everywhere, on_main, tell
-from Utils.training.run import Run
-from Utils.training.run_config import default_folder, resolve_config
+from Utils.training.runs.run import Run
+from Utils.training.runs.run_config import default_folder, resolve_config
 
 ConfigT = TypeVar("ConfigT", bound=TrainingConfig)
 
@@ -39,7 +39,7 @@ def training_script(
             setup = on_main(run.check)
             tell(run.describe(setup, folder))
             return
-        from Utils.training.stages import carry_out
+        from Utils.training.runs.driver import carry_out
 
         carry_out(run, folder, resume=given.resume is not None)
 

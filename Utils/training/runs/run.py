@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from Utils.config.training import TrainingConfig
+from Utils.config.training_keys import TrainingConfig
 from Utils.data.published_layout import TEST_PART
 
 if TYPE_CHECKING:
-    from Utils.data.plan import RunSetup, StagePlan
+    from Utils.data.stage_plan import RunSetup, StagePlan
 
 
 class Run(ABC):

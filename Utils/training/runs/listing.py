@@ -18,7 +18,7 @@ from typing import Any
 from Utils.core.command_line import run_script
 from Utils.core.errors import UserError
 from Utils.core.tables import format_table
-from Utils.training.run_history import (
+from Utils.training.runs.run_history import (
     DAMAGED,
     FAILED,
     KILLED,

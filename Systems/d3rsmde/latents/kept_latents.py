@@ -22,15 +22,15 @@ from torch import Tensor
 
 from Modules.d3rsmde.autoencoders import latent_channels, latent_stride
 from Modules.d3rsmde.pipeline import D3RSMDE
-from Systems.d3rsmde.common import plain_config
-from Systems.d3rsmde.refiner_task import LATENTS, WHOLE, RefinerTask
 from Systems.d3rsmde.targets import RELATIVE_HEIGHT, relative_height
+from Systems.d3rsmde.tasks.common import plain_config
+from Systems.d3rsmde.tasks.refiner_task import LATENTS, WHOLE, RefinerTask
 from Utils.core.device import pick_device
 from Utils.core.errors import UserError
 from Utils.core.files import atomic_write_bytes
 from Utils.core.processes import everywhere, gather_in_turn, on_main, progress_bar, share
 from Utils.core.shared_cache import NoRoomError, SharedCache
-from Utils.data.loading import make_loader, on_device
+from Utils.data.loaders import make_loader, on_device
 from Utils.data.sample import AXES, Batch, Kind, Kinds, Sample, mirror
 from Utils.data.tile_dataset import TileDataset, read_truth
 from Utils.rasters.tile_files import raster_size

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from Utils.config.training import TrainingConfig
+from Utils.config.training_keys import TrainingConfig
 from Utils.core.errors import UserError
 from Utils.core.seeds import derive_seed
 from Utils.data.published_layout import TEST_PART, TRAINING_PART, TileFiles, list_tiles

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from Utils.config.loading import load_config
-from Utils.config.training import TrainingConfig
+from Utils.config.config_files import load_config
+from Utils.config.training_keys import TrainingConfig
 from Utils.core.errors import UserError
 from Utils.training.run_files import CONFIG_FILE
 

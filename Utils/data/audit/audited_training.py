@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from Utils.config.training import TrainingConfig
-from Utils.data.plan import StagePlan, Tiles
+from Utils.config.training_keys import TrainingConfig
+from Utils.data.stage_plan import StagePlan, Tiles
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Latents of the training tiles: kept on disk, and the scale that an autoencoder gives them."""
