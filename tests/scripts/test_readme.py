@@ -1,121 +1,391 @@
-"""Every command and snippet of the READMEs runs, on small data where its own would take hours."""
+"""Every command, snippet and config of the pages for readers is run, at toy size; every file that they name exists.
+
+A new command needs a case in ``checker_of``, or, where it cannot run in a test, a line in ``NOT_RUN`` with the reason.
+"""
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
+import importlib.util
+import itertools
+import json
 import re
 import shlex
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+import torch
 from PIL import Image
 
-import trainViT
-from Systems import audit
+from benchmarks import steps as benchmark_of_steps
+from Modules.d3rsmde.autoencoders import AutoencoderShape, build_autoencoder
+from Modules.d3rsmde.pipeline import D3RSMDE
+from Systems import config_reference
+from Systems.kinds import KINDS
 from tests.conftest import TEST, TEST_IDS, image_path
+from tests.pages import (
+    LANGUAGES,
+    PROGRAMS,
+    SHELL,
+    Command,
+    anchors,
+    commands,
+    fences,
+    inline,
+    links,
+    pages,
+    unfenced_commands,
+)
 from tests.paths import ROOT
-from Utils.data import splits
+from tests.toys import toy_model
+from Utils.config.loading import load_config, read_merged
+from Utils.synthetic.terrain_scene import write_scene
 
-SCRIPTS = ("trainViT", "evaluateViT", "trainDiffusion", "evaluateDiffusion")
+Words = Sequence[str]
+Checker = Callable[[Words], None]
+
+# Commands that no test here runs, and why that is no gap.
+NOT_RUN = {
+    "source .venv/bin/activate": "changes the reader's shell; make and CI call .venv/bin/python by its path",
+    "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
+}
+CONFIG_SCRIPTS = ("trainViT.py", "evaluateViT.py", "trainDiffusion.py", "evaluateDiffusion.py")
+# Names that stand for a reader's own, or that a run writes.
+PLACEHOLDERS = ("<", "MyTiles", "Dataset/BASE_DATA_DIR", "Dataset/splitTextFiles")
+_FENCED = [command for page in pages() for command in commands(page)]
+COMMANDS = list({command.text: command for command in _FENCED}.values())
 
 
-def blocks(name: str, language: str) -> list[str]:
-    page = (ROOT / name).read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, shared_dataset: Path, vit_run: Path, diffusion_run: Path) -> Path:
+    """A folder with all files that the pages' commands name, at toy size: there the commands run as they are."""
+    place = tmp_path_factory.mktemp("reader")
+    shutil.copytree(ROOT / "Config", place / "Config")
+    for name, config in shown_configs().items():
+        (place / name).write_text(config, encoding="utf-8")
+    for name in ("Demo", "ImageToDEM-J_K", "MyTiles"):
+        (place / "Dataset" / "BASE_DATA_DIR" / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / "Dataset" / "BASE_DATA_DIR" / name).symlink_to(shared_dataset)
+    for name in ("ViT/J_K", "ViT/SA", "ViT/MyTiles", "MyTiles/vit", "Demo/vit"):
+        shutil.copytree(vit_run, place / "output" / name)
+        (place / "output" / name / "priors").symlink_to(shared_dataset)
+    for name in ("Diffusion/J_K", "Diffusion/MyTiles", "MyTiles/diffusion", "Demo/diffusion"):
+        shutil.copytree(diffusion_run, place / "output" / name)
+    light = place / "output" / "Demo" / "diffusion_light"
+    toy_model("AutoencoderTiny").save_pretrained(light)
+    both_stages = place / "output" / "Demo" / "diffusion" / "model"
+    shutil.rmtree(both_stages)
+    toy_model().save_pretrained(both_stages)
+    # The demo's light autoencoder learns from this one, so the latents must be of one kind.
+    teacher = AutoencoderShape((8, 8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=4)
+    build_autoencoder("AutoencoderKL", teacher).save_pretrained(both_stages.parent / "frozen_vae")
+    (place / "FOLDER").symlink_to(both_stages)
+    shutil.copy(image_path(shared_dataset, TEST_IDS[0], TEST), place / "tile.png")
+    _lay_out_scene(place)
+    return place
 
 
-def commands(name: str) -> list[list[str]]:
-    """The shell commands of a page's unmarked blocks, continued lines joined, comments dropped."""
-    lines = "\n".join(blocks(name, "")).replace("\\\n", " ").splitlines()
-    found = [shlex.split(line, comments=True) for line in lines if line.startswith(("python ", "make "))]
+def _lay_out_scene(place: Path) -> None:
+    scene = write_scene(place / "made", 64, 7)
+    for source, names in (
+        (scene.image, ["scene.tif"]),
+        (scene.truth, ["lidar.tif", "height.tif", "metres.tif"]),
+        (scene.reference, ["dem.tif"]),
+        (scene.points, ["icesat.csv"]),
+    ):
+        for name in names:
+            shutil.copy(source, place / name)
+    with rasterio.open(scene.image) as source:
+        bands, profile = source.read([1, 2, 3, 1]), source.profile
+    (place / "scenes").mkdir()
+    kept = {key: profile[key] for key in ("width", "height", "crs", "transform")}
+    for name in ("east.jp2", "west.jp2"):
+        with rasterio.open(
+            place / "scenes" / name, "w", driver="JP2OpenJPEG", count=4, dtype="uint8", **kept
+        ) as target:
+            target.write(bands)
+
+
+def shown_configs() -> dict[str, str]:
+    """The configs that the pages show, by the file name that the text before them gives."""
+    found: dict[str, str] = {}
+    for page in pages():
+        for block in fences(page):
+            if block.language == "json":
+                names = re.findall(r"`(Config/[\w/]+\.json)`", block.before)
+                assert names, f"{block.page}: say in front of this config which file of Config/ it is: {block.text}"
+                assert found.setdefault(names[-1], block.text) == block.text, f"{names[-1]} is shown in two ways"
     return found
 
 
-def test_make_targets_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = [command[1] for command in commands("README.md") if command[0] == "make"]
-    assert {"demo", "test"} <= set(targets)
-    for target in targets:
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
-    assert "Systems.d3rsmde.demo" in makefile  # run at small size in test_demo.py
+@pytest.fixture
+def in_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(place)
+    return place
 
 
-LAUNCHED = re.findall(r"^(?:accelerate launch|torchrun) .*", "\n".join(blocks("README.md", "")), re.MULTILINE)
-
-
-@pytest.mark.parametrize("command", LAUNCHED, ids=lambda command: command.split()[0])
-def test_launches_of_the_readme(command: str, shared_dataset: Path, vit_run: Path, tmp_path: Path) -> None:
-    """The script and config that a launcher is given; that launchers work is shown in test_processes.py."""
-    _, script, arguments = re.split(r" ((?:train|evaluate)\w+)\.py ", command)
-    small = [f"dataset_path={shared_dataset}", f"output_dir={tmp_path / 'out'}"]
-    small += [f"checkpoint_path={vit_run}"] if script.startswith("evaluate") else []
-    changes = [part for change in small for part in ("--set", change)]
-    given = shlex.split(arguments, comments=True)
-    assert importlib.import_module(script).main([*given, *changes, "--dry-run"]) == 0
-
-
-PYTHON_COMMANDS = [command for command in commands("README.md") if command[0] == "python"]
-
-
-@pytest.mark.parametrize("command", PYTHON_COMMANDS, ids=lambda command: " ".join(command[1:4]))
-def test_commands_of_the_readme(
-    command: list[str],
-    shared_dataset: Path,
-    vit_run: Path,
-    diffusion_run: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(ROOT)
-    if command[1:3] == ["-m", "Systems.audit"]:
-        small_data = ["--dataset", str(shared_dataset), "--output", str(tmp_path / "audit")]
-        assert audit.main([*command[3:], *small_data]) == 0
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: f"{command.page}: {command.text[:60]}")
+def test_every_command_is_run(command: Command, in_place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if command.text in NOT_RUN:
         return
-    if "--resume" in command:
-        assert trainViT.main(["--resume", str(vit_run)]) == 0
-        return
-    script = command[1].removesuffix(".py")
-    assert script in SCRIPTS
-    small = {"dataset_path": shared_dataset, "prior_path": shared_dataset, "output_dir": tmp_path / "out"}
-    if script.startswith("evaluate"):
-        small["checkpoint_path"] = vit_run if script == "evaluateViT" else diffusion_run
-    if script == "evaluateDiffusion":
-        # The small run has a schedule and an autoencoder of its own.
-        small |= {"diffusion_cfg": '{"diff_iter": false}', "vae_type": "AutoencoderKL"}
-    if script == "trainDiffusion":
-        small |= {"coarse_checkpoint_path": vit_run, "vae_crop_size": 0}
-    changes = [part for key, value in small.items() for part in ("--set", f"{key}={value}")]
-    assert importlib.import_module(script).main([*command[2:], *changes, "--dry-run"]) == 0
-    assert not (tmp_path / "out").exists()
+    checker = checker_of(command.words)
+    assert checker is not None, f"{command.page}: nothing runs '{command.text}'; see the top of this file"
+    # One command is for a GPU; it only lists what it would do here.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in command.words)
+    checker(command.words)
 
 
-def test_the_snippet_of_the_readme(shared_dataset: Path, diffusion_run: Path, tmp_path: Path) -> None:
-    (snippet,) = blocks("README.md", "python")
-    with_stage_1 = tmp_path / "model"
-    from Modules.d3rsmde.pipeline import D3RSMDE
-    from tests.toys import toy_model
+def checker_of(words: Words) -> Checker | None:
+    """What runs a command in ``place``; None where nothing does."""
+    match words:
+        case ["python", script, *rest] if script in CONFIG_SCRIPTS:
+            return _resumed if "--resume" in rest else _dry_run
+        case ["python", "predict.py", *_]:
+            return _predicted
+        case ["python", "evaluateScene.py", *_] | ["python", "-m", "Systems.audit" | "Utils.training.runs", *_]:
+            return _run
+        case ["python", "-m", "Utils.data.splits", *_]:
+            return _splits_written
+        case ["python", "-m", "benchmarks", *_]:
+            return lambda words: _run([*words, "--list"])
+        case ["python", "-m", "benchmarks.switches", *_]:
+            return lambda words: _run([*words, "--tiles", "1", "--repeats", "1"])
+        case ["python", "-m", "benchmarks.reconstruction", *_]:
+            return _run
+        case ["python", "-m", "ruff" | "mypy", *_]:
+            return _line_of_the_makefile
+        case ["python", "-m", "pytest", *_]:
+            return _tests_exist
+        case ["make", _]:
+            return _made_dry
+        case ["accelerate", "launch", *_] | ["torchrun", *_]:
+            return _launched_dry
+        case ["tensorboard", *_]:
+            return _tensorboard_configured
+    return None
 
-    toy_model().save_pretrained(with_stage_1)
-    snippet = snippet.replace("output/Demo/diffusion/model", str(with_stage_1))
-    snippet = snippet.replace("tile.png", str(image_path(shared_dataset, TEST_IDS[0], TEST)))
+
+def _run(words: Words) -> None:
+    """Run ``python SCRIPT ...`` or ``python -m MODULE ...`` in this process."""
+    name, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1].removesuffix(".py"), words[2:])
+    module = importlib.import_module(f"{name}.__main__" if name == "benchmarks" else name)
+    assert module.main(list(arguments)) == 0
+
+
+def _dry_run(words: Words) -> None:
+    before = sorted(Path().rglob("*"))
+    # The toy tiles are smaller than the crops of the demo's.
+    smaller = ["--set", "vae_crop_size=0"] if words[1] == "trainDiffusion.py" else []
+    _run([*words, *smaller, "--dry-run"])
+    assert sorted(Path().rglob("*")) == before
+
+
+def _resumed(words: Words) -> None:
+    log = Path(words[-1], "final", "log.jsonl").read_text()
+    _run(words)
+    assert Path(words[-1], "final", "log.jsonl").read_text() == log  # nothing was left to do
+
+
+def _predicted(words: Words) -> None:
+    output = Path(words[words.index("--output") + 1])
+    output.unlink(missing_ok=True) if output.suffix else None
+    _run([*words, "--tile-size", "32"])
+    assert output.is_file() or list(output.glob("*.tif"))
+
+
+def _splits_written(words: Words) -> None:
+    _run(words)
+    name, folds = words[words.index("--name") + 1], int(words[words.index("--folds") + 1])
+    assert len(list(Path("Dataset/splitTextFiles", name).glob(f"{name}stage1-*.txt"))) == folds
+
+
+def _line_of_the_makefile(words: Words) -> None:
+    assert f"\t$(BIN)/{' '.join(words)}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def _tests_exist(words: Words) -> None:
+    """CI runs all tests, but for those that are marked slow."""
+    markers = [word for before, word in itertools.pairwise(words) if before == "-m"][1:]
+    assert all(re.search(rf'markers = .*"{marker}:', (ROOT / "pyproject.toml").read_text()) for marker in markers)
+    paths = [word for word in words[3:] if "/" in word]
+    assert paths and all((ROOT / path).exists() for path in paths)
+
+
+def _made_dry(words: Words) -> None:
+    done = subprocess.run(["make", "--dry-run", words[1]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said = {"demo": "-m Systems.d3rsmde.demo", "test": "-m pytest"}  # run small in test_demo.py; what CI calls
+    assert said.get(words[1], "") in done.stdout
+
+
+def _launched_dry(words: Words) -> None:
+    """The launcher's own options, then the script; that launchers work is shown in test_processes.py."""
+    if words[0] == "torchrun":
+        from torch.distributed.run import get_args_parser
+
+        given = get_args_parser().parse_args(list(words[1:]))
+    else:
+        from accelerate.commands.launch import launch_command_parser
+
+        given = launch_command_parser().parse_args(list(words[2:]))
+    _dry_run(["python", given.training_script, *given.training_script_args])
+
+
+def _tensorboard_configured(words: Words) -> None:
+    """It would serve until it is stopped."""
+    from tensorboard.program import TensorBoard
+
+    TensorBoard().configure(argv=list(words))
+
+
+def test_no_exception_is_stale() -> None:
+    written = {command.text for command in COMMANDS}
+    assert set(NOT_RUN) <= written
+    for page in pages():
+        assert not unfenced_commands(page), f"{page.name}: put this into a fence"
+        for block in fences(page):
+            assert block.language in LANGUAGES, f"{block.page}: nothing checks a fence of '{block.language}'"
+            if block.language not in SHELL:
+                first_words = [line.split()[0] for line in block.text.splitlines() if line.strip()]
+                assert not set(first_words) & set(PROGRAMS), f"{block.page}: commands in a fence of {block.language}"
+
+
+@pytest.mark.parametrize("language", SHELL)
+@pytest.mark.parametrize("marks", ["```", "~~~"])
+def test_a_new_command_is_noticed(marks: str, language: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    prompt = "$ " if language == "console" else ""
+    lines = ["python unknown.py \\", "    --flag", "gdalwarp a.tif b.tif", "make test && curl example.org  # why"]
+    text = "".join(f"{'' if line.startswith(' ') else prompt}{line}\n" for line in lines)
+    page.write_text(f"Text.\n\n{marks}{language}\n{text}{marks}\n", encoding="utf-8")
+    found = [command.words for command in commands(page)]
+    known = ("make", "test")
+    assert found == [("python", "unknown.py", "--flag"), ("gdalwarp", "a.tif", "b.tif"), known, ("curl", "example.org")]
+    assert [words for words in found if checker_of(words) is not None] == [known]
+
+
+def test_configs_that_are_shown_can_be_loaded(in_place: Path) -> None:
+    assert shown_configs()
+    for name in shown_configs():
+        scores = "checkpoint_path" in read_merged(Path(name))[0]
+        kinds = [kind for kind in KINDS if kind.folder == Path(name).parent.name]
+        (kind,) = [kind for kind in kinds if ("checkpoint_path" in kind.config.model_fields) == scores]
+        load_config(Path(name), kind.config)
+
+
+SNIPPETS = [block for page in pages() for block in fences(page) if block.language == "python"]
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=lambda snippet: snippet.page)
+def test_snippets_run(snippet, in_place: Path) -> None:
     names: dict[str, object] = {}
-    exec(snippet, names)
-    assert isinstance(names["model"], D3RSMDE)
-    height = names["height"]
-    assert isinstance(height, np.ndarray) and height.dtype == np.float32
-    image = np.asarray(Image.open(image_path(shared_dataset, TEST_IDS[0], TEST)))
-    assert height.shape == image.shape[:2] and 0.0 <= height.min() <= height.max() <= 1.0
+    exec(snippet.text, names)
+    if snippet.page == "README.md":
+        height, image = names["height"], np.asarray(Image.open("tile.png"))
+        assert isinstance(names["model"], D3RSMDE)
+        assert isinstance(height, np.ndarray) and height.dtype == np.float32
+        assert height.shape == image.shape[:2] and 0.0 <= height.min() <= height.max() <= 1.0
 
 
-def test_the_command_of_the_dataset_page(shared_dataset: Path, tmp_path: Path) -> None:
-    (command,) = [c for c in commands("Dataset/README.md") if c[0] == "python"]
-    assert command[1:3] == ["-m", "Utils.data.splits"]
-    where = ["--dataset", str(shared_dataset), "--output", str(tmp_path)]
-    assert splits.main([*command[3:], *where]) == 0
-    assert len(list(tmp_path.rglob("*stage1-*.txt"))) == 5
+INLINE = sorted({text for page in pages() for text in inline(page)})
+CALLS = [text for text in INLINE if re.match(r"(python |make |\w+\.py --)", text)]
 
 
-def test_configs_named_in_the_readme_exist() -> None:
-    for name in re.findall(r"Config/\w+/\w+\.json", (ROOT / "README.md").read_text(encoding="utf-8")):
-        assert (ROOT / name).is_file(), name
+@pytest.mark.parametrize("text", CALLS)
+def test_commands_within_sentences_exist(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their program exists, a test runs it, and it knows their options."""
+    words = shlex.split(text)
+    if words[0] == "make":
+        return _made_dry(words)
+    words = words if words[0] == "python" else ["python", *words]
+    name = words[2] if words[1] == "-m" else words[1].removesuffix(".py")
+    assert importlib.util.find_spec(name), text
+    if list(words[:3]) not in [list(command.words[:3]) for command in COMMANDS]:
+        leaf = name.rpartition(".")[2]
+        tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+        assert re.search(rf"import .*\b{leaf}\b|from {re.escape(name)}\b", tests), f"no test runs {name}"
+    options = {word.partition("=")[0] for word in words if word.startswith("--")}
+    if options:
+        with pytest.raises(SystemExit):
+            _run([*words[: 3 if words[1] == "-m" else 2], "--help"])
+        assert options <= set(re.findall(r"--[\w-]+", capsys.readouterr().out))
+
+
+def test_the_benchmark_of_steps_fits_the_demo(in_place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its scripts as dry runs: options, configs and the demo's folders agree."""
+    plain = benchmark_of_steps._run
+    scores = {key: {"mean": 1.0} for key in benchmark_of_steps._SCORES}
+
+    def dry(script, config, settings) -> None:
+        if "evaluate" in config:
+            results = Path(settings["output_dir"])
+            results.mkdir(parents=True)
+            document = {"summary": {"coarse": scores, "refined": scores}, "change": scores, "seconds_per_tile": 1.0}
+            (results / "metrics.json").write_text(json.dumps(document))
+            settings = {**settings, "checkpoint_path": "output/Demo/diffusion"}
+        else:
+            settings = {**settings, "vae_crop_size": 0}
+        plain(lambda arguments: script([*arguments, "--dry-run"]), config, settings)
+
+    monkeypatch.setattr(benchmark_of_steps, "_run", dry)
+    assert benchmark_of_steps.main(["--seed", "1", "--output", "output/steps"]) == 0
+
+
+def test_the_page_of_config_keys_is_fresh() -> None:
+    assert config_reference.main(["--check"]) == 0
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [*pages(), ROOT / "output" / "README.md", ROOT / "results" / "README.md"]:
+        for link in links(page):
+            path, _, anchor = link.partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert target.is_file() and target.is_relative_to(ROOT), f"{page.name}: {link}"
+            assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
+
+
+def test_files_that_are_named_exist() -> None:
+    """A path into a folder of the repository, and a Python file or test by its name alone."""
+    ours = [path.relative_to(ROOT).as_posix() for top in _folders() for path in (ROOT / top).rglob("*")]
+    ours += [path.name for path in ROOT.iterdir()]
+    names = {Path(name).name for name in ours}
+    for page in pages():
+        for text in inline(page):
+            for word in text.split():
+                word = word.rstrip("/.,")
+                if any(mark in word for mark in PLACEHOLDERS):
+                    continue
+                if re.match(rf"({'|'.join(_folders())})/", word):
+                    assert fnmatch.filter(ours, word), f"{page.name}: {word}"
+                elif re.fullmatch(r"\w+\.py", word):
+                    assert word in names, f"{page.name}: {word}"
+
+
+def _folders() -> list[str]:
+    return [name for name in ("Config", "Dataset", "Modules", "Systems", "Utils", "benchmarks", "docs", "tests")]
+
+
+def test_tests_that_are_named_exist() -> None:
+    """``-k`` in the page of faults selects tests by a part of their names."""
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for page in pages():
+        for text in inline(page):
+            for selection in re.findall(r"-k (\"[^\"]+\"|\S+)", text):
+                for part in selection.strip('"').split(" or "):
+                    assert re.search(rf"def test_\w*{part}|id=\"[^\"]*{part}", tests), f"{page.name}: -k {part}"
+
+
+def test_nothing_needs_files_that_a_stranger_lacks() -> None:
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        assert "../shared" not in text and "/work/" not in text, page.name
