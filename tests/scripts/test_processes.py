@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ from tests.conftest import (
     write_prior,
     write_tile,
 )
-from tests.launching import LAUNCHER, launch, run, shown, start
+from tests.launching import HANG, LAUNCHER, Launch, Started, launch, run, shown, start, until
 from tests.scenes import landscape, write_raster
 from tests.toys import toy_model
 from tests.Utils.training.test_training import assert_same_state, log_rows
@@ -75,6 +74,7 @@ class Place:
 def be(number: int, of: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (loading, processes_module):
         monkeypatch.setattr(module, "launch", lambda: Place(number, of))
+    monkeypatch.setenv("WORLD_SIZE", str(of))
 
 
 def open_tiles(folder: Path) -> TileDataset:
@@ -201,24 +201,32 @@ def test_stage_2_learns_the_same_in_two_processes(tiles: Path, tmp_path: Path) -
     assert trainDiffusion.main(["--resume", str(tmp_path / "together"), "--set", "epochs=3"]) == 0
 
 
-def test_three_processes_stop_and_go_on_exactly(tiles: Path, tmp_path: Path) -> None:
-    """Signals reach all of them; what was stopped within an epoch ends with the weights of an undisturbed launch."""
-    config = small_vit(tiles, tmp_path / "whole") | {"batch_size": 4, "epochs": 12, "flips": ["horizontal"]}
+@pytest.mark.parametrize("processes", [pytest.param(2, id="torchrun"), 3])
+def test_processes_stop_and_go_on_exactly(processes: int, tiles: Path, tmp_path: Path) -> None:
+    """Signals reach all of them; what was stopped within an epoch ends with the weights of an undisturbed launch.
+
+    Of an epoch's last batch one process has no tile.
+    """
+    batch_size = processes + 1
+    config = small_vit(tiles, tmp_path / "whole") | {"batch_size": batch_size, "epochs": 12, "flips": ["horizontal"]}
     whole = write_config(tmp_path / "whole.json", config)
-    assert (result := launch(3, ["trainViT.py", "--config", whole])).returncode == 0, shown(result)
+    assert (result := launch(processes, ["trainViT.py", "--config", whole])).returncode == 0, shown(result)
     folder, log = tmp_path / "stopped", tmp_path / "log"
     stopped = write_config(tmp_path / "stopped.json", config | {"output_dir": str(folder)})
-    launcher = start([*LAUNCHER, 3, "trainViT.py", "--config", stopped], log)
-    deadline = time.monotonic() + 120
-    while not last_checkpoint(folder / "final").is_file() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    arguments = ["trainViT.py", "--config", stopped]
+    if processes == 2:
+        launcher: Started | Launch = start([*LAUNCHER, processes, *arguments], log, fresh=True)
+    else:
+        launcher = Launch(processes, arguments, log)
+    until(last_checkpoint(folder / "final").is_file, launcher)
     launcher.terminate()
-    launcher.wait(60)
+    launcher.wait(HANG)
     said = log.read_text()
     assert said.count("everything done is saved, continue with: ") == 1, said[-3000:]
     assert load_checkpoint(last_checkpoint(folder / "final")).progress.epoch < 12
     assert json.loads((folder / "final" / "status.json").read_text())["state"] == "stopped"
-    assert (result := launch(3, ["trainViT.py", "--resume", folder])).returncode == 0, shown(result)
+    result = launch(processes, ["trainViT.py", "--resume", folder])
+    assert result.returncode == 0, shown(result)
     assert_same_state(tmp_path / "whole" / "final", folder / "final")
 
 
@@ -273,7 +281,7 @@ def test_accelerates_launcher_does_the_same(tiles: Path, tmp_path: Path) -> None
     config = write_config(tmp_path / "c.json", small_vit(tiles, tmp_path / "run") | {"batch_size": 4})
     launcher = Path(sys.executable).with_name("accelerate")
     code = f"import runpy, sys; sys.argv = {[str(launcher), 'launch', '--multi_gpu', '--num_processes', '2', 'trainViT.py', '--config', str(config)]!r}; runpy.run_path(sys.argv[0], run_name='__main__')"  # noqa: E501
-    result = run(["-c", code])
+    result = run(["-c", code], fresh=True)
     assert result.returncode == 0, shown(result)
     assert result.stderr.count("final 1/1: ") == 1
 
