@@ -16,13 +16,14 @@ and as t is itself one of the pixels, that pixel also receives minus the sum of 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import chain, pairwise
+from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
@@ -32,6 +33,8 @@ SCALE_EPSILON = 1e-6
 # Values in one operation on the CPU. From 32768 on torch hands it out to threads, which for so little work costs more
 # than it saves, and on a busy machine many times more; and three or four maps of this size stay in the cache.
 PIECE = 32767
+
+Floats: TypeAlias = NDArray[np.floating]
 
 
 def normalised_error(prediction: Tensor, target: Tensor, valid: Tensor, contexts: Contexts) -> Tensor:
@@ -82,165 +85,183 @@ def _slice_contexts(values: Tensor) -> bool:
 # On the CPU
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Context:
-    """A context of one image: the places from start to stop of a layout, its medians, and sums over its pixels.
+    """A context of one image: the places from start to stop of a layout, its medians, and its scales' inverses.
 
-    x stands for the prediction and y for the target. What is computed from a sum is asked for when it is complete.
+    x stands for the prediction and y for the target; an inverse is 1 / (s + 1e-6).
     """
 
     start: int
     stop: int
     x_median: float
     y_median: float
-    x_spread: float = 0.0  # of |x - t|
-    y_spread: float = 0.0
-    pull: float = 0.0  # of p
-    turn: float = 0.0  # of p * u
-    sides: float = 0.0  # of sign(x - t)
-
-    @cached_property
-    def x_inverse(self) -> float:
-        """1 / (s + 1e-6) of the prediction."""
-        return 1 / (self.x_spread / (self.stop - self.start + 1) + SCALE_EPSILON)
-
-    @cached_property
-    def y_inverse(self) -> float:
-        """1 / (s + 1e-6) of the target."""
-        return 1 / (self.y_spread / (self.stop - self.start + 1) + SCALE_EPSILON)
-
-    @cached_property
-    def through_scale(self) -> float:
-        """The derivative of the context's error by its scale: c in the module's docstring."""
-        return self.turn / (self.stop - self.start + 1)
+    x_inverse: float
+    y_inverse: float
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Piece:
-    """Neighbouring places of a layout that the same contexts hold, few enough to be worked on in the cache."""
+    """Neighbouring places of a layout, at most ``PIECE``, whose pixels count with the same weight in a family."""
 
-    x: Tensor
-    y: Tensor
-    gradient: Tensor | None
-    holders: list[tuple[_Context, float]]  # with the weight of their errors here
-    spare: tuple[Tensor, ...]  # three maps for results in between
+    start: int
+    stop: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """What a layout is worked on in: x, y and gradient are (n,) along it, memory is (3, n or ``PIECE``)."""
+
+    x: Floats
+    y: Floats
+    gradient: Floats | None
+    memory: Floats
 
 
 def _sum_runs(prediction: Tensor, target: Tensor, valid: Tensor, contexts: Contexts, gradient: Tensor | None) -> Tensor:
     """See ``normalised_error``; adds the derivative of the sums to ``gradient`` (B, N) in place."""
     # One image at a time, in memory that is asked for once: fresh pages cost as much time as the arithmetic.
-    x_memory, share_memory, spare = prediction.new_empty(3, prediction.shape[1])
+    x_memory, share_memory = prediction.new_empty(2, prediction.shape[1])
+    memory = prediction.new_empty(3, min(prediction.shape[1], PIECE)).numpy()
     sums = []
     for image in range(len(prediction)):
         total = 0.0
         for layout in contexts.runs(target[image], valid[image]):
             count = len(layout.order)
-            x = take(prediction[image], layout.order, out=x_memory[:count])
-            if gradient is None:
-                total += _add_layout(x, layout, None, spare)
-            else:
-                share = share_memory[:count]
+            x = take(prediction[image], layout.order, out=x_memory[:count]).numpy()
+            share = None if gradient is None else share_memory[:count]
+            if share is not None:
                 share.numpy().fill(0)
-                total += _add_layout(x, layout, share, spare)
+            maps = _Maps(x, layout.target.numpy(), None if share is None else share.numpy(), memory)
+            # A prediction that has diverged is for the training loop to report.
+            with np.errstate(all="ignore"):
+                total += _add_layout(maps, layout)
+            if gradient is not None and share is not None:
                 gradient[image].index_add_(0, layout.order, share)
         sums.append(total)
     return prediction.new_tensor(sums)
 
 
-def _add_layout(x: Tensor, layout: Runs, gradient: Tensor | None, spare: Tensor) -> float:
-    """The error within all contexts of a layout, its derivative by x added to ``gradient`` in place.
-
-    x is the prediction along the layout, gradient and ``spare`` are of its shape (n,).
-    """
-    # families can share a context, as dr and dp do their largest
-    runs = {(start, stop) for start, stop in chain(*layout.families) if start < stop}
-    contexts = {run: _find_medians(x, layout, run, spare) for run in runs}
-    pieces = _cut(x, layout, gradient, contexts)
-    _add_spreads(pieces)
-    total = _add_errors(pieces)
-    if gradient is not None:
-        _add_sides(pieces)
-        for context in contexts.values():
-            is_median = x[context.start : context.stop].numpy() == context.x_median
-            rest = context.x_inverse * (context.pull - context.through_scale * context.sides)
-            gradient[context.start + int(np.argmax(is_median))] -= rest
+def _add_layout(maps: _Maps, layout: Runs) -> float:
+    """The error within all contexts of a layout; its derivative by x is added to the maps' gradient in place."""
+    contexts: dict[Run, _Context] = {}  # families can share one, as dr and dp do their largest
+    total = 0.0
+    for runs in layout.families:
+        filled = [run for run in runs if run[0] < run[1]]
+        weighted = _weigh(filled)
+        for run in filled:
+            if run not in contexts:
+                contexts[run] = _begin(maps, run, layout.ascending)
+            total += _add_context(maps, contexts[run], _cut(weighted, run))
     return total
 
 
-def _find_medians(x: Tensor, layout: Runs, run: Run, spare: Tensor) -> _Context:
-    """Begin a context; x and ``spare`` are of shape (n,)."""
-    start, stop = run
-    if layout.ascending:
-        y_median = layout.target[(start + stop - 1) // 2].item()
-    else:
-        y_median = _lower_median(layout.target[start:stop], spare)
-    return _Context(start, stop, _lower_median(x[start:stop], spare), y_median)
+def _weigh(runs: Sequence[Run]) -> list[_Piece]:
+    """Where the runs of a family lie, and the weight there: 1 / how many of them hold a place."""
+    weighted: list[_Piece] = []
+    for start, stop in pairwise(sorted({end for run in runs for end in run})):
+        holders = sum(run[0] <= start and stop <= run[1] for run in runs)
+        if not holders:
+            continue
+        last = weighted[-1] if weighted else None
+        if last is not None and last.stop == start and last.weight == 1 / holders:
+            weighted[-1] = _Piece(last.start, stop, last.weight)
+        else:
+            weighted.append(_Piece(start, stop, 1 / holders))
+    return weighted
 
 
-def _lower_median(values: Tensor, spare: Tensor) -> float:
-    """The lower median of ``values`` (n,); numpy selects it many times faster than torch."""
-    middle = (len(values) - 1) // 2
-    ranked = spare[: len(values)].numpy()
-    ranked[:] = values.numpy()
-    ranked.partition(middle)
-    return float(ranked[middle])
-
-
-def _cut(x: Tensor, layout: Runs, gradient: Tensor | None, contexts: dict[Run, _Context]) -> list[_Piece]:
-    """Cut a layout where contexts begin and end, and what is left into pieces of at most ``PIECE`` pixels."""
-    memory = x.new_empty(3, min(len(x), PIECE))
+def _cut(weighted: Sequence[_Piece], run: Run) -> list[_Piece]:
+    """The part of a family's pieces that lies in a run, each cut into as many as ``PIECE`` asks for."""
     pieces = []
-    for start, stop in pairwise(sorted({end for run in contexts for end in run})):
-        weights: dict[Run, float] = defaultdict(float)
-        for runs in layout.families:
-            holders = [run for run in runs if run[0] <= start and stop <= run[1]]
-            for run in holders:
-                weights[run] += 1 / len(holders)
-        shares = [(contexts[run], weight) for run, weight in weights.items()]
+    for piece in weighted:
+        start, stop = max(piece.start, run[0]), min(piece.stop, run[1])
         number = math.ceil((stop - start) / PIECE)
-        for first, last in pairwise(start + (stop - start) * part // number for part in range(number + 1)):
-            spare = memory[:, : last - first].unbind()
-            share = None if gradient is None else gradient[first:last]
-            pieces.append(_Piece(x[first:last], layout.target[first:last], share, shares, spare))
+        ends = [start + (stop - start) * part // number for part in range(number + 1)] if start < stop else []
+        pieces += [_Piece(first, last, piece.weight) for first, last in pairwise(ends)]
     return pieces
 
 
-def _add_spreads(pieces: list[_Piece]) -> None:
-    """Add up the deviations that make the scales."""
-    for piece in pieces:
-        deviation, y_deviation, _ = piece.spare
-        for context, _ in piece.holders:
-            context.x_spread += torch.sub(piece.x, context.x_median, out=deviation).abs_().sum().item()
-            context.y_spread += torch.sub(piece.y, context.y_median, out=y_deviation).abs_().sum().item()
+def _begin(maps: _Maps, run: Run, ascending: bool) -> _Context:
+    """Find a context's medians and scales."""
+    start, stop = run
+    x, y = maps.x[start:stop], maps.y[start:stop]
+    x_median = _lower_median(x)
+    y_median = float(y[(len(y) - 1) // 2]) if ascending else _lower_median(y)
+    x_scale, y_scale = (_scale(maps, values, median) for values, median in ((x, x_median), (y, y_median)))
+    return _Context(start, stop, x_median, y_median, 1 / (x_scale + SCALE_EPSILON), 1 / (y_scale + SCALE_EPSILON))
 
 
-def _add_errors(pieces: list[_Piece]) -> float:
-    """The sum of weight * |x^ - y^|, and its derivative but for what comes through medians and scales."""
-    total = 0.0
+def _lower_median(values: Floats) -> float:
+    """The lower median of ``values`` (n,); numpy selects it many times faster than torch."""
+    middle = (len(values) - 1) // 2
+    return float(np.partition(values, middle)[middle])
+
+
+def _scale(maps: _Maps, values: Floats, median: float) -> float:
+    """The scale s of a context's ``values`` (n,) about their median."""
+    step, total = maps.memory.shape[1], 0.0
+    for first in range(0, len(values), step):
+        piece = values[first : first + step]
+        deviation = np.subtract(piece, median, out=maps.memory[0, : len(piece)])
+        total += _sum(np.abs(deviation, out=deviation))
+    return total / (len(values) + 1)
+
+
+def _add_context(maps: _Maps, context: _Context, pieces: Sequence[_Piece]) -> float:
+    """The sum of weight * |x^ - y^| within a context, and its derivative by x."""
+    total = pulls = turns = sides = 0.0  # sums of weight * |x^ - y^|, of p, of p * u, of sign(x - t)
     for piece in pieces:
-        normalised, difference, pull = piece.spare
-        for context, weight in piece.holders:
-            torch.sub(piece.x, context.x_median, out=normalised).mul_(context.x_inverse)
-            torch.sub(piece.y, context.y_median, out=difference)
-            torch.sub(normalised, difference, alpha=context.y_inverse, out=difference)
-            if piece.gradient is not None:
-                torch.sign(difference, out=pull)
-                piece.gradient.add_(pull, alpha=weight * context.x_inverse)
-                context.pull += weight * pull.sum().item()
-                context.turn += weight * pull.mul_(normalised).sum().item()
-            total += weight * difference.abs_().sum().item()
+        place = slice(piece.start, piece.stop)
+        normalised, difference, sign = maps.memory[:, : piece.stop - piece.start]
+        np.subtract(maps.x[place], context.x_median, out=normalised)
+        if maps.gradient is not None:
+            sides += _sum(_sign(normalised, sign))
+        normalised *= context.x_inverse
+        np.subtract(maps.y[place], context.y_median, out=difference)
+        difference *= context.y_inverse
+        np.subtract(normalised, difference, out=difference)
+        if maps.gradient is not None:
+            pull = _sign(difference, sign)
+            pulls += piece.weight * _sum(pull)
+            _add_scaled(maps.gradient[place], pull, piece.weight * context.x_inverse)
+            pull *= normalised
+            turns += piece.weight * _sum(pull)
+        total += piece.weight * _sum(np.abs(difference, out=difference))
+    if maps.gradient is not None:
+        _add_through_scale(maps, context, pulls, turns / (context.stop - context.start + 1), sides)
     return total
 
 
-def _add_sides(pieces: list[_Piece]) -> None:
-    """Add the derivative that comes through the scales."""
-    for piece in pieces:
-        side = piece.spare[0]
-        for context, _ in piece.holders:
-            torch.sub(piece.x, context.x_median, out=side).sign_()
-            context.sides += side.sum().item()
-            if piece.gradient is not None:
-                piece.gradient.add_(side, alpha=-context.through_scale * context.x_inverse)
+def _add_through_scale(maps: _Maps, context: _Context, pulls: float, through_scale: float, sides: float) -> None:
+    """Add the derivative that comes through a context's scale and median; through_scale is the docstring's c."""
+    assert maps.gradient is not None
+    step = maps.memory.shape[1]
+    for first in range(context.start, context.stop, step):
+        place = slice(first, min(first + step, context.stop))
+        side = np.subtract(maps.x[place], context.x_median, out=maps.memory[0, : place.stop - first])
+        _add_scaled(maps.gradient[place], _sign(side, side), -through_scale * context.x_inverse)
+    is_median = maps.x[context.start : context.stop] == context.x_median
+    rest = context.x_inverse * (pulls - through_scale * sides)
+    maps.gradient[context.start + int(np.argmax(is_median))] -= rest
+
+
+# Contexts have few values: numpy takes half of torch's time for a difference or product of them, but a multiple of it
+# for what follows.
+
+
+def _sum(values: Floats) -> float:
+    return torch.from_numpy(values).sum().item()
+
+
+def _sign(values: Floats, out: Floats) -> Floats:
+    torch.sign(torch.from_numpy(values), out=torch.from_numpy(out))
+    return out
+
+
+def _add_scaled(total: Floats, values: Floats, factor: float) -> None:
+    torch.from_numpy(total).add_(torch.from_numpy(values), alpha=factor)
 
 
 # On other devices

@@ -10,10 +10,12 @@ import importlib
 import json
 import os
 import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from Systems.d3rsmde.demo_processes import available_threads, train_together
+from Systems.d3rsmde.demo_progress import EpochLines, Progress, Step
 from Utils.core.errors import UserError
 from Utils.core.stopping import Stopped, stop_asked, stopping_on_signals
 from Utils.synthetic.terrain import write_dataset
@@ -22,19 +24,35 @@ from Utils.synthetic.terrain_scene import write_scene
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "Config" / "Demo"
 TRAIN_TILES, TEST_TILES, TILE_SIZE = 480, 60, 128
-SCENE_SIZE = 2048
+SCENE_SIZE = 1024
 # Far from the seeds that the dataset's scenes come from: the scene is new to the model.
 _SCENE_SEED = 1_000_000
-_STAGES = (
+_SCRIPTS = (
     ("trainViT", "vit_train", "stage 1: the ViT, 3 folds for out-of-fold priors, then the final model"),
     ("evaluateViT", "vit_evaluate", "stage 1 on the test tiles"),
     ("trainDiffusion", "diffusion_train", "stage 2: the VAE, then the refiner in its latent space"),
     ("evaluateDiffusion", "diffusion_evaluate", "both stages on the test tiles"),
 )
+_DATA, _SCENE, _HEIGHTS, _ACCURACY = "data", "scene", "heights", "accuracy"
+# In the order in which they come: the scripts by their names, but training by its stages', whose epochs are steps too.
+_STEPS = (
+    Step(_DATA, 16),
+    Step("fold-1", 24),
+    Step("fold-2", 24),
+    Step("fold-3", 24),
+    Step("final", 48),
+    Step("evaluateViT", 4),
+    Step("vae", 56),
+    Step("unet", 100),
+    Step("evaluateDiffusion", 12),
+    Step(_SCENE, 5),
+    Step(_HEIGHTS, 12),
+    Step(_ACCURACY, 3),
+)
 
 
 def run_demo(seed: int) -> None:
-    """Make the data and run the scripts, each in this process, with the demo's configs.
+    """Make the data and run the scripts with the demo's configs, in this process but for stage 1.
 
     Args:
         seed: of the terrain and of all training.
@@ -42,21 +60,27 @@ def run_demo(seed: int) -> None:
     Raises:
         UserError: a script failed; it has said why.
     """
-    started = time.perf_counter()
-    folders = {name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8")) for _, name, _ in _STAGES}
+    progress = Progress(_STEPS)
+    folders = {name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8")) for _, name, _ in _SCRIPTS}
     dataset = Path(folders["vit_train"]["dataset_path"])
     for folder in (dataset, *(Path(config["output_dir"]) for config in folders.values())):
         shutil.rmtree(folder, ignore_errors=True)
-    _announce(f"data: {TRAIN_TILES} training and {TEST_TILES} test tiles of synthetic terrain", started)
+    _announce(_DATA, f"data: {TRAIN_TILES} training and {TEST_TILES} test tiles of synthetic terrain", progress)
     write_dataset(dataset, TRAIN_TILES, TEST_TILES, TILE_SIZE, seed)
-    for script, config, title in _STAGES:
-        _announce(title, started)
-        _call(script, ["--config", CONFIGS / f"{config}.json", "--set", f"seed={seed}"])
+    with _following_epochs(progress):
+        for script, config, title in _SCRIPTS:
+            _announce({"trainViT": "fold-1", "trainDiffusion": "vae"}.get(script, script), title, progress)
+            arguments = ["--config", CONFIGS / f"{config}.json", "--set", f"seed={seed}"]
+            if script == "trainViT" and _can_train_together():
+                _train_together(script, arguments, Path(folders[config]["output_dir"]), progress)
+            else:
+                _call(script, arguments)
     results = Path(folders["diffusion_evaluate"]["output_dir"])
     model = Path(folders["diffusion_train"]["output_dir"]) / "model"
-    scene = _predict_scene(dataset, results, model, seed, started)
-    _announce("done", started)
+    scene = _predict_scene(dataset, results, model, seed, progress)
+    progress.finish()
     print(
+        f"\n=== {progress.line()}\n"
         f"overview picture   {results / 'overview.png'}\n"
         f"every picture      {results / 'pictures'}\n"
         f"table, per tile    {results / 'table.md'}, {results / 'tiles.csv'}\n"
@@ -66,34 +90,68 @@ def run_demo(seed: int) -> None:
     )
 
 
-def _predict_scene(dataset: Path, results: Path, model: Path, seed: int, started: float) -> Path:
+def _predict_scene(dataset: Path, results: Path, model: Path, seed: int, progress: Progress) -> Path:
     """A scene that nobody has seen, in metres; returns the folder of what comes of it."""
     what = f"{SCENE_SIZE} x {SCENE_SIZE} pixels of new terrain, and a DEM of it that is 8 times coarser"
-    _announce(f"scene: {what}", started)
+    _announce(_SCENE, f"scene: {what}", progress)
     files = write_scene(dataset / "scene", SCENE_SIZE, _SCENE_SEED + seed)
     folder = results.parent / "scene"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     height = folder / "height.tif"
-    _announce("scene: heights in metres", started)
+    _announce(_HEIGHTS, "scene: heights in metres", progress)
     # The training tiles were not stretched, so this image must not be either.
     arguments = ["--model", model, "--input", files.image, "--reference", files.reference, "--stretch", "none"]
     _call("predict", [*arguments, "--output", height, "--batch-size", 8, "--preview", "--report"])
-    _announce("scene: against the truth, beside the coarse DEM interpolated bicubically", started)
+    _announce(_ACCURACY, "scene: against the truth, beside the coarse DEM interpolated bicubically", progress)
     truth = ["--prediction", height, "--truth", files.truth, "--baseline", files.reference]
     _call("evaluateScene", [*truth, "--output", folder / "accuracy"])
     return folder
 
 
 def _call(script: str, arguments: Sequence[object]) -> None:
-    if importlib.import_module(script).main([str(argument) for argument in arguments]):
+    _check(script, importlib.import_module(script).main([str(argument) for argument in arguments]))
+
+
+def _check(script: str, status: int) -> None:
+    if status:
         raise UserError(f"the demo stopped: {script}.py failed")
     if stop_asked():
         raise Stopped("the demo was stopped; it begins anew when it is started again")
 
 
-def _announce(title: str, started: float) -> None:
-    print(f"\n=== {title} ({time.perf_counter() - started:.0f} s)", flush=True)
+def _can_train_together() -> bool:
+    """Whether there are cores for several processes; a GPU is one process's."""
+    import torch
+
+    return available_threads() > 1 and not torch.accelerator.is_available()
+
+
+def _train_together(script: str, arguments: Sequence[object], run: Path, progress: Progress) -> None:
+    def tell(line: str) -> None:
+        print(progress.follow(line), flush=True)
+
+    words = [str(argument) for argument in arguments]
+    _check(script, train_together(ROOT / f"{script}.py", words, run, available_threads(), tell))
+
+
+def _announce(step: str, title: str, progress: Progress) -> None:
+    progress.begin(step)
+    print(f"\n=== {title}\n    demo: {progress.line()}", flush=True)
+
+
+@contextmanager
+def _following_epochs(progress: Progress) -> Iterator[None]:
+    """Let the training loop's lines move the progress on, and show it."""
+    # Not at the top: it brings torch, which the workers that make the terrain do without.
+    from Utils.training.loop import logger as loop
+
+    lines = EpochLines(progress)
+    loop.addFilter(lines)
+    try:
+        yield
+    finally:
+        loop.removeFilter(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
