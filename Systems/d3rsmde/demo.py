@@ -18,8 +18,6 @@ from Systems.d3rsmde.demo_processes import available_threads, train_together
 from Systems.d3rsmde.demo_progress import EpochLines, Progress, Step
 from Utils.core.errors import UserError
 from Utils.core.stopping import Stopped, stop_asked, stopping_on_signals
-from Utils.synthetic.terrain import write_dataset
-from Utils.synthetic.terrain_scene import write_scene
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "Config" / "Demo"
@@ -60,6 +58,8 @@ def run_demo(seed: int) -> None:
     Raises:
         UserError: a script failed; it has said why.
     """
+    from Utils.synthetic.terrain import write_dataset  # brings scipy along, which --help does without
+
     progress = Progress(_STEPS)
     folders = {name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8")) for _, name, _ in _SCRIPTS}
     dataset = Path(folders["vit_train"]["dataset_path"])
@@ -94,6 +94,8 @@ def _predict_scene(dataset: Path, results: Path, model: Path, seed: int, progres
     """A scene that nobody has seen, in metres; returns the folder of what comes of it."""
     what = f"{SCENE_SIZE} x {SCENE_SIZE} pixels of new terrain, and a DEM of it that is 8 times coarser"
     _announce(_SCENE, f"scene: {what}", progress)
+    from Utils.synthetic.terrain_scene import write_scene
+
     files = write_scene(dataset / "scene", SCENE_SIZE, _SCENE_SEED + seed)
     folder = results.parent / "scene"
     shutil.rmtree(folder, ignore_errors=True)

@@ -44,7 +44,7 @@ from tests.pages import (
 )
 from tests.paths import ROOT
 from tests.toys import toy_model
-from Utils.config.loading import load_config, read_merged
+from Utils.config.config_files import load_config, read_merged
 from Utils.synthetic.terrain_scene import write_scene
 
 Words = Sequence[str]
