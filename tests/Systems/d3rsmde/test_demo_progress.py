@@ -27,7 +27,7 @@ def test_what_is_left_follows_the_pace_so_far() -> None:
     clock = Clock()
     progress = Progress(STEPS, clock)
     assert progress.line() == "0% done, 0:00 gone, about 1:40 left"
-    clock.now = 20.0  # twice as long as on the reference machine
+    clock.now = 20.0  # twice as long as estimated
     progress.begin("fold-1")
     assert progress.line() == "10% done, 0:20 gone, about 3:00 left"
     clock.now = 80.0
