@@ -1,4 +1,4 @@
 """What learns: networks and losses on tensors.
 
-Nothing here reads a file but weights, knows a config file or a raster, or connects processes.
+Modules read no files but weights; they know neither config files nor rasters, and connect no processes.
 """

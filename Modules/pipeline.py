@@ -1,4 +1,4 @@
-"""The former place of ``Modules.d3rsmde.pipeline``, kept because earlier READMEs taught this import."""
+"""The former place of ``Modules.d3rsmde.pipeline``, kept because earlier READMEs showed this import."""
 
 from __future__ import annotations
 

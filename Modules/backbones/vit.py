@@ -69,25 +69,25 @@ class _FeatureProjection(nn.Module):
 class ViTBackbone(nn.Module):
     """A timm ViT that returns four feature maps, finest first.
 
-    What lies behind the last tap (further blocks, the final norm, the classifier) is removed: every parameter that
-    stays takes part in the maps.
+    Everything behind the last tap (further blocks, the final norm, the classifier) is removed, so that every parameter
+    that is left takes part in the maps.
 
     Args:
         name: a published name (``vitb_rn50_384``, ``vitb16_384``, ``vitl16_384``) or any timm ViT's.
-        taps: transformer blocks to tap, counted from 1: four for a plain ViT, two for a hybrid.  Empty: the
-            published ones, or the ends of the four quarters (two halves) of the depth.
+        taps: transformer blocks to tap, counted from 1: four for a plain ViT, two for a hybrid.  Empty: the published
+            ones, or for other ViTs the ends of the four quarters (two halves) of the depth.
         options: further arguments of the timm model, such as ``depth``, ``embed_dim``, ``patch_size``.
         weights: ``True`` for timm's pretrained weights (from the hub or its cache), a path for a file in timm's layout.
 
     Attributes:
         stride: pixels per token, along either axis.
-        mean: per channel, of the images in [0, 1] that the backbone was made for.
-        std: likewise.
+        mean: mean of each channel, over the images in [0, 1] that the backbone was made for.
+        std: standard deviation of each channel, over the same images.
         taps: what ``forward`` returns, finest first.
 
     Raises:
         ValueError: an unknown name, a model that is no ViT, taps that do not exist, weights that do not fit.
-        OSError: pretrained weights that cannot be had.
+        OSError: pretrained weights that are neither in the cache nor reachable.
     """
 
     def __init__(
@@ -207,9 +207,9 @@ def _pretrained_file(name: str, timm_name: str) -> Path:
 
 
 def _load(vit: VisionTransformer, name: str, path: Path) -> None:
-    """Load a file in timm's layout: every weight of the model must be in it, and but for classifiers nothing else.
+    """Load a file in timm's layout: it must hold every weight of the model, and nothing else but a classifier.
 
-    The patch embedding and the position table are resampled where the file's are of another size.
+    The patch embedding and the position table are resampled where those of the file have another size.
     """
     if not path.is_file():
         raise FileNotFoundError(f"backbone weights '{path}' not found")
@@ -220,7 +220,7 @@ def _load(vit: VisionTransformer, name: str, path: Path) -> None:
         weights = checkpoint_filter_fn(content, vit, adapt_layer_scale=True)
         missing, unexpected = vit.load_state_dict(weights, strict=False)
     except Exception as error:  # a foreign or damaged file can make anything of timm's fail
-        if isinstance(error.__cause__, pickle.UnpicklingError):  # timm's own words advise to run the code
+        if isinstance(error.__cause__, pickle.UnpicklingError):  # timm's own message advises running the code
             raise ValueError(
                 f"'{path}' is damaged, or holds pickled code, which is never run; "
                 "save its state_dict alone, best as .safetensors"

@@ -1,4 +1,4 @@
-"""Networks and schedules kept as diffusers folders: loaded offline, from safetensors, and whole or not at all."""
+"""Networks and schedules in diffusers folders, which are loaded offline, from safetensors, completely or not at all."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load_component(kind: type[Component], folder: Path) -> Component:
             loaded = known.from_pretrained(str(folder), local_files_only=True)
     except Exception as error:  # damaged JSON, cut-off weights and misfit sizes each raise another kind
         raise ValueError(f"'{folder}' holds no {kind.__name__} that can be loaded: {_first_line(error)}") from error
-    # diffusers itself only warns about these, and goes on with random weights.
+    # diffusers itself only warns about these and continues with random weights.
     for finding in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if names := findings.get(finding):
             raise ValueError(
@@ -51,15 +51,15 @@ def load_component(kind: type[Component], folder: Path) -> Component:
 def _align(network: nn.Module) -> None:
     """Copy weights out of the mapped file into torch's own memory, where each begins at a multiple of 64 bytes.
 
-    On CPUs without AVX-512 the libraries under torch sum in another order where it does not, and a loaded model would
-    draw otherwise, in the last digits, than the model that was saved.
+    With another alignment, on CPUs without AVX-512, the libraries under torch sum in another order, and the maps of a
+    loaded model would differ in the last digits from those of the model that was saved.
     """
     for value in (*network.parameters(), *network.buffers()):
         value.data = value.data.clone()
 
 
 def _check_folder(kind: Any, folder: Path) -> None:
-    """Refuse, before anything is built, a folder that is no plain one, or whose config asks for more than it holds.
+    """Refuse a folder that is not a plain one, or whose config describes more than its weights, before building it.
 
     Raises:
         OSError: a missing file.

@@ -23,7 +23,7 @@ def hub_file(repository: str, filename: str) -> Path:
     except LocalEntryNotFoundError:
         pass
     try:
-        # A download without a network retries for half a minute; this question is asked once.
+        # A download without a network retries for half a minute; this request is sent once, so it fails soon.
         HfApi().model_info(repository, timeout=_PROBE_SECONDS)
         return Path(hf_hub_download(repository, filename))
     except Exception as error:  # the hub's client raises its own kinds and those of its HTTP library

@@ -22,20 +22,20 @@ def set_format(network: nn.Module, precision: Precision, channels_last: bool = T
     """Give a network, in place, a number format and a memory layout.
 
     Args:
-        network: any convolutional network; whoever calls it casts what goes in.
-        precision: of its weights.
-        channels_last: whether convolutions keep a pixel's channels together, which measured fastest in every
-            format on a CPU.
+        network: any convolutional network; the caller casts its inputs to the same format.
+        precision: number format of its weights.
+        channels_last: whether convolutions keep a pixel's channels together in memory, which was the fastest layout in
+            every format on a CPU.
     """
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    # torch's own method, as diffusers' warns of every cast.
+    # torch's own method, because that of diffusers warns about every cast.
     nn.Module.to(network, dtype=DTYPES[precision], memory_format=layout)  # type: ignore[call-overload]
 
 
 def draw_in_fp32(network: nn.Module) -> None:
     """Let a network's last convolution compute and return fp32.
 
-    In half precision a map would come out in terraces: bf16 knows 128 values between 0.5 and 1.
+    In half precision a map would have terraces: bf16 has only 128 values between 0.5 and 1.
     """
     last = [part for part in network.modules() if isinstance(part, nn.Conv2d)][-1].float()
     if not last._forward_pre_hooks:
@@ -50,7 +50,7 @@ def compile_networks(networks: Sequence[nn.Module], probe: Callable[[], Any]) ->
     """Compile networks in place with torch.compile; where that fails, say so and leave them as they were.
 
     Args:
-        networks: what is compiled.
+        networks: the networks to compile.
         probe: runs all of them once, at any size.
 
     Returns:
@@ -62,11 +62,11 @@ def compile_networks(networks: Sequence[nn.Module], probe: Callable[[], Any]) ->
         network.compile(dynamic=False)  # a graph for each size of tile: with sizes left open inductor fails on some
     try:
         probe()
-    except Exception as error:  # no C++ compiler, no Triton, a graph that a backend cannot lower: each its own kind
+    except Exception as error:  # each of no compiler, no Triton, a graph that cannot be lowered raises another kind
         for network in networks:
             network._compiled_call_impl = None  # torch has no public way back
         torch._dynamo.reset()
-        cause = getattr(error, "inner_exception", error)  # of a backend's failure the line that says something
+        cause = getattr(error, "inner_exception", error)  # the one informative line of a backend's message
         reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
         logger.warning("torch.compile does not work here, going on without it: %s", reason)
         return False

@@ -1,6 +1,6 @@
-"""What text and JSON from strangers must pass before they are believed: bounded, plain, with sizes that networks have.
+"""Checks of text and JSON from strangers: they are bounded and plain, and the sizes in them are those of networks.
 
-Without torch, since every command reads a config before it needs a network.
+This file does not import torch, because every command reads a config before it needs a network.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
     """Read a UTF-8 text file of limited size; a byte order mark, as Windows editors put in front, is dropped.
 
     Raises:
-        OSError: missing, unreadable, or no regular file: a pipe would be waited for and a device never ends.
-        ValueError: longer than ``largest`` bytes, or not UTF-8, or a NUL in its name.
+        OSError: the file is missing, unreadable or not a regular one: reading would wait for a pipe, and a device never
+            ends.
+        ValueError: the file is longer than ``largest`` bytes or not UTF-8, or its name has a NUL.
     """
     mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a folder has its own words
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a folder gives a clear error
         raise OSError(errno.EINVAL, "it is a device or a pipe, not a regular file")
     with path.open("rb") as stream:
         content = stream.read(largest + 1)
@@ -86,7 +87,7 @@ def check_sizes(config: Mapping[str, Any]) -> None:
     """Refuse the config of a network or schedule with a size that none has; text and fractions are left alone.
 
     Raises:
-        ValueError: such a size, or ``check_json``'s.
+        ValueError: such a size, or what ``check_json`` refuses.
     """
     check_json(dict(config))
     pending: list[tuple[str, Any]] = list(config.items())

@@ -1,7 +1,7 @@
-"""What weights from strangers must pass before they are believed: plain, and no larger than their file.
+"""Checks of weights from strangers: they are plain, and no larger than their file.
 
 A file can promise more than it holds: an archive that inflates a thousandfold, a tensor of terabytes spread over four
-bytes, a network of a million layers.  Each is refused by what the file says of itself, before any of it is made.
+bytes, a network of a million layers.  Each is refused by the sizes that the file states, before memory is taken for it.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 # Weights that are tied or kept in half precision take more in memory than in their file, but not this much more.
 _MOST_GROWTH = 4
-# A small network may be larger than its file by some megabytes: nothing to fear, and whoever loads it says more.
+# A small network may be larger than its file by some megabytes: that is harmless, and loading tells what is missing.
 _SPARE_NUMBERS = 2**20
 
 
 def check_network(build: Callable[[], nn.Module], weights: int, numbers: int) -> None:
-    """Build a network without memory, to refuse one far larger than the weights which it is meant for.
+    """Build a network without memory, and refuse it if it is far larger than the weights that it is meant for.
 
-    A few bytes of config cannot ask for terabytes.  Whether names and shapes fit is for those to say who load the
-    weights; they name what is missing.
+    So a few bytes of config cannot ask for terabytes. Whether names and shapes fit is checked later, by the code that
+    loads the weights and names what is missing.
 
     Args:
-        build: makes the network; it is called where tensors have no memory.
+        build: makes the network; it is called on the meta device, where tensors have no memory.
         weights: how many tensors the file holds.
         numbers: how many numbers they hold together.
 
@@ -46,7 +46,7 @@ def check_network(build: Callable[[], nn.Module], weights: int, numbers: int) ->
 
 @contextmanager
 def _at_most(weights: int) -> Iterator[None]:
-    """Stop the making of a network with far more parameters than there are weights: it could go on for hours."""
+    """Stop the construction of a network with far more parameters than there are weights, which could take hours."""
     count = 0
     # Parts may be made and thrown away again, as a ViT's head and last blocks are.
     most = 4 * weights + 1000
@@ -69,7 +69,7 @@ def safetensors_size(path: Path) -> tuple[int, int]:
 
     Raises:
         OSError: no such file.
-        SafetensorError: a damaged one.
+        SafetensorError: a damaged file.
     """
     with safe_open(path, framework="pt") as reader:
         sizes = [math.prod(reader.get_slice(name).get_shape()) for name in reader.keys()]
@@ -84,7 +84,7 @@ def load_pickled(path: Path) -> object:
     Raises:
         pickle.UnpicklingError: it holds code, which is not run.
         ValueError: an archive that promises more than it holds.
-        Exception: nearly any, for a damaged file.
+        Exception: of nearly any kind, for a damaged file.
     """
     check_archive(path)
     # Only the zip format can be mapped, which spares reading the parts of a large file that are left out anyway.
@@ -117,7 +117,7 @@ def check_tensors(content: object, file_bytes: int) -> None:
     """Refuse tensors that are larger than the file they came from: views that repeat one number a billion times.
 
     Args:
-        content: what was read; mappings in it are searched, as deep as they go.
+        content: what was read; mappings in it are searched at any depth.
         file_bytes: size of the file.
 
     Raises:
@@ -127,7 +127,7 @@ def check_tensors(content: object, file_bytes: int) -> None:
     while pending:
         value = pending.pop()
         if isinstance(value, Mapping) and id(value) not in seen:
-            seen.add(id(value))  # a pickle may hold itself
+            seen.add(id(value))  # a pickle may contain itself
             pending += value.values()
         elif isinstance(value, Tensor):
             if value.layout != torch.strided or value.is_meta or value.is_quantized:

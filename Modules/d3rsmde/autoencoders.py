@@ -3,8 +3,9 @@
 ``encode`` and ``decode`` hide what differs between diffusers' classes; images and maps enter in [-1, 1].
 
 The light one, ``AutoencoderTiny`` (TAESD, github.com/madebyollin/taesd), is plain convolutions of one width.  Its
-decoder squeezes the unscaled latents by 3 tanh(z / 3): it sees values within about ±3 well and those beyond ever less,
-as the slope of that is 0.42 at 3 and 0.07 at 6.  The scaling factor lies outside of it, as in the other families.
+decoder squeezes the unscaled latents by 3 tanh(z / 3): it tells values within about ±3 apart well, and those beyond
+less and less, as the slope is 0.42 at 3 and 0.07 at 6. The scaling factor is applied outside of it, as in the other
+families.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ _CLASSES: dict[VaeType, type[Autoencoder]] = {
     "DC_AE": AutoencoderDC,
     "AutoencoderTiny": AutoencoderTiny,
 }
-# The families that come as single files in LDM layout, with the scaling that such a file does not say.
+# The families that come as single files in LDM layout, with their scaling factors, which such a file does not hold.
 _LDM_SCALING: dict[VaeType, float] = {"AutoencoderKL": 0.18215, "VA_VAE": 1.0}
 _ATTENTION_DOWN = "AttnDownEncoderBlock2D"
-# Of latents that an AutoencoderTiny is to draw, this share is to lie within ± this value when unscaled.
+# An AutoencoderTiny is scaled so that this share of its unscaled latents lies within ± this value.
 _SQUEEZED_SHARE, _LITTLE_SQUEEZED = 0.999, 2.0
 
 
@@ -51,7 +52,7 @@ class AutoencoderShape:
     Attributes:
         block_out_channels: channels per resolution, finest first; each further one halves the size.  Those of an
             AutoencoderTiny are all the same: (64, 64, 64, 64) is TAESD's size.
-        layers_per_block: residual blocks per resolution; of an AutoencoderTiny the finest always has one.  TAESD: 3.
+        layers_per_block: residual blocks per resolution. The finest of an AutoencoderTiny always has one. TAESD has 3.
         latent_channels: channels of the latent.
         norm_num_groups: groups of the group norms (not used by DC_AE and AutoencoderTiny, which have none).
     """
@@ -95,7 +96,7 @@ def _build_tiny(shape: AutoencoderShape) -> AutoencoderTiny:
 def _draw_first_weights(vae: AutoencoderTiny) -> None:
     """Weights of He et al. (ICCV 2015), and residual blocks that begin as the identity.
 
-    It has no norms, and with torch's own first weights its signal shrinks from layer to layer.
+    The network has no norms, and with torch's own first weights its signal would shrink from layer to layer.
     """
     for part in vae.modules():
         if isinstance(part, nn.Conv2d):
@@ -184,7 +185,7 @@ def load_autoencoder(vae_type: VaeType, source: str) -> Autoencoder:
 
 
 def load_folder(folder: Path) -> Autoencoder:
-    """Load an autoencoder of whatever family from a diffusers folder, as a run's ``frozen_vae``.
+    """Load an autoencoder of any family from a diffusers folder, such as the ``frozen_vae`` of a run.
 
     Raises:
         ValueError: a folder that holds something else, or is damaged.
@@ -250,7 +251,7 @@ def latent_channels(vae: Autoencoder) -> int:
 def encode(vae: Autoencoder, values: Tensor) -> Tensor:
     """Encode (B, 3, H, W) in [-1, 1] to scaled latents (B, C, H/stride, W/stride); KL families give their mean.
 
-    The autoencoder may be in half precision; what comes out is fp32.
+    The autoencoder may be in half precision; the latents are always fp32.
     """
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     return (_latent(vae, values.to(vae.dtype)).float() - shift) * vae.config["scaling_factor"]
@@ -265,7 +266,7 @@ def _latent(vae: Autoencoder, values: Tensor) -> Tensor:
 
 
 def decode(vae: Autoencoder, latents: Tensor) -> Tensor:
-    """Decode scaled latents (B, C, h, w) to (B, 3, h*stride, w*stride), about [-1, 1]; fp32 comes out."""
+    """Decode scaled latents (B, C, h, w) to (B, 3, h*stride, w*stride), about [-1, 1], always fp32."""
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     unscaled = latents / vae.config["scaling_factor"] + shift
     return vae.decode(unscaled.to(vae.dtype)).sample.float()
@@ -279,8 +280,8 @@ def reconstruct(
     Args:
         vae: the autoencoder.
         values: (B, 3, H, W) in [-1, 1].
-        generators: draw the posterior's samples, one an image, an image's neighbours having no part in them; None takes
-            its mean.
+        generators: one an image, which draws the sample of its posterior, so that it does not depend on the image's
+            neighbours; None takes the mean.
 
     Returns:
         The reconstruction (B, 3, H, W) and the mean KL divergence per latent value (0 for DC_AE and AutoencoderTiny,
@@ -294,9 +295,9 @@ def reconstruct(
 
 
 def measure_squeezed_scale(latents: Sequence[Tensor]) -> float:
-    """The scaling factor of an AutoencoderTiny that is to draw given scaled latents, to two digits.
+    """Choose the scaling factor of an AutoencoderTiny that has to draw given scaled latents; two digits.
 
-    Divided by it, 999 of 1000 values lie within ±2, where the squeeze of its decoder still has 0.66 of its slope.
+    Of the latents divided by it, 999 in 1000 lie within ±2, where the squeeze in its decoder still has a slope of 0.66.
     """
     magnitudes = torch.cat([latent.abs().flatten() for latent in latents]).cpu().double().numpy()
     return float(f"{max(np.quantile(magnitudes, _SQUEEZED_SHARE), 1e-6) / _LITTLE_SQUEEZED:.2g}")
@@ -311,7 +312,7 @@ def measure_latent_scale(latents: Sequence[Tensor]) -> float:
 def vae_precision(vae: Autoencoder, precision: Precision) -> Precision:
     """The number format that is safe for an autoencoder.
 
-    Activations of the large ones pass fp16's 65504 (Stable Diffusion's says so itself: ``force_upcast``), so they stay
-    in fp32 then; bf16 has fp32's range.
+    Activations of the large ones exceed fp16's 65504 (Stable Diffusion's config says so: ``force_upcast``), so with
+    fp16 they stay in fp32. bf16 has the range of fp32.
     """
     return "fp32" if precision == "fp16" and not isinstance(vae, AutoencoderTiny) else precision

@@ -28,8 +28,8 @@ class CoarseNet(ModelMixin, ConfigMixin):
         options: further arguments of the timm model.
         features: decoder width.
         readout: what becomes of the class token: ``project``, ``add`` or ``ignore``.
-        image_mean: per channel, of images in [0, 1]; None takes the backbone's own.
-        image_std: likewise.
+        image_mean: mean of each channel of images in [0, 1], by which they are normalised; None takes the backbone's.
+        image_std: standard deviation of each channel, likewise.
     """
 
     config_name = "config.json"  # type: ignore[assignment]  # diffusers declares it None
@@ -51,7 +51,7 @@ class CoarseNet(ModelMixin, ConfigMixin):
         self.normalisation = MinMaxNormalisation()
         mean = [float(value) for value in image_mean or self.encoder.mean]
         std = [float(value) for value in image_std or self.encoder.std]
-        # Not among the weights: the config holds them.
+        # They are not saved with the weights: the config holds them.
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.register_to_config(image_mean=mean, image_std=std)
@@ -59,7 +59,7 @@ class CoarseNet(ModelMixin, ConfigMixin):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any) -> Any:
         """Load from a folder that ``save_pretrained`` wrote; arguments are those of diffusers' method."""
-        # timm looks at sizes while it builds, which diffusers' construction without memory does not give it.
+        # timm reads values while it builds, and diffusers' construction without memory has none.
         kwargs.setdefault("low_cpu_mem_usage", False)
         return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from Modules.backbones.vit import Tap
 from Modules.d3rsmde.names import Readout
 
-# Zeros would end every map in a step at its border, which the stretch to [0, 1] then takes for its extremes.
+# Padding with zeros would give every map a step at its border, whose values the stretch to [0, 1] takes as extremes.
 _PADDING: Literal["replicate"] = "replicate"
 
 
@@ -23,8 +23,8 @@ class Reassemble(nn.Module):
     """Turn one tap into a feature map of the decoder's width and of the pyramid level's size.
 
     Args:
-        tap: what comes in.
-        level: 0 (finest) to 3; transformer taps are resampled by 4, 2, 1 and 1/2, convolutional ones kept.
+        tap: the tapped feature map.
+        level: 0 (finest) to 3; transformer taps are resampled by 4, 2, 1 and 1/2; convolutional ones keep their size.
         features: channels out.
         readout: what becomes of the class token, if there is one: concatenated and projected, added, or ignored.
     """
@@ -55,7 +55,7 @@ class Reassemble(nn.Module):
 
 
 class ResidualUnit(nn.Module):
-    """Two 3x3 convolutions before which ReLU acts, and a shortcut; no batch norm.  Keeps the shape."""
+    """Two 3x3 convolutions, each after a ReLU, and a shortcut, without batch norm; the shape stays the same."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class ResidualUnit(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Add a pyramid level to what came from below, refine, and double the size."""
+    """Add a pyramid level to the result of the coarser levels, refine the sum, and double its size."""
 
     def __init__(self, features: int, joins: bool) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class DPTDecoder(nn.Module):
             path = fuse(level, path)  # strides 16, 8, 4, 2 for a stride-16 backbone
         drawn = functional.interpolate(self.widen(path), size=size, mode="bilinear", align_corners=False)
         before, last = self.head[:-1](drawn), self.head[-1]
-        # In fp32 under autocast too: bf16 knows 128 values between 0.5 and 1, and each tile's map is stretched.
+        # In fp32 under autocast too: bf16 has only 128 values between 0.5 and 1, and each tile's map is stretched.
         with torch.autocast(drawn.device.type, enabled=False):
             return last(before.to(last.weight.dtype))
 

@@ -1,8 +1,8 @@
 """Autoencoders published as one file in the layout of latent-diffusion, as diffusers' `AutoencoderKL`.
 
-Own code, because diffusers 0.42's converter (`convert_ldm_vae_checkpoint`, behind `from_single_file`) leaves the
-attention of a level (`encoder.down.4.attn.0`, as VA-VAE f16d32 has it) under its old name, and takes the architecture
-from a config on the hub instead of the file. The network itself is diffusers': its encoder blocks already do what the
+diffusers 0.42 has a converter (`convert_ldm_vae_checkpoint`, behind `from_single_file`), but it leaves the attention of
+a level (`encoder.down.4.attn.0`, as VA-VAE f16d32 has it) under its old name, and takes the architecture from a config
+on the hub instead of the file. The network itself is diffusers': its encoder blocks already do what the
 layout asks for (one head, group norm eps 1e-6, padding (0, 1, 0, 1) before a strided convolution).
 """
 
@@ -34,7 +34,7 @@ _ANCHOR_PATTERN = re.compile(
 )
 _PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 
-# diffusers' spelling -> the layout's spelling; up_blocks, which also count the other way round, are handled apart.
+# diffusers' spelling -> the layout's spelling; up_blocks, which count the other way round, are handled apart.
 _RENAMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\.mid_block\.resnets\.(\d+)\.", lambda match: f".mid.block_{int(match[1]) + 1}."),
     (r"\.mid_block\.attentions\.(\d+)\.", lambda match: f".mid.attn_{int(match[1]) + 1}."),
@@ -81,7 +81,7 @@ def load_ldm_autoencoder(path: Path, scaling_factor: float = 1.0, norm_num_group
 
 
 def select_ldm_state_dict(content: object) -> dict[str, Tensor]:
-    """Pick the autoencoder's tensors out of a file's content: out of its nesting, off their prefix.
+    """Pick the autoencoder's tensors out of a file's content, without the nesting around them and their prefix.
 
     Everything else (losses, a frozen foundation model, a whole diffusion model) is left out, with a log line.
     """
@@ -170,7 +170,7 @@ def convert_ldm_state_dict(state_dict: Mapping[str, Tensor], config: Mapping[str
             raise ValueError(
                 f"'{source}' is of shape {shape}, where the rest of the file asks for {tuple(expected.shape)}"
             )
-        # A copy, so that the model does not hang on a memory-mapped file; float32, as files come in half precision too.
+        # A copy in float32: the model must not depend on a memory-mapped file, and some files are in half precision.
         converted[name] = tensor.reshape(expected.shape).to(torch.float32, copy=True)
         used.add(source)
     if unexpected := sorted(state_dict.keys() - used):
@@ -227,7 +227,7 @@ def _read(path: Path) -> object:
             raise ValueError(
                 f"{path}: damaged, cut short or not a checkpoint ({_first_line(error)}); give an undamaged one"
             ) from error
-        # torch words every refusal alike, and advises to run the code; that it names a global tells code from damage.
+        # torch words every refusal alike and advises running the code; only where there is code it names a global.
         code = re.search(r"GLOBAL (\S+)", str(error))
         what = f"holds pickled code ({code[1]})" if code else "damaged, no checkpoint, or holds pickled code"
         raise ValueError(

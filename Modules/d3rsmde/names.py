@@ -12,4 +12,4 @@ VaeType = Literal[LargeVaeType, "AutoencoderTiny"]
 VAE_TYPES: tuple[VaeType, ...] = get_args(VaeType)
 Readout = Literal["project", "add", "ignore"]
 MAP_LOSSES = ("HDNLoss", "L1Loss", "SSIMAELoss")
-"""Losses that both stages know; ``Modules.losses.height_losses`` builds them."""
+"""Names of the losses of both stages; ``Modules.losses.height_losses`` builds them."""

@@ -79,7 +79,7 @@ class D3RSMDE(DiffusionPipeline):
         margin: pixels that stage 2 sees beyond each border, repeated from it; a small autoencoder draws its outermost
             pixels badly, and these are then cut away.
         normalisation: how truth and prior were normalised in training; ``per_tile_min_max`` is the only one.
-        tile_size: the shorter side, in pixels, of the tiles that it was trained on: the size at which it serves best.
+        tile_size: the shorter side, in pixels, of the tiles that the model was trained on; it works best at that size.
 
     Raises:
         ValueError: parts that do not fit together.
@@ -111,11 +111,11 @@ class D3RSMDE(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> D3RSMDE:
-        """Load a model folder: offline, weights from safetensors only, no class but those that belong to a model.
+        """Load a model folder, offline: weights from safetensors only, and no classes but those that make up a model.
 
         Args:
             pretrained_model_name_or_path: the folder that ``save_pretrained`` wrote.
-            kwargs: parts or settings (as of ``__init__``) that take the place of the folder's.
+            kwargs: parts or settings, named as in ``__init__``, that replace those of the folder.
 
         Raises:
             FileNotFoundError: no model lies there.
@@ -146,10 +146,10 @@ class D3RSMDE(DiffusionPipeline):
             precision: number format of the weights.  Maps and blending stay in fp32, as do the layers that draw the
                 maps and, with fp16, an autoencoder that would overflow.
             channels_last: memory layout of the convolutions.
-            compile: torch.compile; where it does not work, a line says so and the model runs as it is.
+            compile: whether to use torch.compile; where it does not work, a line says so and the model runs uncompiled.
         """
         if self.coarse is not None:
-            # Not the whole of it: the statistics that it normalises images by stay in fp32.
+            # Not the whole of it: the statistics by which it normalises images stay in fp32.
             set_format(self.coarse.encoder, precision, channels_last)
             set_format(self.coarse.decoder, precision, channels_last)
             draw_in_fp32(self.coarse.decoder)
@@ -333,10 +333,10 @@ def _images(image: Tensor | NDArray[Any] | Any, device: torch.device) -> tuple[T
     values = values[None] if single else values
     values = values if as_tensor else values.permute(0, 3, 1, 2)
     full_scale = {torch.uint8: 255.0, torch.uint16: 65535.0}.get(values.dtype)
-    # Where the values lie now: on a GPU it would wait for the check.
+    # Checked on the device where the values are now: checking them on a GPU would wait for it.
     if full_scale is None and not _within_unit(values):
         raise ValueError("an image must be finite, and uint8, uint16 or float in [0, 1]")
-    # Of one layout in memory, whatever the caller's: kernels for other layouts round otherwise.
+    # Contiguous, whatever layout the caller has: kernels for other layouts round differently.
     return values.to(device).float().contiguous() / (full_scale or 1.0), single, as_tensor
 
 

@@ -23,8 +23,8 @@ class RefinerShape:
         attention_strides: latent strides (1, 2, 4, ...) whose level has self-attention.
         attention_head_dim: channels per attention head.
         norm_num_groups: groups of the group norms.
-        scale_shift: whether the timestep scales and shifts the norms, rather than being added.
-        dropout: probability.
+        scale_shift: whether the timestep scales and shifts the norms; otherwise it is added.
+        dropout: probability of dropout.
     """
 
     block_out_channels: tuple[int, ...]
@@ -41,7 +41,7 @@ PUBLISHED_REFINERS: dict[VaeType, RefinerShape] = {
     "AutoencoderKL": RefinerShape((128, 256, 512, 512), 2, (1, 2, 4, 8)),
     "VA_VAE": RefinerShape((192, 384, 576, 768), 3, (2, 4, 8), scale_shift=True, dropout=0.1),
     "DC_AE": RefinerShape((256, 512, 1024), 2, (1, 2, 4), dropout=0.1),
-    # Not published: the light VAE's latents have the channels and the stride of Stable Diffusion's.
+    # This one is not published: the light VAE's latents have the channels and the stride of Stable Diffusion's.
     "AutoencoderTiny": RefinerShape((128, 256, 512, 512), 2, (1, 2, 4, 8)),
 }
 
@@ -96,12 +96,12 @@ def walk(
     Args:
         unet: the refiner.
         scheduler: its blending schedule.
-        image: latent of the image (B, C, h, w).
-        coarse: latent of the coarse map, likewise.
+        image: latents of the images (B, C, h, w).
+        coarse: latents of the coarse maps (B, C, h, w).
         steps: blending steps; None takes all T.
 
     Returns:
-        The latent after each step, the last being the refined one.
+        The latents after each step; the last ones are refined.
     """
     scheduler.set_timesteps(steps)
     latent = coarse

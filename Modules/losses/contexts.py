@@ -1,9 +1,9 @@
-"""Contexts: the sets of pixels within which the normalised losses compare maps, in the two forms they are worked on.
+"""Contexts, the sets of pixels within which the normalised losses compare maps, in the two forms for computing them.
 
 On the CPU an image's pixels are put in an order in which every context is a contiguous run, so that a context costs no
 more than its own pixels. On other devices a loop over such runs would launch thousands of small kernels and read
-their bounds back to the host; there, contexts that share no pixel are labelled in one map of numbers, a layer, and the
-layers of all images are worked on at once.
+their bounds back to the host; there, contexts that share no pixel are numbered in one map, a layer, and the layers of
+all images are computed at once.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Added to the upper edge of every dr bin: it lets a tile of zeros fall into its own bins, and is lost in the rounding
-# of any other constant.
+# Added to the upper edge of every dr bin: it lets a tile of zeros fall into its own bins; for any other constant it
+# vanishes in the rounding.
 UPPER_EDGE_EPSILON = 1e-30
 FAMILIES = ("dr", "dp", "ds")
 
@@ -58,7 +58,7 @@ class Layer:
 
 
 class Contexts(Protocol):
-    """What a normalised loss compares within; N pixels an image, whose masked ones are in no context."""
+    """Makes the contexts of a normalised loss, in images of N pixels; masked pixels are in no context."""
 
     def runs(self, target: Tensor, valid: Tensor) -> Iterator[Runs]:
         """The contexts of one image on the CPU; target and valid are of shape (N,)."""

@@ -2,8 +2,8 @@
 
 ``drawing_l1`` is for autoencoders, which draw images as well.  Every other loss is called as
 ``loss(prediction, target, valid=None)`` with maps of shape (B, 1, H, W), any range, and an
-optional bool mask that is True where the target is known. What stands at masked pixels, NaN and inf included, changes
-neither value nor gradient, and an image without valid pixels adds 0. The target is a constant: no gradient goes there.
+optional bool mask that is True where the target is known. Values at masked pixels, NaN and inf included, change neither
+the loss nor its gradient, and an image without valid pixels adds 0. The target is a constant: it gets no gradient.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from Modules.losses.contexts import FAMILIES, Hierarchy, WholeImage
 from Modules.losses.normalised_error import normalised_error
 
-_EDGE_WEIGHT = 0.5  # of gradient_l1 in drawing_l1
+_EDGE_WEIGHT = 0.5  # weight of gradient_l1 in drawing_l1
 
 
 def _flatten(prediction: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -141,7 +141,7 @@ def drawing_l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     Args:
         prediction: (B, C, H, W).
         target: the same shape.
-        valid: (B, 1, H, W) bool; what stands elsewhere does not matter, and an image without valid pixels adds 0.
+        valid: (B, 1, H, W) bool; values at other pixels do not matter, and an image without valid pixels adds 0.
     """
     error = torch.where(valid, prediction - target, 0.0)
     return _mean_where(error.abs(), valid) + _EDGE_WEIGHT * gradient_l1(prediction, target, valid)
@@ -151,9 +151,9 @@ def gradient_l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Mean absolute difference of the forward differences, along rows plus along columns; called as ``drawing_l1``.
 
     The mean absolute error alone is nearly as small for an edge that is smeared over some pixels as for a sharp one in
-    the same place; this term is not, and ridges and valleys are what slopes are computed from.  It is the gradient
-    matching of Li and Snavely ("MegaDepth", CVPR 2018) at the finest scale, without the logarithm.  A difference counts
-    where both of its pixels are valid: the border of a void is no edge of the ground.
+    the same place. This term tells them apart, which matters because slopes are computed from ridges and valleys. It is the
+    gradient matching of Li and Snavely ("MegaDepth", CVPR 2018) at the finest scale, without the logarithm.  A
+    difference counts where both of its pixels are valid: the border of a void is no edge of the ground.
     """
     error = torch.where(valid, prediction - target, 0.0)
     along_rows = _mean_where(error.diff(dim=-1).abs(), valid[..., 1:] & valid[..., :-1])
@@ -162,6 +162,6 @@ def gradient_l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def _mean_where(values: Tensor, valid: Tensor) -> Tensor:
-    """The mean over all images of each one's mean over its valid pixels, 0 where it has none."""
+    """The mean over images of their means over valid pixels; an image without valid pixels counts 0."""
     count = valid.sum(dim=(1, 2, 3)) * values.shape[1]
     return ((values * valid).sum(dim=(1, 2, 3)) / count.clamp(min=1)).mean()

@@ -10,7 +10,7 @@ sum_U weight * |u - target^| by a pixel of the prediction is
 
     (p - c * sign(d - t)) / (s + 1e-6),
 
-and as t is itself one of the pixels, that pixel also receives minus the sum of all of it.
+and because t is itself one of the pixels, that pixel also receives minus the sum of these derivatives.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ def normalised_error(prediction: Tensor, target: Tensor, valid: Tensor, contexts
     Repeatable: no result depends on the order in which a device's threads finish.
 
     Args:
-        prediction: (B, N) maps, fp32 or fp64; gradients go here alone.
+        prediction: (B, N) maps, fp32 or fp64; only they get a gradient.
         target: (B, N) maps of the same type and device.
-        valid: (B, N) bool; what stands at the other pixels changes nothing.
-        contexts: where to compare.
+        valid: (B, N) bool; values at other pixels change nothing.
+        contexts: the sets of pixels within which the maps are compared.
 
     Returns:
         (B,) sums over the pixels of each image and over the families.
@@ -57,7 +57,7 @@ def normalised_error(prediction: Tensor, target: Tensor, valid: Tensor, contexts
 
 
 class _NormalisedError(torch.autograd.Function):
-    """Finds the gradient on the way forward: autograd would keep several maps for each context until it is wanted."""
+    """Computes the gradient in the forward pass: autograd would keep several maps a context for the backward pass."""
 
     @staticmethod
     def forward(
@@ -78,7 +78,7 @@ class _NormalisedError(torch.autograd.Function):
 
 
 def _slice_contexts(values: Tensor) -> bool:
-    """Whether to go image by image and context by context, which is the fastest only where nothing is launched."""
+    """Whether to compute image by image and context by context, which is fastest only where no kernels are launched."""
     return values.device.type == "cpu"
 
 
