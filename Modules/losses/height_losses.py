@@ -151,8 +151,8 @@ def gradient_l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     """Mean absolute difference of the forward differences, along rows plus along columns; called as ``drawing_l1``.
 
     The mean absolute error alone is nearly as small for an edge that is smeared over some pixels as for a sharp one in
-    the same place. This term tells them apart, which matters because slopes are computed from ridges and valleys. It is the
-    gradient matching of Li and Snavely ("MegaDepth", CVPR 2018) at the finest scale, without the logarithm.  A
+    the same place. This term tells them apart, which matters because slopes are computed from ridges and valleys. It is
+    the gradient matching of Li and Snavely ("MegaDepth", CVPR 2018) at the finest scale, without the logarithm.  A
     difference counts where both of its pixels are valid: the border of a void is no edge of the ground.
     """
     error = torch.where(valid, prediction - target, 0.0)

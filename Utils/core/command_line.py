@@ -1,4 +1,4 @@
-"""What all command lines share: arguments, logging, and one line for an error that the user can mend."""
+"""What all command lines share: arguments, logging, and one line for an error that the user can correct."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from Utils.core.stopping import Stopped
 logger = logging.getLogger(__name__)
 
 EXIT_USER_ERROR = 2
-# What shells say of a program that Ctrl-C ended.
+# The exit status that shells give a program that Ctrl-C has ended.
 EXIT_INTERRUPTED = 130
 
 
 def run_script(work: Callable[[], None]) -> int:
-    """Run a script's work with logging set up; return its exit status, 2 for an error that the user can mend.
+    """Run a script's work with logging set up; return its exit status, 2 for an error that the user can correct.
 
-    In a launch of several processes the main one speaks.
+    In a launch of several processes only the main one prints.
     """
     # Handlers are set anew: a test or notebook may call several scripts in one process.
     level = logging.INFO if is_main() else logging.ERROR
@@ -33,7 +33,7 @@ def run_script(work: Callable[[], None]) -> int:
         logging.getLogger(noisy).setLevel(logging.ERROR)
     # PNG tiles have no georeference.  Tiles are read in threads, where a filter around one reading does not hold.
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")
-    # Several processes average gradients, some of which have an odd layout: torch finds that slow, and says so.
+    # Several processes average gradients, some of which have an unusual layout; torch warns that this is slow.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     keep_freed_memory()
     try:
@@ -42,7 +42,7 @@ def run_script(work: Callable[[], None]) -> int:
         if not getattr(error, "told_elsewhere", False):
             print(f"error: {one_line(str(error) or type(error).__name__)}", file=sys.stderr)
         if not is_agreed(error):
-            return EXIT_USER_ERROR  # taking leave might wait for the others, who wait for this one
+            return EXIT_USER_ERROR  # disconnecting might wait for processes that wait for this one
         status = EXIT_USER_ERROR
     except Stopped as stop:
         tell(stop)

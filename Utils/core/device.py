@@ -1,4 +1,4 @@
-"""Where networks run, and out of which memory."""
+"""Which device networks run on, and how freed memory is kept."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def pick_device() -> torch.device:
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory of freed maps for the next ones; where the allocator is glibc's.
+    """Let this process keep the memory of freed maps for the next ones; nothing happens without glibc's allocator.
 
-    As it comes, glibc gives every large block back to the system when it is freed, and the next one has to be mapped
-    and zeroed page by page.  At 512 x 512 a large VAE spent a third of its time so.
+    By default glibc gives every large block back to the system when it is freed, and the next block has to be mapped
+    and zeroed page by page. At 512 x 512 pixels a large VAE spent a third of its time on that.
     """
     # malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD, with values that no map reaches.
     options = ((-1, 2**31 - 1), (-2, 2**28), (-3, 2**30))

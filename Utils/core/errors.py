@@ -1,4 +1,4 @@
-"""Errors that a user can mend: the scripts print them as one line and exit with status 2."""
+"""Errors that a user can correct: the scripts print them as one line and exit with status 2."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class UserError(ValueError):
 def one_line(message: str) -> str:
     """A message as one line that can be printed: no control characters, which could rewrite a terminal.
 
-    Of an error that a loader's worker sent, wrapped in a traceback, the last line is kept, which is its own.
+    A worker of a loader sends its error wrapped in a traceback; of that only the last line, its own message, is kept.
     """
     lines = message.strip().splitlines() or [""]
     if lines[0].startswith("Caught ") and len(lines) > 1:

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: write under a temporary name, then swap."""
+"""Files that are either whole or absent: they are written under a temporary name and then renamed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     suffix cannot find what a killed process left; writers that go by the suffix must be told their format.
 
     Raises:
-        OSError: the file cannot be written (of the fitting subclass; its ``filename`` is ``path``).
+        OSError: the file cannot be written; its class is the system's own, and its ``filename`` is ``path``.
     """
     path = Path(path)
-    # Not tempfile: its files are readable by their owner alone, and results are there to be shared.
+    # Not tempfile, whose files only their owner can read: results are there to be shared.
     temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
     try:
         yield temporary
@@ -50,7 +50,7 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -
 
 
 def remove_leftovers(folder: Path, recursively: bool = True) -> None:
-    """Remove the temporary files of processes that were killed; to be called where nobody else writes."""
+    """Remove the temporary files of processes that were killed; call it only where no other process writes."""
     for leftover in folder.rglob(_TEMPORARY) if recursively else folder.glob(_TEMPORARY):
         leftover.unlink(missing_ok=True)
 

@@ -1,8 +1,8 @@
-"""The processes of one launch: who writes, who does which part, what all of them must know.
+"""The processes of one launch: which one writes, which part each does, and what all of them must know.
 
-``accelerate launch`` and ``torchrun`` start the same script several times; accelerate connects the processes, here.
-One process is the ordinary case: everything below then does nothing, or what its name says, and without importing
-torch, so that a command that only answers does so at once.
+``accelerate launch`` and ``torchrun`` start the same script several times, and accelerate connects the processes here.
+With one process, which is the ordinary case, no function below communicates, and most do not import torch, so that a
+command that only answers a question does so at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ErrorT = TypeVar("ErrorT", bound=Exception)
 
-# While one process checks the tiles of a large dataset, the others wait; one that died is noticed by the launcher.
+# While one process checks the tiles of a large dataset, the others wait; the launcher notices one that has died.
 _LONGEST_WAIT = timedelta(hours=24)
 _NOTHING = object()
 
@@ -38,12 +38,12 @@ def launch() -> PartialState:
 
 
 def is_launched() -> bool:
-    """Whether a launcher started several processes; says so before they are connected."""
+    """Whether a launcher started several processes; known before they are connected."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_main() -> bool:
-    """Whether this process is the one that writes what is written once; says so before they are connected."""
+    """Whether this process writes what is written only once; known before the processes are connected."""
     return not is_launched() or int(os.environ.get("RANK", "0")) == 0
 
 
@@ -53,7 +53,7 @@ def _is_alone() -> bool:
 
 
 def disconnect() -> None:
-    """Take leave of the other processes, where they were connected."""
+    """End the connection to the other processes, if there is one."""
     if not is_launched():
         return
     import torch
@@ -63,7 +63,7 @@ def disconnect() -> None:
 
 
 def on_main(work: Callable[[], T]) -> T:
-    """Do something in the main process alone; every process gets its result, or its error."""
+    """Do something in the main process alone; every process gets the result, or raises the error."""
     if _is_alone():
         return work()
     from accelerate.utils import broadcast_object_list
@@ -75,7 +75,7 @@ def on_main(work: Callable[[], T]) -> T:
 
 
 def everywhere(work: Callable[[], T]) -> T:
-    """Do something in every process that may fail in one: an error in any of them is raised in all."""
+    """Do something in every process; an error in one of them is raised in all."""
     if _is_alone():
         return work()
     from accelerate.utils import gather_object
@@ -89,7 +89,7 @@ def everywhere(work: Callable[[], T]) -> T:
 
 @dataclass(frozen=True)
 class _Outcome(Generic[T]):
-    """What became of some work: a value or an error."""
+    """The outcome of some work: a value or an error."""
 
     value: T | None = None
     failure: Exception | None = None
@@ -108,7 +108,7 @@ def _try(work: Callable[[], T]) -> _Outcome[T]:
 
 
 def agreed(error: ErrorT) -> ErrorT:
-    """An error that every process of the launch raises: the main process tells it."""
+    """Mark an error that every process of the launch raises, so that the main process alone prints it."""
     error.told_elsewhere = not is_main()  # type: ignore[attr-defined]
     return error
 
@@ -119,7 +119,7 @@ def is_agreed(error: Exception) -> bool:
 
 
 def gather(items: Sequence[T]) -> list[T]:
-    """The items of all processes, one process after another; in every process."""
+    """The items of all processes, one process after another; every process gets all of them."""
     if launch().num_processes == 1:
         return list(items)
     from accelerate.utils import gather_object
@@ -129,7 +129,7 @@ def gather(items: Sequence[T]) -> list[T]:
 
 
 def gather_in_turn(items: Sequence[T]) -> list[T]:
-    """All items, in order, of which process r of n has those numbered r, r + n, r + 2 n, ...; in every process."""
+    """All items in order; process r of n gives those numbered r, r + n, r + 2 n, ..., and every process gets all."""
     if launch().num_processes == 1:
         return list(items)
     from accelerate.utils import gather_object
@@ -163,7 +163,7 @@ def tell(text: object) -> None:
 
 
 def progress_bar(*arguments: Any, **keywords: Any) -> tqdm:
-    """Tqdm's bar, in the main process and on a terminal."""
+    """A progress bar of tqdm, shown in the main process and only on a terminal."""
     from tqdm import tqdm
 
     return tqdm(*arguments, leave=False, disable=None if is_main() else True, **keywords)

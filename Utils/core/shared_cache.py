@@ -33,10 +33,10 @@ _SECONDS_BEFORE_SAYING_SO = 2.0
 
 
 class NoRoomError(Exception):
-    """What is to be kept does not fit the bound.
+    """The files that are to be kept do not fit the limit.
 
     Args:
-        needed: bytes that it would take.
+        needed: bytes that the files would take.
         in_use: bytes that cannot be evicted.
     """
 
@@ -53,7 +53,7 @@ class SharedCache:
     """The folder.
 
     Args:
-        root: where it lies; made when first filled.
+        root: the folder; made when it is first filled.
         limit: the most bytes that its files may take.
     """
 
@@ -68,7 +68,7 @@ class SharedCache:
 
     @contextmanager
     def filling(self, key: str) -> Iterator[Path]:
-        """Be the only process that fills a key, waiting for its turn; gives the key's folder.
+        """Wait until no other process fills the key, then be the only one that does; gives the key's folder.
 
         Raises:
             OSError: the folder cannot be made or locked.
@@ -82,7 +82,7 @@ class SharedCache:
             logger.info("waiting for another process that fills '%s'", folder)
             lock.acquire()
         try:
-            # Left by a process that was killed: nobody else writes here now.
+            # These were left by a process that was killed; no other process writes here now.
             remove_leftovers(folder)
             yield folder
         finally:
@@ -90,18 +90,18 @@ class SharedCache:
 
     @contextmanager
     def using(self, key: str, wanted: Collection[Path], added: int) -> Iterator[None]:
-        """Make room for a key and keep it from being evicted; to be entered while ``filling`` it.
+        """Make room for a key and keep it from being evicted; enter this while ``filling`` it.
 
         Keys that no process uses or fills are evicted, the one that was used longest ago first, and then files of this
         key that are not ``wanted``, if no other process uses it.
 
         Args:
-            key: the key.
-            wanted: its files that are there and stay.
+            key: the key to make room for.
+            wanted: files of this key that are there and stay.
             added: bytes that are going to be written.
 
         Raises:
-            NoRoomError: the bound, with what other processes use, leaves too little.
+            NoRoomError: within the limit, what other processes use leaves too little room.
             OSError: the folder cannot be written.
         """
         with FileLock(self.root / _ROOM_LOCK):
@@ -152,9 +152,9 @@ class SharedCache:
         return FileLock(self.root / f"{key}.lock")
 
     def _users(self, key: str) -> list[int]:
-        """The bytes that each process that uses a key counts on; locks of dead processes are removed.
+        """The bytes that each process that uses a key has announced; locks of dead processes are removed.
 
-        No process becomes a user meanwhile: for that it would need the lock that this one holds.
+        No other process can become a user in the meantime: it would need the lock that this one holds.
         """
         live = []
         for path in (self.folder(key) / _USERS).glob("*.lock"):
@@ -176,7 +176,7 @@ class SharedCache:
             if self._users(key):
                 return False
             shutil.rmtree(self.folder(key))
-            # Held while it is removed: who waits for it finds it gone, and makes a new one.
+            # The lock is held while its file is removed: a process that waits for it finds it gone and makes a new one.
             with suppress(OSError):
                 Path(lock.lock_file).unlink(missing_ok=True)
         finally:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, as schedulers send it: finish the step, save, and end in good order.
+"""Ctrl-C and SIGTERM, which schedulers send: finish the step, save, and end in good order.
 
 The first signal asks; work that can be resumed looks for it between its steps.  A second Ctrl-C ends at once.
 """
@@ -19,12 +19,12 @@ _asked: list[str] = []
 
 
 class Stopped(Exception):
-    """The work was asked to stop, and everything done is saved; the message says how to go on."""
+    """The work was asked to stop, and everything done is saved; the message says how to continue."""
 
 
 @contextmanager
 def stopping_on_signals() -> Iterator[None]:
-    """Note signals instead of dying of them; the outermost of nested uses counts."""
+    """Note signals instead of ending at once; of nested uses only the outermost has an effect."""
     if not is_main_thread() or signal.getsignal(signal.SIGTERM) is _note:
         yield
         return
@@ -46,10 +46,10 @@ def stop_asked() -> str:
 
 
 def stop_if_asked() -> None:
-    """Raise ``Stopped`` where a signal came; for work that has nothing to save.
+    """Raise ``Stopped`` if a signal has come; for work that has nothing to save.
 
     Raises:
-        Stopped: it came.
+        Stopped: a signal has come.
     """
     if _asked:
         raise Stopped(_asked[0])

@@ -83,7 +83,7 @@ def read_csv(path: str | os.PathLike[str], text_columns: Collection[str] = ()) -
     numbers, as the ids ``0012`` and ``1_2``, make a column text.
 
     Args:
-        path: file written by :func:`write_csv` or alike.
+        path: a file that :func:`write_csv` has written, or a similar one.
         text_columns: columns to keep as text whatever they look like (tile ids).
 
     Raises:

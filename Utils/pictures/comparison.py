@@ -99,7 +99,7 @@ def hillshade(height: NDArray[Any], z_factor: float = 1.0) -> NDArray[np.float64
         z_factor: pixels per unit of height.
 
     Returns:
-        (H, W) in [0, 1]: the share of the light a pixel throws back, 0.71 on flat ground; NaN at and beside NaN.
+        (H, W) in [0, 1]: the share of the light that a pixel reflects, 0.71 on flat ground; NaN at and beside NaN.
     """
     south, east = np.gradient(np.asarray(height, np.float64) * z_factor)
     # The surface normal is (-east, south, 1) in (east, north, up); the light comes from (-1, 1, sqrt(2)) / 2.
@@ -123,8 +123,8 @@ def save_comparison(
     Args:
         path: a .png (exact colours) or .jpg (half the size) in an existing folder. It is whole or absent.
         panels: at least one; more than ``columns`` go on in a further line.
-        title: the line above all.
-        valid: (H, W) bool; False pixels are grey in all panels but images.
+        title: the line above all panels.
+        valid: (H, W) bool; pixels that are False are grey in all panels but images.
         columns: most panels in a line.
         height_range: heights at the two ends of the colour scale; None takes the lowest and highest value drawn.
         height_label: what the height scale shows.
@@ -154,7 +154,7 @@ def save_overview(
         path: a .png (exact colours) or .jpg (half the size) in an existing folder. It is whole or absent.
         rows: the panels of each tile.
         row_labels: a short name for each row, set at its left side.
-        title: the line above all; may be empty.
+        title: the line above all panels; may be empty.
         valids: for each row None or (H, W) bool, as in :func:`save_comparison`.
         height_range: heights at the two ends of the colour scale; None takes the lowest and highest value drawn.
         height_label: what the height scale shows.

@@ -1,4 +1,4 @@
-"""How scenes meet GDAL: a bounded cache, settings that find damage, and errors of one line that name the file."""
+"""GDAL for scenes: a bounded cache, settings that find damage, and errors of one line that name the file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from Utils.rasters.tile_files import GDAL_ERRORS, LOCAL_ONLY
 __all__ = ["CACHE_BYTES", "gdal_environment", "georeference_optional", "raster_errors", "root_cause"]
 
 CACHE_BYTES = 256 * 2**20
-"""What GDAL may keep of decoded blocks, of all open rasters together: its default is a share of the whole memory."""
+"""Most memory for decoded blocks of all open rasters together: GDAL's default is a share of the whole memory."""
 
 _OPTIONS = {
     **LOCAL_ONLY,
     "GDAL_CACHEMAX": CACHE_BYTES,
     # Side files are looked for by name; a folder of thousands of scenes is not listed for each of them.
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
-    # Without it a truncated JPEG is a grey area and a warning.
+    # Without it a truncated JPEG gives a grey area and only a warning.
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
     # The fast path for PNGs decodes all of the image at once, and gives zeros where the file is cut short.
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
@@ -34,8 +34,8 @@ _OPTIONS = {
 def gdal_environment(**options: Any) -> rasterio.Env:
     """Give a context manager with GDAL's settings for scenes; ``options`` come on top.
 
-    GDAL has one cache for the whole process, and whoever leaves an outermost environment restores the size from
-    before: a program that works on scenes in several threads enters one around all of its work.
+    GDAL has one cache for the whole process, and leaving an outermost environment restores the former size. A program
+    that works on scenes in several threads therefore enters one environment around all of its work.
     """
     return rasterio.Env(**{**_OPTIONS, **options})
 
@@ -61,7 +61,7 @@ def root_cause(error: BaseException) -> str:
 
 @contextmanager
 def georeference_optional() -> Iterator[None]:
-    """Silence rasterio's warning at plain pictures; whether a scene is georeferenced is told in our own words."""
+    """Silence rasterio's warning about plain pictures; the scripts say themselves whether a scene is georeferenced."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=NotGeoreferencedWarning)
         yield

@@ -27,8 +27,8 @@ def has_transform(transform: Affine) -> bool:
 def ground_sample_distance(crs: Any, transform: Affine, height: int, width: int) -> tuple[float, float] | None:
     """Give the metres from one pixel to the next, for any rotation and on any planet.
 
-    A projected CRS is taken at its word, in metres whatever its unit; only Web Mercator, in which most background
-    imagery comes and whose metres shrink with the latitude, is corrected at the raster's centre. Degrees are
+    Distances in a projected CRS are taken as they are and converted to metres. Only Web Mercator, which most background
+    imagery has and whose metres shrink with the latitude, is corrected at the raster's centre. Degrees are
     converted at the centre, on the CRS's own ellipsoid.
 
     Args:

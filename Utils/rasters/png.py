@@ -1,4 +1,4 @@
-"""Whether a PNG is whole.  GDAL's fast path for 8 bits gives zeros, and no error, where the last bytes are missing."""
+"""Checks that a PNG is whole: where its last bytes are missing, GDAL's fast path gives zeros and no error."""
 
 from __future__ import annotations
 

@@ -51,8 +51,8 @@ MAX_BLOCK_BYTES = 2**30
 A header of a few bytes may say that a picture of 32 x 32 pixels lies in a block of 65,536 x 65,536.
 """
 
-# What tiles come as, by their first bytes. GDAL goes by these too, so that a VRT, which names other files, or any other
-# of its hundred formats could call itself tile_1.tif.
+# The formats of tiles, by their first bytes. GDAL goes by these too, whatever the suffix, so a VRT, which names other
+# files, or any other of its hundred formats could be named tile_1.tif.
 _TILE_FORMATS = {
     PNG_SIGNATURE: "PNG",
     b"\xff\xd8\xff": "JPEG",
@@ -63,20 +63,20 @@ _TILE_FORMATS = {
 }
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError, UnicodeDecodeError)
-"""All that rasterio raises when GDAL fails: some of GDAL's own errors come through as they are, and a message that
-quotes bytes of a damaged file may be no UTF-8."""
+"""All errors that rasterio raises when GDAL fails: some of GDAL's own come through unchanged, and a message that quotes
+bytes of a damaged file may not be UTF-8."""
 
 LOCAL_ONLY = {
-    # GDAL takes a file's word for where the rest of it lies: a VRT, and a side file too. Nothing is fetched over a
-    # network but one address that does not exist.
+    # A VRT, or a side file, may tell GDAL to read other files, also over a network. The one network address that is
+    # allowed does not exist.
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
-    # A VRT may hold Python code, which GDAL would run where an environment variable lets it.
+    # A VRT may hold Python code, which GDAL would run where an environment variable allows it.
     "GDAL_VRT_ENABLE_PYTHON": "NO",
 }
-"""GDAL's options for whatever is read: from this machine alone, and no code."""
+"""GDAL's options for everything that is read: files of this machine alone, and no code."""
 
-# The formats that are web services. GDAL drops them when it starts, if it is told before; who needs them for other
-# work in the same process sets GDAL_SKIP first.
+# The formats that are web services. GDAL leaves them out if this is set before it starts. A program that needs them for
+# other work in the same process sets GDAL_SKIP first.
 _WEB_SERVICES = "HTTP,WMS,WCS,WMTS,EEDA,EEDAI,PLMOSAIC,STACIT,STACTA,DAAS"
 os.environ.setdefault("GDAL_SKIP", _WEB_SERVICES)
 
@@ -84,7 +84,7 @@ _READ_OPTIONS = {
     **LOCAL_ONLY,
     # Listing a folder of 30,000 tiles for every tile opened takes longer than reading the tile.
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
-    # Without it a truncated JPEG is a grey area and a warning.
+    # Without it a truncated JPEG gives a grey area and only a warning.
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
 }
 # No .aux.xml beside what is written. Reading keeps side files: they may hold the nodata value.
@@ -193,7 +193,7 @@ def raster_type(path: str | os.PathLike[str]) -> tuple[int, str]:
     """Number of bands and number format of a PNG, TIFF or JPEG, from its header.
 
     Raises:
-        RasterError: it cannot be read.
+        RasterError: the file is missing or its header cannot be read.
     """
     with _opened(path, header_only=True) as source:
         return source.count, source.dtypes[0]
@@ -256,7 +256,7 @@ def _opened(path: str | os.PathLike[str], header_only: bool = False) -> Iterator
                 _check_before_decoding(path, source)
             yield source
     except GDAL_ERRORS as error:
-        # "Read failed. See previous exception": the cause says what happened.
+        # The message is only "Read failed. See previous exception"; the cause says what happened.
         detail = " ".join(str(error.__cause__ or error).replace(f"'{os.fspath(path)}' ", "").split()).rstrip(".;")
         raise RasterError(path, f"cannot be read ({detail})", "replace it by an undamaged PNG or TIFF file") from error
 
@@ -286,7 +286,7 @@ def check_blocks(path: str | os.PathLike[str], source: Any) -> None:
     """Refuse an open raster whose blocks would take all the memory, however few of their pixels are wanted.
 
     Raises:
-        RasterError: such a raster.
+        RasterError: the blocks are too large.
     """
     # Where bands are interleaved, a block holds all of them.
     interleaved = source.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
@@ -309,7 +309,7 @@ def check_blocks(path: str | os.PathLike[str], source: Any) -> None:
 
 
 def _mask_files(path: str | os.PathLike[str], source: Any) -> Iterator[tuple[str, str]]:
-    """Driver and name under which GDAL gives what the mask of an open raster may be: it has blocks of its own."""
+    """Driver and name of each file or directory that may be the mask of an open raster; a mask has separate blocks."""
     side = Path(f"{os.fspath(path)}.msk")
     if side.is_file():
         yield _driver(side), str(side)
