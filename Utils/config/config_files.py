@@ -45,7 +45,7 @@ def load_config(path: Path, kind: type[ConfigT], overrides: Sequence[str] = ()) 
 
 
 def read_merged(path: Path) -> tuple[dict[str, Any], list[Path]]:
-    """The keys of a JSON file over those of the file that its ``base`` names, and so on.
+    """Merge the keys of a JSON file over those of the file that its ``base`` names, and so on.
 
     A ``base`` is relative to the file that names it.  Objects are merged key by key; any other value, lists included,
     replaces the base's.
@@ -118,9 +118,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
 
 
 def _explain(error: ValidationError, kind: type[Section], data: Mapping[str, Any]) -> str:
-    """The first complaint, in one line."""
+    """The first error, in one line."""
     errors = error.errors()
-    # Each member of a union complains: the one that came furthest into the value was meant.
+    # Each member of a union reports an error: the one that got furthest into the value was meant.
     key = _location(errors[0]["loc"], data)
     about_key = [item for item in errors if _location(item["loc"], data)[: len(key)] == key]
     first = max(about_key, key=lambda item: len(_location(item["loc"], data)))
@@ -132,7 +132,7 @@ def _explain(error: ValidationError, kind: type[Section], data: Mapping[str, Any
         absent = [*_location(first["loc"][:-1], data), str(first["loc"][-1])]
         return f"key '{'.'.join(absent)}' is missing or empty; add it"
     same = [item for item in about_key if _location(item["loc"], data) == location]
-    # A value of the right type that breaks a rule is nearer than one of a wrong type.
+    # An error about a broken rule explains more than one about a wrong type.
     same = [item for item in same if not item["type"].endswith(("_type", "literal_error"))] or same
     expected = " or ".join(dict.fromkeys(_expectation(item["type"], item["msg"]) for item in same))
     if same[0]["msg"].startswith("Input "):
@@ -149,7 +149,7 @@ def _expectation(kind: str, message: str) -> str:
 
 
 def _location(place: Sequence[int | str], data: Any) -> list[str]:
-    """The keys and indices in an error's place; the names of union members, which pydantic puts among them, go."""
+    """The keys and indices in an error's location, without the names of union members that pydantic puts among them."""
     keys = []
     for part in place:
         is_key = isinstance(data, Mapping) and part in data
@@ -160,7 +160,7 @@ def _location(place: Sequence[int | str], data: Any) -> list[str]:
 
 
 def _nearest(kind: type[Section], location: Sequence[str]) -> str:
-    """What the writer of an unknown key may have meant."""
+    """A hint at the key that the writer of an unknown key may have meant."""
     *parents, key = location
     known = _keys_at(kind, parents)
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
@@ -171,7 +171,7 @@ def _nearest(kind: type[Section], location: Sequence[str]) -> str:
 
 
 def _keys_at(kind: type[Section], location: Sequence[str]) -> list[str]:
-    """The keys that the object at ``location`` may have; none where no section is."""
+    """The keys that the object at ``location`` may have; none where there is no section."""
     for part in location:
         field = kind.model_fields.get(part)
         inner = field.annotation if field else None

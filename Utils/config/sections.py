@@ -1,4 +1,4 @@
-"""What configs are made of: closed JSON objects, number types, and marks that say what resuming allows."""
+"""The parts of configs: JSON objects without unknown keys, number types, and marks for what may change on resuming."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Paths = str | list[str]
 
 @dataclass(frozen=True)
 class OnResume:
-    """Marks a key that may have another value when its run is resumed: it changes no epoch that was trained before.
+    """Marks a key that may have another value when a run is resumed: it changes no epoch that was trained before.
 
     Attributes:
-        own_of_launch: several launches that work on one run at the same time may each have a value of their own.
+        own_of_launch: whether several launches that work on one run at the same time may have different values.
     """
 
     own_of_launch: bool = False
@@ -53,13 +53,13 @@ class Section(BaseModel):
     def _drop_empty_strings(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        # An unknown key stays even when it is empty: it is an error all the same.
+        # An unknown key stays even when it is empty, because it is an error either way.
         given = {key: value for key, value in data.items() if value != "" or key not in cls.model_fields}
         return {key: _without_empty(value) if isinstance(value, list) else value for key, value in given.items()}
 
     @classmethod
     def keys_that_may_change(cls, own_of_launch: bool = False) -> frozenset[str]:
-        """The keys that may change on resume; ``own_of_launch`` asks for those that each launch may choose alone."""
+        """The keys that may change on resume; with ``own_of_launch`` only those that each launch may choose alone."""
         marks = {
             name: [mark for mark in field.metadata if isinstance(mark, OnResume)]
             for name, field in cls.model_fields.items()

@@ -1,4 +1,4 @@
-"""Panels as picture files for a page: single maps without frames or letters, which the page itself sets around them."""
+"""Panels as picture files for a page: single maps without frames or letters, which the page adds around them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["colours_of", "draw_panel", "draw_relief", "encode", "error_limit"]
 
 HEIGHT_COLOURS, ERROR_COLOURS = "viridis", "RdBu_r"
 
-# Pictures, and so the page, stay small: JPEG, but for little ones, where its blocks would be seen.
+# Pictures, and so the page, stay small as JPEG; small pictures are PNG, because blocks of JPEG would be visible.
 _JPEG_QUALITY = 82
 _LARGEST_PNG = 160
 # As in Utils.pictures.comparison: the whole range of heights is lit as a hill a sixth as high as the tile is wide.
@@ -44,7 +44,7 @@ def draw_panel(panel: Panel, valid: NDArray[np.bool_], limit: float) -> Pixels:
     Args:
         panel: heights in 0..255, errors in the same unit, or an image.
         valid: (H, W); other pixels are grey in all but images.
-        limit: errors at the two ends of their colours.
+        limit: size of the error at both ends of the colour scale.
 
     Returns:
         (H, W, 3).
@@ -65,8 +65,8 @@ def draw_relief(height: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:
     """Draw a map in colours, lit from the north-west, as (H, W, 3).
 
     Args:
-        height: (H, W) in any unit, stretched here to its own range, and not rounded as the paper protocol does: light
-            shows the terraces of whole numbers.
+        height: (H, W) in any unit. It is stretched to its range but not rounded as in the paper protocol: in the light,
+            whole numbers would show as terraces.
         valid: (H, W); other pixels are grey.
     """
     shares = np.where(valid, height.astype(np.float64), np.nan)
@@ -77,7 +77,7 @@ def draw_relief(height: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:
 
 
 def encode(pixels: Pixels, longest: int) -> bytes:
-    """A picture (H, W, 3) as JPEG, or as PNG where it is little; shrunk to ``longest`` pixels a side."""
+    """Encode a picture (H, W, 3) as JPEG, or as PNG if it is small; shrunk to ``longest`` pixels a side."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -95,12 +95,12 @@ def colours_of(name: str) -> list[str]:
 
 
 def _shade(values: NDArray[np.float64], full: float) -> NDArray[np.float64]:
-    """The light that heights from 0 to ``full`` throw back."""
+    """The light that a surface with heights from 0 to ``full`` reflects."""
     return hillshade(values, _RELIEF_SHARE * max(values.shape) / full)
 
 
 def _coloured(shares: NDArray[np.float64], name: str) -> Pixels:
-    """Colours (H, W, 3) of values in [0, 1]; those beyond get the end's, NaN is grey."""
+    """Colours (H, W, 3) of values in [0, 1]; values beyond get the colour of the nearer end, NaN is grey."""
     colours = matplotlib.colormaps[name].with_extremes(bad=(_INVALID / 255.0,) * 3)
     pixels: Pixels = np.asarray(colours(shares, bytes=True))
     return pixels[..., :3]

@@ -1,4 +1,4 @@
-"""Score a model over tiles, writing maps and pictures on the way; evaluation_report writes the scores down."""
+"""Score a model over tiles, writing maps and pictures meanwhile; evaluation_report writes the scores."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _OVERVIEW_TILES = 4
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model makes of a batch.
+    """What a model predicts for a batch.
 
     Attributes:
-        maps: what is scored, (B, 1, H, W) by name, as ``coarse`` and ``refined``; the last is the model's result, and
-            one before it what it was made of.
-        steps: maps to look at one after another, (B, 1, H, W) by title; empty unless asked for.
+        maps: the maps to score, (B, 1, H, W) by name, such as ``coarse`` and ``refined``. The last is the model's
+            result; one before it is what the result was made from.
+        steps: maps of intermediate steps to look at, (B, 1, H, W) by title; empty unless asked for.
     """
 
     maps: dict[str, Tensor]
@@ -51,7 +51,7 @@ class Prediction:
 
 
 Predict = Callable[[Batch], Prediction]
-# Maps (B, 1, H, W) by name that are scored beside the predictions and are none, nor part of the time they take.
+# Maps (B, 1, H, W) by name that are scored beside the predictions but are not predictions; making them is not timed.
 References = Callable[[Batch], dict[str, Tensor]]
 
 
@@ -60,10 +60,10 @@ class Evaluation:
     """Scores of all tiles.
 
     Attributes:
-        scorer: took the scores, and says what they are.
+        scorer: the scorer that gave the scores, which also describes them.
         ids: tile ids in order.
-        rows: by name of the map, the scorer's row of each tile.
-        references: the names in ``rows`` that are no predictions.
+        rows: for each map by name, the scorer's row of every tile.
+        references: the names in ``rows`` that are not predictions.
         seconds: time that prediction took, batch by batch, without reading and scoring; of all processes together.
     """
 
@@ -79,12 +79,12 @@ class Evaluation:
         return [name for name in self.rows if name not in self.references]
 
     def tile_scores(self, name: str) -> list[dict[str, float]]:
-        """The scores of each tile, of the map of that name."""
+        """The scores of every tile for the map with this name."""
         return [self.scorer.tile_scores(row) for row in self.rows[name]]
 
 
 def make_height_scorer(config: EvaluationConfig) -> HeightScorer:
-    """The scorer of heights that an evaluation config asks for; says once how to get LPIPS where it cannot be had."""
+    """The scorer of heights that an evaluation config asks for; without LPIPS, one line says how to get it."""
     try:
         weights = find_lpips_weights(Path(config.lpips_weights) if config.lpips_weights else None)
         lpips = None if weights is None else LpipsScore(weights)
@@ -110,13 +110,13 @@ def evaluate(
     The processes of a launch share the tiles; each gets the scores of all of them.
 
     Args:
-        predict: the model.
+        predict: the model, a function from a batch to its prediction.
         dataset: the tiles.
         config: where to write, and how many pictures.
         device: where the model is.
-        scorer: takes the scores.
+        scorer: scores the predictions.
         on_maps: called with each tile's id and its predicted maps (H, W).
-        references: what else to score, as the autoencoder's reconstruction of the truth.
+        references: further maps to score, such as the autoencoder's reconstruction of the truth.
 
     Raises:
         UserError: a file that cannot be read or written.
@@ -162,7 +162,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Part:
-    """The evaluation of one batch; see ``Evaluation``."""
+    """The results of one batch; ``Evaluation`` describes them."""
 
     ids: list[str]
     rows: dict[str, list[Row | None]]
@@ -190,7 +190,7 @@ def _overview(folder: Path, shown: Mapping[str, Panels]) -> None:
 
 
 def choose_pictures(ids: Sequence[str], count: int, seed: int) -> set[str]:
-    """The tiles that get pictures: ``count`` of them, drawn by the seed, so that nobody picks the pretty ones."""
+    """The tiles that get pictures: ``count`` of them, drawn by the seed and so not chosen by their looks."""
     order = torch.randperm(len(ids), generator=named_generator(seed, "pictures")).tolist()
     return {ids[place] for place in order[:count]}
 

@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: the table, a CSV row a tile, one JSON, and a page that shows all of it."""
+"""What an evaluation writes: the tables, a CSV with a row a tile, one JSON, and a page that shows all of it."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ __all__ = ["REPORT_FILE", "choose_examples", "write_report"]
 
 REPORT_FILE = "report.html"
 
-# Best, median and worst tiles, of each at most.
+# Most tiles that are shown as best, as median and as worst ones, each.
 _EXAMPLES = 3
 _PANEL_SIZE, _SLIDER_SIZE = 256, 512
-# Points of a distribution's curve, however many tiles there are.
+# Number of points on a distribution's curve, whatever the number of tiles.
 _CURVE_POINTS = 200
-# What the page shows as tables, not as facts.
+# Entries of the document that the page shows as tables and not among the facts.
 _NOT_FACTS = ("summary", "change")
 
 
@@ -63,9 +63,9 @@ def write_report(
     Args:
         found: the scores.
         config: the evaluation's config, which goes into the JSON.
-        facts: what else JSON and page should say, as the model's path.
-        dataset: the tiles that were scored; of those that the page shows, files and maps are read once more.
-        entries: for each prediction but the last, the entry of a sample that holds it.
+        facts: what else JSON and page should state, such as the model's path.
+        dataset: the tiles that were scored; the files and maps of those that the page shows are read once more.
+        entries: for each prediction but the last, the name of the sample's entry that holds it.
 
     Raises:
         UserError: a file that cannot be written, or a tile or map that can no longer be read.
@@ -85,12 +85,12 @@ def write_report(
 
 
 def choose_examples(found: Evaluation) -> dict[str, list[str]]:
-    """The best, median and worst tiles by the score of the result that ranks, each tile once.
+    """Choose the best, median and worst tiles by the ranking score of the result, each tile once.
 
-    Tiles without that score, as those without a valid pixel, are none of them; equal ones keep the order of the tiles.
+    Tiles without that score, such as those without a valid pixel, are left out; equal tiles keep their order.
 
     Returns:
-        Tile ids under ``best``, ``median`` and ``worst``, best first in each; up to three each, fewer of few tiles.
+        Tile ids under ``best``, ``median`` and ``worst``, best first in each; up to three each, or fewer.
     """
     ranked_by, rows = found.scorer.ranked_by, found.tile_scores(found.predictions[-1])
     sign = -1.0 if found.scorer.metric(ranked_by).better == "higher" else 1.0
@@ -136,7 +136,7 @@ def _document(found: Evaluation, config: EvaluationConfig, facts: Mapping[str, A
 
 
 def _machine() -> dict[str, Any]:
-    """Where the networks ran, in words that name neither the machine nor its user."""
+    """A description of the machine that names neither it nor its user."""
     device = pick_device()
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -201,7 +201,7 @@ def _reading(found: Evaluation, document: Mapping[str, Any]) -> Text:
 
 
 def _called(scorer: Scorer, key: str) -> str:
-    """A score with its protocol, as ``aligned MAE``."""
+    """A score with its protocol, such as ``aligned MAE``."""
     return f"{key.partition('.')[0]} {scorer.metric(key).name}"
 
 
@@ -213,7 +213,7 @@ def _higher_is_better(scorer: Scorer, protocol: ScoreProtocol) -> list[str]:
 
 
 def _distributions(found: Evaluation) -> list[Curve]:
-    """For the score that ranks, and one that is better when higher, the share of tiles up to each value."""
+    """For the ranking score, and one that is better when higher, the share of tiles up to each value."""
     scorer = found.scorer
     ranking = next(each for each in scorer.protocols if scorer.ranked_by.startswith(f"{each.name}."))
     curves = []
@@ -252,7 +252,7 @@ def _example(
 
 
 def _scored(found: Evaluation, tile: str) -> str:
-    """A tile's score that ranks and, of every other protocol, one that is better when higher."""
+    """A tile's ranking score and, from every other protocol, one that is better when higher."""
     scorer = found.scorer
     scores = found.tile_scores(found.predictions[-1])[found.ids.index(tile)]
     others = [each for each in scorer.protocols if not scorer.ranked_by.startswith(f"{each.name}.")]
@@ -263,7 +263,7 @@ def _scored(found: Evaluation, tile: str) -> str:
 def _read_maps(
     found: Evaluation, config: EvaluationConfig, item: Mapping[str, Any], entries: Mapping[str, str]
 ) -> dict[str, Map]:
-    """A tile's predicted maps: the result from its file, the one it was made of from the dataset."""
+    """A tile's predicted maps: the result from its file, and the map that it was made from, from the dataset."""
     *before, result = found.predictions
     path = map_file(Path(config.output_dir), item["id"], config.map_format)
     try:

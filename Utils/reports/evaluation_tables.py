@@ -1,4 +1,4 @@
-"""The tables of an evaluation: both protocols' means, and a row a tile."""
+"""The tables of an evaluation: the means of every protocol, and a table with a row a tile."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def format_report(found: Evaluation) -> str:
 
 
 def tile_table(found: Evaluation) -> Table:
-    """A row a tile: the score that ranks, of each prediction, then the result's others."""
+    """A row a tile: the ranking score of each prediction, then the other scores of the result."""
     names, scorer = found.predictions, found.scorer
     result = found.tile_scores(names[-1])
     ranked = scorer.metric(scorer.ranked_by)

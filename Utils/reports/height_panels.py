@@ -1,4 +1,4 @@
-"""A tile with its predicted heights as panels: what pictures, pages and TensorBoard show."""
+"""A tile with its predicted heights as panels, for pictures, pages and TensorBoard."""
 
 from __future__ import annotations
 

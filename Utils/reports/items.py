@@ -1,4 +1,4 @@
-"""What a page is made of: tables, pictures, sliders, curves and text, in sections."""
+"""The items of a page: tables, pictures, sliders, curves and text, in sections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Number:
-    """A number that is written in its own way: sorted by ``value``, shown as ``text``."""
+    """A number with its own text: a table sorts by ``value`` and shows ``text``."""
 
     value: float
     text: str
@@ -37,11 +37,11 @@ class Table:
 
     Attributes:
         title: heading above it; may be empty.
-        headings: one a column.
+        headings: heading of each column.
         rows: cells. Plain floats are rounded to four digits, column by column; None is a dash, NaN ``n/a``.
-        sortable: clicking a heading sorts the rows, numbers by value, missing ones last either way; a box filters them
-            by what their columns of text hold.
-        note: a line below.
+        sortable: whether clicking a heading sorts the rows (numbers by value, missing ones always last) and a box
+            filters them by their columns of text.
+        note: a line of text below the table.
 
     Raises:
         ValueError: no headings, or a row with more or fewer cells than headings.

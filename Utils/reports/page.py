@@ -27,7 +27,7 @@ from Utils.reports.items import Cell, Curve, Gallery, Item, Number, Picture, Sec
 from Utils.reports.plot import lay_out
 
 MISSING = "—"
-"""How a cell without a value reads."""
+"""The text of a cell without a value."""
 
 _NOT_A_NUMBER = "n/a"
 _NUMBERS = (int, float, np.integer, np.floating)
@@ -44,16 +44,16 @@ def write_page(path: str | os.PathLike[str], title: str, sections: Sequence[Sect
 
     Args:
         path: name in an existing folder.
-        title: of the page.
+        title: title of the page.
         sections: its parts, in order.
-        facts: what else to know, as the model, the config and the machine: scalars, sequences and mappings, nested as
-            they come. They stand at the end and can be folded.
+        facts: further facts, such as the model, the config and the machine: scalars, sequences and mappings, nested to
+            any depth. They come last and can be folded.
 
     Raises:
         ValueError: a picture that is neither PNG nor JPEG, or a slider's pictures of two sizes.
         OSError: the file cannot be written.
     """
-    # File names may hold bytes that are no text; a reader sees a question mark for them.
+    # File names may hold bytes that are not text; the page shows a question mark for them.
     atomic_write_bytes(path, render_page(title, sections, facts).encode("utf-8", errors="replace"))
 
 
@@ -148,7 +148,7 @@ def _table_view(table: Table) -> dict[str, Any]:
         "title": table.title,
         "headings": list(zip(table.headings, numeric, strict=True)),
         "rows": [[_cell_view(*each) for each in zip(row, numeric, writers, strict=True)] for row in table.rows],
-        # A row's name reads as its heading.
+        # The name of a row is set as its heading.
         "named_rows": not numeric[0],
         "sortable": table.sortable,
         "note": table.note,
@@ -168,7 +168,7 @@ def _value(cell: Cell) -> float | None:
 
 
 def _cell_view(cell: Cell, numeric: bool, write: Callable[[float], str]) -> tuple[str, str | None]:
-    """A cell's text, and what it is sorted by where that is another: "" for nothing, None for the text itself."""
+    """A cell's text, and its sorting key: "" for no value, None to sort by the text itself."""
     if cell is None:
         return MISSING, ""
     value = _value(cell)
@@ -183,7 +183,7 @@ def _cell_view(cell: Cell, numeric: bool, write: Callable[[float], str]) -> tupl
 
 
 def _writer(cells: Sequence[Cell]) -> Callable[[float], str]:
-    """How a column's plain numbers are written: whole ones as they are, others with four digits of the typical one."""
+    """A function that writes a column's plain numbers: whole ones unchanged, others to four digits of a typical one."""
     plain = [cell for cell in cells if isinstance(cell, _NUMBERS)]
     if all(isinstance(cell, int | np.integer) for cell in plain):
         return lambda value: f"{value:.0f}"

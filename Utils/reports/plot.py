@@ -1,4 +1,4 @@
-"""Where lines, ticks and labels of a plot go; the page's template draws them as inline SVG, in the page's colours."""
+"""The layout of a plot: lines, ticks and labels, which the page's template draws as inline SVG in its colours."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WIDTH, _HEIGHT = 520.0, 320.0
 _RIGHT, _TOP, _BOTTOM = 16.0, 12.0, 46.0
 _CHARACTER = 8.0
 _LABEL_SPACE = 34.0
-# Single points are marked where there are few: their values show when pointed at.
+# Where there are few points, each is marked, and shows its value when pointed at.
 _MOST_MARKS = 80
 
 Point = tuple[float, float]
@@ -36,10 +36,10 @@ class Plot:
     """A plot with everything in place; ticks are (position, label).
 
     Attributes:
-        width, height: of the view box.
+        width, height: size of the view box.
         left, top, right, bottom: the frame's sides.
-        x_label, y_label: what the axes show.
-        x_ticks, y_ticks: along the frame.
+        x_label, y_label: labels of the axes.
+        x_ticks, y_ticks: ticks along the frame.
         lines: the series.
     """
 
@@ -119,7 +119,7 @@ def _ticks(low: float, high: float, most: int, whole: bool = False) -> list[floa
 
 
 def _names(ticks: Sequence[float]) -> list[str]:
-    """Ticks with as many digits after the point as tell them exactly, all with the same number."""
+    """Labels of ticks, with just enough digits after the point to be exact, the same number for all."""
     largest = max((abs(tick) for tick in ticks), default=0.0)
     step = min((abs(b - a) for a, b in pairwise(ticks)), default=largest or 1.0)
     if largest < 1e6:

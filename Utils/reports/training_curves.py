@@ -16,7 +16,7 @@ __all__ = ["training_curves"]
 
 logger = logging.getLogger(__name__)
 
-# The score that chose the weights in runs of versions before 2026-12, which do not say it.
+# The score that chose the weights in runs of versions before 2026-12, which do not name it.
 _OLDER_MONITOR = "paper.mae"
 
 
@@ -31,14 +31,14 @@ def training_curves(checkpoint: Path) -> list[Curve]:
         for stage in _stages(checkpoint):
             curves += _stage_curves(stage.name, _read_log(stage / LOG_FILE), f"validation/{_monitor(stage.parent)}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        # The scores are what was asked for; a run's damaged log must not cost them.
+        # A damaged log of a run must not prevent the scores from being written.
         logger.warning("no training curves in the report: the log of '%s' cannot be read (%s)", checkpoint, error)
         return []
     return curves
 
 
 def _stages(checkpoint: Path) -> list[Path]:
-    """Folders with a log, in order of training; folds, which make priors and no model, are left out."""
+    """Folders with a log, in order of training, without folds, whose networks only make priors."""
     if checkpoint.is_file():  # <run>/<stage>/checkpoints/<name>.safetensors
         stages = [checkpoint.resolve().parent.parent]
     else:

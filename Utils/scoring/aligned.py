@@ -40,8 +40,8 @@ def aligned_scores(
     """Score a relative prediction in the target's own units, after the best scale and shift of this tile.
 
     The prediction p is replaced by scale p + shift, the least-squares fit to the target over the valid pixels with
-    scale >= 0 (Ranftl et al., TPAMI 2022, section 5, plus the bound: hills for valleys must not score as perfect; a
-    prediction that runs against the target gets the best it can, scale 0). A flat prediction gets scale 0 and the
+    scale >= 0 (Ranftl et al., TPAMI 2022, section 5, plus the bound: hills in place of valleys must not score as
+    perfect, so an inverted prediction gets scale 0, the best that is allowed). A flat prediction gets scale 0 and the
     target's mean. A flat target is met exactly by scale 0: its errors are 0 whatever the prediction.
 
     Args:
@@ -101,13 +101,13 @@ def _fit(true: FloatArray, guess: FloatArray) -> tuple[float, float, FloatArray]
     """Fit (N,) guess onto true by least squares with scale >= 0; return scale, shift and the fitted guess."""
     span = float(np.ptp(guess))
     if true.min() == true.max() or span == 0:
-        # The exact value of a flat target: its mean would carry a rounding error.
+        # The exact value of a flat target, because its mean would have a rounding error.
         shift = float(true[0]) if true.min() == true.max() else float(true.mean())
         return 0.0, shift, np.full(guess.shape, shift)
     true_mean, guess_mean = float(true.mean()), float(guess.mean())
-    # Unit span keeps the squares within floats for predictions of any size.
+    # A span of 1 keeps the squares within the range of floats for predictions of any size.
     centred = (guess - guess_mean) / span
-    # Products of arrays, not dot products: BLAS wakes its threads for those, slower here, and sums in no fixed order.
+    # Products of arrays, not dot products: for those BLAS starts threads, which is slower here, and sums in any order.
     # The problem is convex in the scale, so where its free optimum is negative the bound itself is optimal.
     scale = max(float(np.mean(centred * (true - true_mean)) / np.mean(centred * centred)), 0.0)
     return scale / span, true_mean - scale / span * guess_mean, true_mean + scale * centred

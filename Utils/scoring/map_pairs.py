@@ -20,7 +20,7 @@ DELTAS = tuple(Metric(f"delta{power}", f"delta{power}", "higher", digits=1, perc
 
 
 def as_map(values: ArrayLike, name: str) -> FloatArray:
-    """Return (H, W) `values` as float64, or say why it is no map."""
+    """Return (H, W) `values` as float64; ValueError where it is no map."""
     array = np.asarray(values)
     if array.ndim != 2:
         raise ValueError(f"{name} has shape {array.shape}; a height map is (H, W).")
@@ -64,8 +64,8 @@ def comparable(true: FloatArray, guess: FloatArray) -> bool:
 def fill(values: FloatArray, inside: BoolArray) -> FloatArray:
     """Lay (N,) valid values back into their (H, W) map.
 
-    The rest gets the mean: no window or neighbourhood that is averaged holds such a pixel, but the running sums of the
-    box filter pass over them, and a value of the same size costs them no digits.
+    All other pixels get the mean. No window that is averaged contains them, but the running sums of the box filter pass
+    over them, and a value of similar size keeps the precision of these sums.
     """
     if values.size == inside.size:
         return values.reshape(inside.shape)
@@ -77,7 +77,7 @@ def fill(values: FloatArray, inside: BoolArray) -> FloatArray:
 def delta_shares(true: FloatArray, guess: FloatArray) -> dict[str, float]:
     """Shares of pixels with max(t/p, p/t) < 1.25^k for t >= 0, written without a division.
 
-    Multiplied out, 0 < 0 and x < 0 are false, so 0/0, x/0 and a negative guess are misses by themselves.
+    Multiplied out, 0 < 0 and x < 0 are false, so 0/0, x/0 and a negative guess are misses without special cases.
     """
     low, high = np.minimum(true, guess), np.maximum(true, guess)
     if not true.size:

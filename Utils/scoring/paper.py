@@ -33,7 +33,7 @@ PAPER: tuple[Metric, ...] = (
 """The scores of `paper_scores`, in the order of its table."""
 
 LPIPS = Metric("lpips", "LPIPS", "lower", digits=4)
-"""The learned distance of the same protocol, which needs weights that may be absent (`Utils.scoring.perceptual`)."""
+"""The learned distance of the same protocol; its weights may be absent (`Utils.scoring.perceptual`)."""
 
 
 def stretch_to_255(values: ArrayLike, valid: BoolArray | None = None) -> FloatArray:

@@ -1,7 +1,7 @@
 """LPIPS, the learned perceptual distance of the published protocol (Zhang et al., CVPR 2018), with AlexNet.
 
 The `lpips` package ships the linear layers. The AlexNet under them is torchvision's, read from a file on disk: nothing
-here downloads, and nothing here ever scores with random weights.
+is downloaded, and no score ever comes from random weights.
 """
 
 import pickle
@@ -64,8 +64,8 @@ class LpipsScore:
         """Load the network; see the class."""
         state = _load_alexnet(weights)
         state |= torch.load(_LINEAR_LAYERS, map_location="cpu", weights_only=True)
-        # On the meta device nothing is drawn, and a weight that no file gives cannot compute a number. lpips asks
-        # torchvision for the empty AlexNet in a way torchvision warns about.
+        # On the meta device no random weights are drawn, and a weight that is missing in the file cannot be used
+        # unnoticed. torchvision warns about the way in which lpips asks it for the empty AlexNet.
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             network = lpips.LPIPS(net="alex", version="0.1", pretrained=False, pnet_rand=True, verbose=False)
@@ -84,7 +84,7 @@ class LpipsScore:
         The maps are scaled to [-1, 1] and repeated to 3 channels. Invalid pixels must hold the same value in both, as
         the stretch leaves them. NaN when either map holds a NaN or infinity, or a side is below 31 pixels.
         """
-        # Copies: torch takes neither read-only nor flipped arrays as they are.
+        # Copies, because torch takes neither read-only nor flipped arrays.
         true, guess = np.array(target, np.float32, order="C"), np.array(prediction, np.float32, order="C")
         if true.ndim != 2 or true.shape != guess.shape:
             raise ValueError(f"LPIPS compares two (H, W) maps of one shape, and got {true.shape} and {guess.shape}.")

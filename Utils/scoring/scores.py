@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from Utils.data.sample import Batch
 
 Row = dict[str, Any]
-"""What scoring one tile gives: its scores by key, or what a pooled scorer counts."""
+"""The result of scoring one tile: its scores by key, or the counts of a pooled scorer."""
 
 Summary = dict[str, dict[str, float]]
 """For every score its ``mean``, the ``standard_error`` of that mean, and ``count``, the tiles behind it."""
 
 _ARROWS = {"higher": "↑", "lower": "↓", "zero": ""}
-# Resamples of the tiles behind a pooled score's standard error: it is then known to about 5 per cent.
+# Number of resamples for a pooled score's standard error, which is then known to about 5 per cent.
 _RESAMPLES = 200
 
 
@@ -73,11 +73,12 @@ class ScoreProtocol:
     """Scores that are taken in one way, and belong in one table.
 
     Attributes:
-        name: in front of each key of a row, as ``paper`` in ``paper.mae``; every result file names it.
+        name: name of the protocol, in front of each key of a row, such as ``paper`` in ``paper.mae``; every result file
+            has it.
         definition: what the protocol does, for those who read the numbers.
         metrics: its scores, in the order of the table.
-        shown_per_tile: keys of those that the table of single tiles shows.
-        pooled: whether scores are of all pixels together, and not means over tiles.
+        shown_per_tile: keys of the scores that the table of single tiles shows.
+        pooled: whether scores are taken over all pixels together instead of averaged over tiles.
     """
 
     name: str
@@ -100,9 +101,9 @@ class Scorer(ABC):
     """Scores tiles, and says what its scores are; tables and reports are made from that.
 
     Attributes:
-        protocols: what it scores by.
-        absent: keys of scores that cannot be taken here, for want of weights or of a distance.
-        ranked_by: key of the score by which tiles are best and worst.
+        protocols: the protocols of its scores.
+        absent: keys of scores that cannot be taken here, because weights or a ground distance are missing.
+        ranked_by: key of the score by which tiles are ranked from best to worst.
     """
 
     protocols: tuple[ScoreProtocol, ...]
@@ -141,7 +142,7 @@ class TileScorer(Scorer):
     """A scorer whose rows are scores, and whose summary is their mean over tiles."""
 
     def tile_scores(self, row: Row | None) -> dict[str, float]:
-        """The row itself; without one, no score exists."""
+        """The row itself; NaN for every score of a tile without a row."""
         return dict.fromkeys(self.keys, math.nan) if row is None else row
 
     def summarise(self, rows: Sequence[Row | None]) -> Summary:
@@ -236,7 +237,7 @@ def summarise(rows: Sequence[Mapping[str, float]]) -> Summary:
 def paired_change(before: Sequence[Mapping[str, float]], after: Sequence[Mapping[str, float]]) -> Summary:
     """Average the change of each score, after - before, over the same tiles in the same order.
 
-    Pairing takes the difficulty of a tile out of the standard error, which two separate summaries keep.
+    Pairing removes the difficulty of single tiles from the standard error, which two separate summaries would keep.
 
     Returns:
         As `summarise`; a tile counts where both of its scores exist.
@@ -258,6 +259,6 @@ def _summary(scores: Sequence[float]) -> dict[str, float]:
 
 
 def mean_of(values: ArrayLike) -> float:
-    """The mean, NaN of nothing (without numpy's warning)."""
+    """The mean; NaN, without numpy's warning, where there are no values."""
     array: NDArray[np.float64] = np.asarray(values)
     return float(np.mean(array)) if array.size else math.nan

@@ -23,12 +23,12 @@ def scores_over(
 
     Args:
         loader: the batches.
-        scorer: takes the scores.
+        scorer: scores the predictions.
         device: where the network lives.
-        predict: makes of a batch what the scorer compares.
+        predict: predicts what the scorer compares with the batch.
 
     Returns:
-        Nothing where no tile can be scored.  A score of predictions that are no finite numbers is NaN.
+        An empty dict where no tile can be scored. A score of predictions that are not finite is NaN.
     """
 
     def score() -> list[list[Row | None]]:

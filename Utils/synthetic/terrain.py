@@ -138,7 +138,7 @@ def write_dataset(
 
     Raises:
         ValueError: a number is out of range.
-        FileExistsError: ``folder`` holds a dataset, and not the one that would be written.
+        FileExistsError: ``folder`` holds another dataset than the one that would be written.
     """
     if train_tiles < 0 or test_tiles < 0 or tile_size < 1 or seed < 0:
         given = f"{train_tiles} train tiles, {test_tiles} test tiles, tile size {tile_size}, seed {seed}"
@@ -180,7 +180,7 @@ def _description(train_tiles: int, test_tiles: int, tile_size: int, seed: int) -
 
 
 def _claim(folder: Path, description: str) -> None:
-    """Put README.txt into ``folder``, unless other data live there: a slip must not write over real tiles."""
+    """Put README.txt into ``folder``, unless it holds other data: a mistake must not overwrite real tiles."""
     readme = folder / "README.txt"
     same = readme.is_file() and readme.read_text(encoding="utf-8") == description
     if not same and any((folder / part).exists() for part in (TRAIN_PART, TEST_PART)):

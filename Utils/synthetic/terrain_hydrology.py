@@ -29,9 +29,9 @@ Number = TypeVar("Number", bound=np.number[Any])
 # Row and column steps to the eight neighbours; entry k + 4 is the opposite of entry k.
 _STEPS = np.array([(0, 1), (1, 0), (1, 1), (1, -1), (0, -1), (-1, 0), (-1, -1), (-1, 1)])
 _STEP_LENGTHS = np.hypot(_STEPS[:, 0], _STEPS[:, 1]).astype(np.float32)
-# Area, over the creep, below which water runs off as a sheet and cuts nothing; else every slope is combed with rills.
+# Area, relative to the creep, below which water runs off as a sheet and cuts nothing; otherwise every slope has rills.
 _CHANNEL_HEAD = 4.0
-# Cells that are worked on at once where a field is passed over again and again: they stay in the processor's cache.
+# Cells that are computed at once where a field is passed over many times: so they stay in the processor's cache.
 _STRIP = 2**15
 
 
@@ -187,7 +187,7 @@ def drained_area(flow: Flow) -> NDArray[np.float64]:
 
 def solve_upstream(flow: Flow, constant: Floats, factor: Floats) -> Floats:
     """Solve v = constant + factor * v[receiver] for v (N,); outlets take v = constant."""
-    # A walk ends where the factor is 0; left are the cells where it is not, and those right below them.
+    # A walk ends where the factor is 0. That leaves the cells where it is not 0, and those directly below them.
     walked = np.append(factor != 0, False)
     walked[_at(flow.receiver, np.flatnonzero(walked))] = True
     walked[-1] = False
@@ -256,7 +256,7 @@ def evolve(rng: np.random.Generator, size: int, climate: Climate) -> tuple[Float
             previous = cell
         uplift, rock = (np.exp(fields[name][::cell, ::cell].ravel()) for name in ("uplift", "rock"))
         height = _erode(rng, height, outlets[::cell, ::cell], uplift, rock, climate.creep, cell, steps, time)
-    # A grid channel is one pixel wide, a slit; a little blur makes it a valley.
+    # A channel on the grid is a slit of one pixel; a little blur makes it a valley.
     return ndimage.gaussian_filter(height, 0.8, mode="wrap", truncate=3.0), outlets
 
 
@@ -288,7 +288,7 @@ def _erode(
     base = outlets.ravel()
     sigma = (2.0 * creep * time) ** 0.5 / cell
     for _ in range(steps):
-        # Route before the slopes creep: what rivers have just cut has next to no pits, a blurred channel has many.
+        # Route before the slopes creep: channels that were just cut have hardly any pits, blurred channels have many.
         flow = route(np.where(base, np.float32(0), height.ravel()), base, neighbours, preference)
         area = (drained_area(flow) * cell**2).astype(np.float32)
         power = time * rock * np.sqrt(np.maximum(area - _CHANNEL_HEAD * creep, 0))

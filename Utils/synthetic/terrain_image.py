@@ -54,13 +54,13 @@ _TOWN = (0.50, 0.48, 0.46)
 
 @dataclass(frozen=True)
 class View:
-    """How a scene looks on the day.
+    """How a scene looks on the day of the picture.
 
     Attributes:
         palette: key of `PALETTES`.
         forest: bias towards trees, -1 (steppe) .. 1 (woods).
-        tree_line: metres.
-        snow_line: metres.
+        tree_line: height above which no trees grow, metres.
+        snow_line: height above which there is snow, metres.
         sun_azimuth: degrees clockwise from north (up).
         sun_elevation: degrees above the horizon.
         haze: share of the light from haze over the lowest ground, 0..1.
@@ -127,8 +127,8 @@ def _expose(rng: np.random.Generator, colour: Floats, noise: float) -> NDArray[n
     blurred = ndimage.gaussian_filter(colour, (0.45, 0.45, 0), mode="wrap", truncate=3.0)
     sample = blurred[::4, ::4].reshape(-1, 3)
     low, middle, high = np.quantile(sample, (0.01, 0.5, 0.985), axis=0)
-    high = np.minimum(high, 4.2 * middle.max())  # let snow burn out rather than darken all the rest
-    # Mostly one stretch for all bands: a stretch per band would wash out the cast of the season.
+    high = np.minimum(high, 4.2 * middle.max())  # let snow be overexposed instead of darkening everything else
+    # Mostly one stretch for all bands: a stretch for each band would remove the colour cast of the season.
     low, high = 0.5 * low + 0.5 * low.mean(), 0.25 * high + 0.75 * high.max()
     stretched = np.clip((blurred - low) / (high - low), 0, 1.2) ** np.float32(0.8) * 235
     stretched += noise * rng.standard_normal(stretched.shape, dtype=np.float32)
@@ -171,7 +171,7 @@ def _land_cover(rng: np.random.Generator, land: Landscape, ground_sample_distanc
 
 
 def _fields(rng: np.random.Generator, size: int, region: Floats, crops: tuple[tuple[float, ...], ...]) -> Floats:
-    """Patchwork (size, size, 3) of ploughed strips; their lie changes from one stretch of land to the next."""
+    """Patchwork (size, size, 3) of ploughed strips; their direction changes from one area to the next."""
     rows, columns = np.meshgrid(np.arange(size, dtype=np.float32), np.arange(size, dtype=np.float32), indexing="ij")
     district = np.floor(region * 1.5).astype(np.intp) % 8
     angle = rng.uniform(0, np.pi, 8).astype(np.float32)[district]

@@ -35,7 +35,7 @@ __all__ = ["VOID", "SceneFiles", "write_preview", "write_scene"]
 logger = logging.getLogger(__name__)
 
 VOID = -32768.0
-"""Nodata value of the reference, that of SRTM and its kin."""
+"""Nodata value of the reference, as in SRTM and similar DEMs."""
 
 # UTM zone 43 north; the corner lies in the Pir Panjal range, Jammu and Kashmir.
 _SCENE_CRS = "EPSG:32643"
@@ -46,7 +46,7 @@ _REFERENCE_CRS = _POINTS_CRS = "EPSG:4326"
 _REFERENCE_RIM = 1.5
 # Deviation of the blur, in cells, that makes half of the reference's noise: its correlation is 1/e three cells apart.
 _NOISE_BLUR = 1.5
-# Of the reference's side: 3 km of a scene of 60 km, as where a radar did not see into steep valleys.
+# Share of the reference's side: 3 km of a scene of 60 km, as where a radar did not see into steep valleys.
 _VOID_RADIUS = 0.045
 
 _AREA_A_POINT = 20_000.0  # square metres
@@ -58,7 +58,7 @@ _POINT_SPACING = 20.0
 _NARROWEST = 1000.0
 _POINT_NOISE = 0.3
 _OUTLIER_SHARE = 0.02
-# Metres off, their logarithm evenly drawn; three in four are too high: clouds, birds, roofs.
+# Errors in metres, drawn evenly in their logarithm; three in four are too high: clouds, birds, roofs.
 _OUTLIERS = (5.0, 200.0)
 
 
@@ -83,7 +83,7 @@ class _Reference:
 def write_scene(
     folder: Path, size: int, seed: int, *, factor: int = 8, noise: float = 3.0, ground_sample_distance: float = 30.0
 ) -> SceneFiles:
-    """Write a scene and what one might know of its heights, and a README.txt that says what it is.
+    """Write a scene, what may be known about its heights in practice, and a README.txt that says what it is.
 
     - ``image.tif``: (3, size, size) uint8, red, green, blue; tiled GeoTIFF in UTM 43 north.
     - ``truth.tif``: (size, size) float32, metres, on the image's grid.  Both are those of `terrain.make_scene`.
@@ -94,7 +94,7 @@ def write_scene(
     - ``points.csv``: x, y (longitude, latitude), height in metres along laser tracks, a point for every 20,000 square
       metres of the scene, at least ten, noise of 0.3 m; 2 % of them are wrong by 5 to 200 m.
 
-    The files depend on the arguments alone. What is in ``folder`` from the same arguments is written again.
+    The files depend on the arguments alone. Files in ``folder`` from the same arguments are written again.
 
     Args:
         folder: made if it does not exist.
@@ -136,12 +136,12 @@ def _check(size: int, seed: int, factor: int, noise: float, ground_sample_distan
 
 
 def _generator(seed: int, branch: int) -> np.random.Generator:
-    """A generator for each part: another factor leaves the points as they are, another noise the void."""
+    """A generator for each part, so that another factor does not change the points, nor another noise the void."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(branch,)))
 
 
 def _torus_side(size: int) -> int:
-    """The side of the torus that `make_scene` cuts a scene of ``size`` from; asked for that side, it gives it whole."""
+    """The side of the torus from which `make_scene` cuts a scene of ``size``; for that side it gives the whole torus."""
     return max(128, math.ceil(size / 32) * 32)
 
 
@@ -307,7 +307,7 @@ def _description(size: int, seed: int, factor: int, noise: float, ground_sample_
 
 
 def _claim(folder: Path, files: SceneFiles, description: str) -> None:
-    """Put README.txt into ``folder``, unless other data live there: a slip must not write over a real scene."""
+    """Put README.txt into ``folder``, unless it holds other data: a mistake must not overwrite a real scene."""
     readme = folder / "README.txt"
     if not (readme.is_file() and readme.read_text(encoding="utf-8") == description):
         for path in (files.image, files.truth, files.reference, files.points):

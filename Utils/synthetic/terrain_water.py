@@ -56,7 +56,7 @@ class WaterPlan:
         floor_slope: rise of the valley floors, metres a pixel along the flow.
         river_width: pixels where 10,000 pixels drain through.
         reservoirs: number of dammed valleys.
-        dam_height: metres.
+        dam_height: height of a dam, metres.
     """
 
     lake_depth: float
@@ -107,7 +107,7 @@ def add_water(rng: np.random.Generator, bedrock: Floats, outlets: Mask, plan: Wa
     lakes = lake.reshape(size, size)
     river = np.where(cover > 0, np.minimum(level, surface), surface)
     height = np.where(lakes, filled.reshape(size, size), surface + cover * (river - surface))
-    # Slope the banks towards the water, which else runs in a trench where its course was smoothed across a hillside.
+    # Slope the banks towards the water: where its course was smoothed across a hillside, it would run in a trench.
     banks = ndimage.gaussian_filter(height, 1.5, mode="wrap", truncate=3.0)
     height += gravel * (1 - cover) * ~lakes * (banks - height)
     lowest_neighbour = reduce(np.minimum, around(height.ravel())).reshape(size, size)
@@ -135,7 +135,7 @@ def _dam_valleys(
     levels = rock[sites] + (plan.dam_height * rng.uniform(0.5, 1.5, sites.size)).astype(np.float32)
     level = np.append(np.float32(-np.inf), levels)[first_dam]
     drowned = rock < level
-    # A valley that takes too much water is too wide to dam, a puddle not worth it.
+    # A valley that takes too much water is too wide to dam, and a puddle is not worth a dam.
     pixels = np.bincount(first_dam[drowned], minlength=sites.size + 1)
     drowned &= ((pixels > 60) & (pixels < 0.012 * rock.size))[first_dam]
     ground[drowned] = level[drowned]
@@ -157,7 +157,7 @@ def _courses(flow: Flow, area: Floats, level: Floats, lake: Mask, meander: Float
     before = np.arange(streams.size)
     by_area = np.argsort(area[streams], kind="stable")
     by_area = by_area[~is_last[by_area]]
-    before[following[by_area]] = by_area  # the largest is written last: the main stem comes from there
+    before[following[by_area]] = by_area  # the largest is written last: it is the main stem
 
     shift = meander.reshape(2, -1)[:, streams]
     for _ in range(4):
