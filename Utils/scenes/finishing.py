@@ -36,14 +36,14 @@ logger = logging.getLogger(__name__)
 NOT_FITTED = 1
 NO_HEIGHTS = 2
 
-_STRIP = 512  # rows that are finished at once
+_STRIP = 512  # number of rows that are finished at once
 
 
 def scene_geometry(source: SceneSource) -> Geometry:
     """Where the scene's pixels lie.
 
     Raises:
-        UserError: nobody knows.
+        UserError: the scene has no CRS or no transform.
     """
     if source.crs is None or not source.georeferenced:
         lacks = "has no CRS" if source.georeferenced else "is not georeferenced"
@@ -56,12 +56,12 @@ def scene_geometry(source: SceneSource) -> Geometry:
 
 @dataclass(frozen=True)
 class KnownHeights:
-    """The heights that a scene is brought to metres by, read once.
+    """The known heights that bring a scene to metres, read once.
 
     Attributes:
         geometry: where the scene's pixels lie; None without heights.
-        reference: a coarse DEM, or none.
-        points: heights at points, or none.
+        reference: a coarse DEM, or None.
+        points: heights at points, or None.
     """
 
     geometry: Geometry | None = None
@@ -87,15 +87,15 @@ def read_heights(source: SceneSource, options: SceneOptions) -> KnownHeights:
 
 
 class Finisher:
-    """What is done once all tiles are predicted.
+    """The work that is left once all tiles are predicted.
 
     Args:
         source: the scene.
         grid: its tiles.
         store: their maps.
-        options: overlap, orientations, tilt and what the tags say.
-        heights: what brings the scene to metres.
-        model: its name, for the tags.
+        options: overlap, orientations, tilt and the content of the tags.
+        heights: the known heights.
+        model: name of the model, for the tags.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Finisher:
         self._geometry, self._reference, self._points = heights.geometry, heights.reference, heights.points
 
     def finish(self, output: Path) -> dict[str, Any]:
-        """Align, blend, fuse and write; returns what the JSON says of it."""
+        """Align, blend, fuse and write; returns the content of the JSON."""
         logger.info("aligning %d tiles", len(self._grid))
         anchors = self._anchors()
         alignment = align(self._grid.tiles, self._overlaps(), anchors, self._options.tilt)
@@ -137,7 +137,7 @@ class Finisher:
         return facts | self._tiles_document(alignment, anchors)
 
     def _check_support(self, anchors: Sequence[Anchor]) -> None:
-        """Say what it means when the model's maps go with the heights nowhere, or stop where nothing can come of it."""
+        """Warn when the model's maps agree with the heights nowhere, or stop where no result is possible."""
         if any(anchor.supports for anchor in anchors):
             return
         what = "no tile's heights go with the model's map; check that they belong to this scene, and the bands' order"
@@ -188,7 +188,7 @@ class Finisher:
                 writer.write(row, finish(row, layers))
 
     def _relative(self, mosaic: Mosaic) -> Callable[[int, NDArray[np.float32]], NDArray[np.float32]]:
-        """0 is the lowest place of the scene and 1 the highest, as in a tile."""
+        """Stretch the scene so that 0 is its lowest place and 1 its highest, as in a tile."""
         span = max(mosaic.high - mosaic.low, 1e-12)
         offsets = np.array([mosaic.low, 0.0], np.float32)[: 1 + self._with_spread, None, None]
         return lambda row, layers: (layers - offsets) / np.float32(span)

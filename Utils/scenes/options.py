@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 MOST_ORIENTATIONS = 8
-"""Ways to lay a square tile: four quarter turns, mirrored or not."""
+"""Number of ways to lay a square tile: four quarter turns, mirrored or not."""
 
 
 @dataclass(frozen=True)
@@ -15,23 +15,23 @@ class SceneOptions:
     """How a scene is predicted.
 
     Attributes:
-        tile_size: pixels of a tile's side; the size that the model was trained on serves best.
+        tile_size: side of a tile in pixels; the size that the model was trained on is best.
         overlap: pixels that neighbouring tiles share at least; None takes a quarter of the tile.
         bands: 1 or 3 numbers of bands, from 1; None takes the first three.
-        nodata: a value that means no data, beside what the file says.
+        nodata: a value that means no data, in addition to the one that the file names.
         stretch: percentiles of the scene that become black and white; None takes the data type's full range.
-        batch_size: tiles at once.
-        orientations: ways to lay each tile, 1 to 8; more than 1 give the uncertainty band.
-        tilt: give each tile a slope of its own when tiles are aligned.
+        batch_size: number of tiles that are predicted at once.
+        orientations: number of ways in which each tile is laid, 1 to 8; more than 1 give the uncertainty band.
+        tilt: whether each tile also gets a slope when tiles are aligned.
         reference: a coarse DEM.
         reference_nodata: its nodata value, if the file does not say.
         points: a table of heights, in place of a reference.
-        points_crs: of its x and y.
-        vertical_datum: what heights refer to, for the tags.
-        preview: also draw a picture.
-        report: also write a page that shows it all.
-        resume: go on with an interrupted run.
-        overwrite: replace an output, or the remains of an interrupted run.
+        points_crs: CRS of the x and y in that table.
+        vertical_datum: the datum that heights refer to, for the tags.
+        preview: whether a picture is drawn too.
+        report: whether a page is written too.
+        resume: whether an interrupted run is continued.
+        overwrite: whether an older output, or what is left of an interrupted run, is replaced.
     """
 
     tile_size: int = 512
@@ -63,7 +63,7 @@ class SceneOptions:
         return self.tile_size // 4 if self.overlap is None else self.overlap
 
     def describe(self) -> dict[str, Any]:
-        """For JSON; files by name, as their paths mean nothing elsewhere."""
+        """The options as JSON; files by name, because their paths mean nothing on other machines."""
         plain = {name: value.name if isinstance(value, Path) else value for name, value in asdict(self).items()}
         return {
             name: value for name, value in plain.items() if name not in ("resume", "overwrite", "preview", "report")

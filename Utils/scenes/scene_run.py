@@ -36,7 +36,7 @@ class SceneResult:
 
     Attributes:
         output: the height raster.
-        document: what stands in the JSON beside it.
+        document: the content of the JSON beside it.
     """
 
     output: Path
@@ -44,10 +44,10 @@ class SceneResult:
 
 
 def check_scene(scene: Path, output: Path, options: SceneOptions) -> KnownHeights:
-    """Find the mistakes that can be known before the long work; gives the heights that were read for it.
+    """Find the mistakes that can be found before the long work; gives the known heights that were read meanwhile.
 
     Raises:
-        UserError: see the parts' own functions.
+        UserError: options, scene, heights or output do not fit.
         RasterError: a scene that cannot be read.
     """
     if not 16 <= options.tile_size <= 8192:
@@ -86,10 +86,10 @@ def predict_scene(
         scene: any raster.
         output: the GeoTIFF to write; a JSON with the same stem goes beside it, and the picture if it is asked for.
         predictor: the model.
-        options: how.
-        model: what identifies the model; goes into the JSON, and a run resumes with the same alone.
+        options: tile size, bands, stretch, known heights and what to write.
+        model: facts that identify the model; they go into the JSON, and a scene is resumed only with the same model.
         device: where the model is.
-        heights: what ``check_scene`` gave, in the first process; None checks here.
+        heights: what ``check_scene`` gave, in the first process; with None the check is made here.
 
     Raises:
         UserError: a mistake in the options or files, or a disk that is full; finished tiles stay for ``resume``.
@@ -124,7 +124,7 @@ def _finish(
     model: Mapping[str, Any],
     started: float,
 ) -> SceneResult:
-    """From predicted tiles to the raster and what lies beside it."""
+    """From predicted tiles to the raster and the files beside it."""
     image = source.thumbnail(_THUMBNAIL)
     finisher = Finisher(source, grid, store, options, heights, str(model.get("name", "")))
     document = finisher.finish(output) | {
@@ -150,7 +150,7 @@ def _finish(
 
 
 def summary(result: SceneResult) -> str:
-    """What a user wants to know at the end, in a few lines."""
+    """A summary for the user, in a few lines."""
     document = result.document
     tiles = document["tiles"]
     lines = [f"{result.output}: {document['kind']} heights, {len(tiles)} tiles, {document['seconds']:.0f} s"]

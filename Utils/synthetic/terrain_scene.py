@@ -141,7 +141,7 @@ def _generator(seed: int, branch: int) -> np.random.Generator:
 
 
 def _torus_side(size: int) -> int:
-    """The side of the torus from which `make_scene` cuts a scene of ``size``; for that side it gives the whole torus."""
+    """The side of the torus from which `make_scene` cuts a scene of ``size``; for that side it gives all of it."""
     return max(128, math.ceil(size / 32) * 32)
 
 

@@ -52,7 +52,7 @@ def save_accuracy_figure(path: Path, scores: SceneScores) -> None:
 
     columns = max(len(maps), len(charts))
     shape = scores.views.maps["truth"].shape
-    # A panel as high as the scene asks for at its width, within reason.
+    # The height of a panel follows from its width and the scene's shape, within limits.
     map_height = _PANEL * min(max(scores.views.aspect * shape[0] / shape[1], 0.4), 1.4) + 0.6
     figure = Figure((columns * _PANEL, map_height + _PANEL + 0.9), dpi=_DPI, facecolor="white")
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.08)  # inches
@@ -92,7 +92,7 @@ def _draw_maps(figure: Any, names: list[str], scores: SceneScores) -> None:
     limit = _limit([maps[name] for name in errors], 99.0)
     steepness = _steepness(maps["truth"])
     cells = f", means of {scores.views.step} x {scores.views.step} pixels" if scores.views.step > 1 else ""
-    # The bar has a row of its own: taken from the errors' panels, it would set these lower than the others.
+    # The bar gets a separate row: beside the errors' panels it would make them lower than the others.
     places = figure.add_gridspec(2, len(names), height_ratios=[1.0, 0.045])
     axes = {name: figure.add_subplot(places[0, column]) for column, name in enumerate(names)}
     drawn = None
@@ -115,14 +115,14 @@ def _draw_maps(figure: Any, names: list[str], scores: SceneScores) -> None:
 
 def _show(axes: Any, values: NDArray[np.float64], colours: str, low: float, high: float, aspect: float) -> Any:
     palette = matplotlib.colormaps[colours].with_extremes(bad=_NO_DATA)
-    # Nearest: smoothing would hide steps between tiles, and smear the edge of no data.
+    # The nearest pixel is drawn: smoothing would hide steps between tiles, and smear the edge of the data.
     return axes.imshow(
         np.ma.masked_invalid(values), cmap=palette, vmin=low, vmax=high, aspect=aspect, interpolation="nearest"
     )
 
 
 def _steepness(heights: NDArray[np.float64]) -> float:
-    """Root mean square gradient, height per cell; 1 of a map without any."""
+    """Root mean square of the gradient, in height per cell; 1 for a map without any gradient."""
     if min(heights.shape) < 2:
         return 1.0
     south, east = np.gradient(heights)
@@ -132,7 +132,7 @@ def _steepness(heights: NDArray[np.float64]) -> float:
 
 
 def _limit(arrays: list[Any], percent: float) -> float:
-    """A bound for a symmetric scale that a few wild values do not stretch; 1 where there is no error at all."""
+    """The end of a symmetric scale, which a few outliers do not stretch; 1 where there is no error at all."""
     bounds = [float(np.percentile(np.abs(values[np.isfinite(values)]), percent)) for values in arrays]
     return max(bounds) or 1.0
 
@@ -164,7 +164,7 @@ def _histogram(axes: Any, scores: SceneScores) -> None:
 
 
 def _density(axes: Any, scores: SceneScores) -> None:
-    """How often which height was predicted for which true one."""
+    """A two-dimensional histogram of predicted against true heights."""
     truth, predicted = scores.views.pairs
     low, high = (float(np.percentile(scores.views.pairs, percent)) for percent in (0.05, 99.95))
     pad = 0.02 * (high - low) or 0.5

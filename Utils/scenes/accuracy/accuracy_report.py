@@ -20,12 +20,12 @@ def write_accuracy_report(path: Path, scores: SceneScores, figure: Path) -> None
     """Write the page.
 
     Args:
-        path: where; in an existing folder.
-        scores: of the scene.
+        path: the page to write, in an existing folder.
+        scores: the scores of the scene.
         figure: the picture that ``save_accuracy_figure`` drew.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the page cannot be written.
     """
     shown: list[Item] = [Text("", notes(scores)), *(Table("", *rows) for rows in tables(scores))]
     if not scores.classes:

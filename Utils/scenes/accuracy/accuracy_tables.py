@@ -17,14 +17,14 @@ RESULTS = ("metrics.json", "table.md", "classes.csv", "figure.png", "report.html
 """Names of the files that evaluateScene.py may write into its folder."""
 
 Rows = tuple[list[str], list[list[str]]]
-"""Headings, and lines of as many cells."""
+"""The headings of a table, and its rows, which have as many cells."""
 
 NO_SLOPES = "No slopes: without a georeference the size of a pixel is unknown."
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Make a folder for the body to write into; a failed write is the user's to mend.
+    """Make a folder for the body to write into; a failed write becomes a UserError.
 
     Raises:
         UserError: the folder or a file in it cannot be written.
@@ -37,7 +37,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def check_output(folder: Path, inputs: Sequence[Path]) -> None:
-    """Refuse a folder that cannot be made, or where a result would take the place of an input.
+    """Refuse a folder that cannot be made, or in which a result would overwrite an input.
 
     Raises:
         UserError: a file stands in the way.
@@ -73,7 +73,7 @@ def format_scores(scores: SceneScores) -> str:
 
 
 def tables(scores: SceneScores) -> list[Rows]:
-    """Over all pixels; by slope class, if slopes are known; coverage and reliability of the uncertainty, if it is."""
+    """The tables: over all pixels; by slope class, if slopes are known; coverage and reliability, if sigma is known."""
     found = [_overall_table(scores)]
     if scores.classes:
         found.append(_class_table(scores))
@@ -81,7 +81,7 @@ def tables(scores: SceneScores) -> list[Rows]:
 
 
 def notes(scores: SceneScores) -> list[str]:
-    """What to know about the numbers, above all how each map was aligned."""
+    """Notes on the numbers, above all on how each map was aligned."""
     lines = [f"{name}: {alignment}." for name, alignment in scores.alignments.items()]
     lines.append("Errors are prediction minus truth.")
     if not scores.sampling["exact"]:
@@ -108,7 +108,7 @@ def _headings() -> list[str]:
 
 
 def _rows(scores: SceneScores, stratum: Stratum, error_label: str) -> list[list[str]]:
-    """A line a map; with a baseline, the change, in per cent too, and its standard error."""
+    """A row for each map; with a baseline also the change, absolute and in per cent, and its standard error."""
     rows = [
         [scores.label(name), *(metric.format(found[metric.key]) for metric in SCORES)]
         for name, found in stratum.scores.items()

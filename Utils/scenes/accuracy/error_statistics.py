@@ -1,4 +1,4 @@
-"""Sums, samples and fits that grow window by window, and the statistics that come of them."""
+"""Sums, samples and fits that grow window by window, and the statistics that are computed from them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _THUMBNAIL = 640
 class LineFit:
     """Least squares of truth = scale x height + shift, window by window.
 
-    Means and moments about them are merged (Chan, Golub and LeVeque, 1983): sums of squares of heights far from zero
-    would lose the digits that matter.
+    Means and central moments are merged (Chan, Golub and LeVeque, 1983), because sums of squares of heights far from
+    zero would lose the digits that matter.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class BlockSums:
         self._sums: dict[str, FloatArray] = {}
 
     def cells(self, classes: NDArray[np.intp]) -> NDArray[np.intp]:
-        """(H, W) numbers for the pixels of a window by the block within it and their class, for :meth:`add`."""
+        """Number the pixels (H, W) of a window by block and class, for :meth:`add`."""
         height, width = classes.shape
         rows, columns = np.arange(height) // BLOCK, np.arange(width) // BLOCK
         return (rows[:, None] * (columns[-1] + 1) + columns) * self._shape[2] + classes
@@ -82,8 +82,8 @@ class BlockSums:
 class Sample:
     """A uniform sample of pixels: everything until it is full, then each pixel with the same chance.
 
-    Whenever it would overflow, a random half is dropped and from then on half as many are taken, so it always holds
-    between half its limit and its limit.
+    Whenever the sample would exceed its limit, a random half is dropped, and from then on half as many pixels are
+    taken. So it always holds between half its limit and its limit.
     """
 
     def __init__(self, columns: Mapping[str, DTypeLike], limit: int, seed: int) -> None:
@@ -136,12 +136,12 @@ class Thumbnails:
         target[row : row + len(rows), column : column + len(columns)] += sums
 
     def mean(self, name: str, counts: str) -> FloatArray:
-        """A map's mean in each cell, by the counts of another."""
+        """The mean of one map in each cell, over the counts of another."""
         count = self._sums[counts]
         return np.divide(self._sums[name], count, out=np.full(self._shape, np.nan), where=count > 0)
 
     def _starts(self, offset: int, length: int) -> NDArray[np.intp]:
-        """Where cells begin within a window; the first may have begun in the one before."""
+        """The places where cells begin within a window; the first may have begun in the window before."""
         return np.unique(np.append(0, np.arange(-offset % self.step, length, self.step)))
 
 
@@ -171,7 +171,7 @@ def order_statistics(errors: NDArray[np.float32]) -> dict[str, float]:
 def jackknife_error(statistic: Callable[..., FloatArray], *sums: FloatArray) -> float:
     """Standard error of a function of sums over blocks, leaving out one block at a time; NaN below two blocks.
 
-    For a mean over blocks of equal size it is the usual one, standard deviation over the root of the count.
+    For a mean over blocks of equal size it is the usual standard error, the deviation over the root of the count.
     """
     blocks = sums[0].size
     if blocks < 2:

@@ -1,4 +1,4 @@
-"""Height maps on one grid: the prediction's, onto which truth and baseline are brought window by window."""
+"""Height maps on the grid of the prediction, to which truth and baseline are warped window by window."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ KIND_TAG = "D3RSMDE_KIND"
 UNCERTAINTY = "uncertainty"
 WINDOW = 512
 """Side of the windows that are read, in pixels."""
-# In pixels of the map that is warped.  GDAL's default, an eighth, is metres of height on a steep slope.
+# Tolerance of warping, in pixels of the warped map. GDAL's default, an eighth, is metres of height on a steep slope.
 _TOLERANCE = 0.01
 # Below this many truth pixels along a pixel's side the truth is interpolated, above it averaged.
 _FINER = 1.1
-# Most pixels along a side that one averaging takes: each draws in the square of this for every one of its own.
+# Most pixels along a side that one step of averaging takes: it reads the square of this for each of its results.
 _MOST_AVERAGED = 8
 _METRES = frozenset({"", "m", "metre", "metres", "meter", "meters"})
 
@@ -63,11 +63,11 @@ class Grid:
 
     @property
     def has_metres(self) -> bool:
-        """Without a georeference the size of a pixel is unknown, and with it every slope."""
+        """Whether pixels have a known size; without a georeference it is unknown, and so is every slope."""
         return ground_sample_distance(self.crs, self.transform, self.height, self.width) is not None
 
     def same_as(self, other: Grid) -> bool:
-        """Whether each pixel of one is the same pixel of the other; to a millionth of a pixel."""
+        """Whether the two grids have the same pixels, to a millionth of a pixel."""
         if (self.height, self.width, self.crs) != (other.height, other.width, other.crs):
             return False
         corners = [(0, 0), (self.width, 0), (0, self.height)]
@@ -80,14 +80,14 @@ class Grid:
         return {"transform": transform, "height": self.height * times, "width": self.width * times}
 
     def bounds(self) -> tuple[float, float, float, float]:
-        """Left, bottom, right, top, in map units; of a rotated grid, those of the box around it."""
+        """Left, bottom, right and top in map units; for a rotated grid, those of the box around it."""
         w, h = self.width, self.height
         corners = np.array([self.transform @ corner for corner in ((0, 0), (w, 0), (w, h), (0, h))])
         (left, bottom), (right, top) = corners.min(axis=0), corners.max(axis=0)
         return float(left), float(bottom), float(right), float(top)
 
     def windows(self) -> list[Window]:
-        """Windows that cover it, row by row; all but the last of a row or column have full size."""
+        """Windows that cover the grid, row by row; all but the last of a row or column have full size."""
         return [
             Window(column, row, min(WINDOW, self.width - column), min(WINDOW, self.height - row))
             for row in range(0, self.height, WINDOW)
@@ -102,7 +102,7 @@ class Grid:
             window: of H x W pixels.
 
         Returns:
-            (H, W) each; NaN where one of the four neighbours is unknown, or the size of a pixel.
+            (H, W) each; NaN where one of the four neighbours or the size of a pixel is unknown.
         """
         across = (heights[1:-1, 2:] - heights[1:-1, :-2]) / 2
         down = (heights[2:, 1:-1] - heights[:-2, 1:-1]) / 2
@@ -167,12 +167,12 @@ class HeightMap:
         if self._nodata is None:
             known: BoolArray = reader.read_masks(self._band, window=window) > 0
         else:
-            # The file's own nodata value gives way to the one given; its mask or alpha does not.
+            # A given nodata value replaces the file's own, but not its mask or alpha.
             # Rounding to float32 moves a value by less than this.
             known = ~np.isclose(values, self._nodata, rtol=1e-6, atol=0.0)
             if MaskFlags.per_dataset in reader.mask_flag_enums[self._band - 1]:
                 known &= reader.read_masks(self._band, window=window) > 0
-        # GDAL takes for a mask only an alpha band that was one when the file was made.
+        # GDAL uses an alpha band as a mask only if it was declared when the file was made.
         for band, use in zip(reader.indexes, reader.colorinterp, strict=True):
             if use == ColorInterp.alpha:
                 known &= reader.read(band, window=window) > 0
@@ -231,7 +231,7 @@ class Maps:
 
 @contextmanager
 def opened_maps(prediction: Path, truth: Path, baseline: Path | None, truth_nodata: float | None) -> Iterator[Maps]:
-    """Open and check all files; whatever can be known to be wrong is raised here, before the long work."""
+    """Open and check all files; every mistake that can be found early is raised here, before the long work."""
     with ExitStack() as stack:
         source = stack.enter_context(_opened(prediction))
         band, facts = _check_heights(prediction, source)
@@ -259,7 +259,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _check_heights(path: Path, source: Any) -> tuple[int, dict[str, Any]]:
-    """The number of the band with heights, and facts on the file; refuse what is no DEM."""
+    """The number of the band with heights, and facts on the file; a file that is not a DEM is refused."""
     bands = [band for band, use in zip(source.indexes, source.colorinterp, strict=True) if use != ColorInterp.alpha]
     tags = source.tags()
     if not bands:
@@ -349,7 +349,7 @@ def _check_georeference(grid: Grid, other: Grid, prediction: Path, path: Path, r
 
 
 def _check_overlap(grid: Grid, other: Grid, prediction: Path, path: Path, role: str) -> None:
-    """Refuse rasters of different places; doubtful cases pass, and show when no pixel was found in common."""
+    """Refuse rasters of different places. Doubtful cases pass; they fail later, if no common pixel is found."""
     try:
         left, bottom, right, top = transform_bounds(grid.crs, other.crs, *grid.bounds())
     except Exception as error:  # GDAL's own errors come through here, and share no public base
@@ -376,7 +376,7 @@ def _pixels_per_pixel(grid: Grid, other: Grid) -> float:
     xs, ys = transform(grid.crs, other.crs, x, y)[:2]
     places = np.array([~other.transform @ place for place in zip(xs, ys, strict=True)])
     side = math.sqrt(abs(float(np.linalg.det(places[1:] - places[0]))))
-    # Outside the other's map projection there is no answer; nor are there common pixels.
+    # Outside the other raster's map projection there is no answer, and there are no common pixels either.
     return side if math.isfinite(side) else 1.0
 
 
@@ -384,7 +384,7 @@ def _warped(
     stack: ExitStack, source: Any, band: int, grid: Grid, method: Resampling, nodata: float | None, finer: float
 ) -> WarpedVRT:
     """A view of ``source`` on the grid, NaN where it has no data."""
-    # float32 holds heights of 16 bits; wider ones, and their nodata values, need more.
+    # float32 can hold heights of 16 bits; wider ones, and their nodata values, need float64.
     dtype = np.promote_types(source.dtypes[band - 1], np.float32)
     options = {"crs": grid.crs, "tolerance": _TOLERANCE, "dtype": str(dtype), "nodata": math.nan}
     # GDAL would guess the ratio from each block's size and so blur a little, differently in each.
@@ -393,8 +393,9 @@ def _warped(
     own_nodata = _source_nodata(source, band, nodata)
     if method != Resampling.average:
         return stack.enter_context(WarpedVRT(source, resampling=method, **options, **own_nodata, **grid.finer(1)))
-    # GDAL averages rightly between grids that are not turned against each other.  So the source is interpolated at
-    # its own resolution on grids that fit into this one, and then averaged, in steps that draw in little at once.
+    # GDAL averages correctly only between grids that are not rotated against each other. So the source is first
+    # interpolated, at its own resolution, on grids that fit into this one, and then averaged, in steps that read little
+    # at once.
     steps, needed = [1], math.ceil(finer - 0.01)
     while steps[-1] < needed:
         steps.append(steps[-1] * min(_MOST_AVERAGED, math.ceil(needed / steps[-1])))
@@ -407,10 +408,10 @@ def _warped(
 
 
 def _source_nodata(source: Any, band: int, given: float | None) -> dict[str, float]:
-    """What the warper must be told on values without data, if anything."""
+    """The nodata value that the warper must be told, if any."""
     if given is not None:
         return {"src_nodata": given}
-    # NaN that no tag names would spread to every pixel whose interpolation it touches.
+    # NaN without a nodata tag would spread to every pixel whose interpolation it touches.
     untold = source.mask_flag_enums[band - 1] == [MaskFlags.all_valid] and ColorInterp.alpha not in source.colorinterp
     return {"src_nodata": math.nan} if untold and np.dtype(source.dtypes[band - 1]).kind == "f" else {}
 

@@ -54,7 +54,7 @@ class HeightFit:
     """How a map was fitted to the truth before it was scored.
 
     Attributes:
-        fitted: whether it was; if not, scale 1 and shift 0.
+        fitted: whether the map was fitted; if not, the scale is 1 and the shift 0.
         scale: factor on the heights, never negative.
         shift: metres added after that.
     """
@@ -79,7 +79,7 @@ class Stratum:
 
     Attributes:
         label: ``all``, ``0-5``, ``>30``.
-        low: least slope in degrees; NaN for all pixels.
+        low: smallest slope of the class in degrees; NaN for all pixels.
         high: slope in degrees that the class stays below; infinite for the last, NaN for all pixels.
         pixels: scored pixels.
         share: of all scored pixels, 0..1.
@@ -107,7 +107,7 @@ class Coverage:
         mean_sigma: metres.
         rms_sigma: metres; equals the RMSE where sigma is right.
         rmse: metres, over the same pixels.
-        factor_68: what sigma would have to be multiplied by for 68.27 % of true heights inside.
+        factor_68: the factor on sigma with which 68.27 % of true heights would be inside.
         deciles: pixels sorted by sigma, in ten parts (fewer where sigmas are equal): ``sigma_low``, ``sigma_high``,
             ``share``, ``rms_sigma`` and the observed ``rmse``, metres.
     """
@@ -148,14 +148,14 @@ class SceneScores:
 
     Attributes:
         inputs: facts on the files by role: ``prediction``, ``truth``, ``baseline``.
-        align: what was asked for.
-        alignments: by map.
+        align: the alignment that was asked for.
+        alignments: how each map was fitted, by name of the map.
         pixels: counts on the prediction's grid: ``grid``, valid ones by map, ``scored``.
         strata: all pixels first, then the slope classes (none where slopes are unknown).
         coverage: None without an uncertainty band.
         sampling: how medians and percentiles were taken.
-        blocks: blocks with scored pixels.
-        views: for the figure; not in the document.
+        blocks: number of blocks with scored pixels.
+        views: maps and samples for the figure, which are not in the document.
     """
 
     inputs: dict[str, dict[str, Any]]
@@ -188,7 +188,7 @@ class SceneScores:
         return f"{name}, aligned" if self.alignments[name].fitted else name
 
     def to_document(self) -> dict[str, Any]:
-        """Everything as JSON can hold it, once NaN has become null (:func:`Utils.core.tables.write_json` does that)."""
+        """Everything as JSON can hold it once NaN is null, which :func:`Utils.core.tables.write_json` sees to."""
         return {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             **self.inputs,

@@ -83,11 +83,11 @@ def score_scene(
     Args:
         prediction: a GeoTIFF of predict.py, or any DEM of one band, which counts as metric.
         truth: the true heights in metres; any grid, resolution and CRS.
-        baseline: another DEM in metres to score beside the prediction.
+        baseline: another DEM in metres that is scored beside the prediction.
         slope_classes: inner bounds of the slope classes, degrees, ascending.
         align: ``auto`` fits relative maps to the truth by one scale and shift and takes metric ones as they are,
             ``affine`` fits all, ``none`` fits none.
-        truth_nodata: value that means no data in the truth, in place of what its file says.
+        truth_nodata: value that means no data in the truth, in place of the one that its file names.
         error_map: a .tif to write the prediction's error to; its folder is made where missing.
         sample_limit: most errors kept for medians and percentiles.
 
@@ -150,7 +150,7 @@ def _fit(maps: Maps, align: Align) -> dict[str, HeightFit]:
 
 
 class _Run:
-    """Everything that is summed up while windows pass."""
+    """All that is summed while windows are read."""
 
     def __init__(
         self, maps: Maps, alignments: dict[str, HeightFit], bounds: Sequence[float], sample_limit: int
@@ -224,7 +224,7 @@ class _Run:
             self._sums.add(f"{name} slope", found.window, chosen, difference)
             self._sums.add(f"{name} gradient", found.window, chosen, length(east - true_east, north - true_north))
             has_aspect = (slope > _LEVEL_DEGREES) & (steepness > 0.0)
-            # The angle between two vectors: 359 and 1 degrees are 2 apart without further ado.
+            # The angle between two vectors: so 359 and 1 degrees are 2 apart without a special case.
             sine = np.abs(east * true_north - north * true_east)[has_aspect]
             cosine = (east * true_east + north * true_north)[has_aspect]
             angles = np.degrees(np.arctan2(sine, cosine))
@@ -251,7 +251,7 @@ class _Run:
             self._thumbnails.add(name, window, np.where(scored, values, 0.0))
 
     def scores(self, align: Align) -> SceneScores:
-        """Sum up."""
+        """Compute all scores from what was summed."""
         sample = self._sample
         scored = self.pixels["scored"]
         method = "all scored pixels" if sample.rate == 1.0 else "a seeded uniform random sample of the scored pixels"
@@ -317,7 +317,7 @@ class _Run:
 
         def change(before: ArrayLike, after: ArrayLike, counts: ArrayLike) -> FloatArray:
             means = np.divide(after, counts), np.divide(before, counts)
-            # Without its one block with errors, rounding may leave a sum a hair below zero.
+            # If a block holds all the errors, rounding may leave the sum without it slightly below zero.
             return np.sqrt(np.maximum(means[0], 0)) - np.sqrt(np.maximum(means[1], 0)) if root else means[0] - means[1]
 
         filled = counts > 0
@@ -363,7 +363,7 @@ class _Run:
 
 @contextmanager
 def _error_map(path: Path | None, grid: Grid, inputs: Sequence[Path]) -> Iterator[Callable[[Window, FloatArray], None]]:
-    """Give a function that takes the errors window by window; the file takes its name when all is written."""
+    """Give a function that takes the errors window by window; the file gets its name when all is written."""
     if path is None:
         yield lambda window, errors: None
         return
@@ -377,7 +377,7 @@ def _error_map(path: Path | None, grid: Grid, inputs: Sequence[Path]) -> Iterato
             end = window.col_off + window.width
             strip[0, : window.height, window.col_off : end] = errors
             if end == grid.width:
-                # In parts: the writer takes several times the memory of what it is given.
+                # In parts, because the writer needs several times the memory of what it is given.
                 for row in range(0, window.height, _ROWS):
                     writer.write(window.row_off + row, strip[:, row : min(row + _ROWS, window.height)])
 

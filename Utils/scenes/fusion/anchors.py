@@ -1,4 +1,4 @@
-"""What heights in metres say of single tiles: a robust line from the model's map to a coarse DEM, or to points."""
+"""Fits of single tiles to heights in metres: a robust line from the model's map to a coarse DEM, or to points."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Map = NDArray[np.float32]
 _HUBER = 1.345
 _MAD_TO_SIGMA = 1.4826
 _FEWEST = 8
-# Cells of a DEM repeat their neighbours, and so do a model's mistakes: so many count as one.
+# Cells of a DEM resemble their neighbours, and so do a model's errors: this many count as one.
 _CELLS_AN_OBSERVATION = 8.0
-# A slope of less than so many standard errors above 0 is no support.
+# A slope that is fewer standard errors than this above 0 does not support the tile's scale.
 _LEAST_SIGNIFICANCE = 2.0
 _GROUPS_A_SIDE = 4
 
@@ -35,7 +35,7 @@ class Line:
         scale: slope.
         shift: intercept.
         scale_error: the slope's standard error, if every observation counts.
-        correlation: weighted.
+        correlation: weighted correlation of x and y.
         residual: robust standard deviation of y about the line.
         inside: (N,) whether an observation lies within three of these of the line.
     """
@@ -57,7 +57,7 @@ class Points:
     heights: Floats
 
     def under(self, tile: Tile) -> Points:
-        """Those on a tile."""
+        """The points that lie on a tile."""
         inside = (self.rows >= tile.row) & (self.rows < tile.row + tile.height)
         inside &= (self.columns >= tile.column) & (self.columns < tile.column + tile.width)
         return Points(self.rows[inside], self.columns[inside], self.heights[inside])
@@ -103,7 +103,7 @@ def anchor_to_reference(tile: Tile, values: Map, scene: Geometry, reference: Coa
     part = reference.part(place)
     if part is None:
         return None
-    # With a border of nothing around the tile, a cell that reaches beyond it is not covered either.
+    # With a border of NaN around the tile, a cell that reaches beyond the tile counts as not covered.
     border = int(np.ceil(reference.pixels_a_cell)) + 2
     known = np.pad(np.isfinite(values).astype(np.float32), border)
     share = average_onto(part.geometry, known, place.grown(border))
@@ -168,7 +168,7 @@ def _anchor(tile: Tile, rows: Floats, columns: Floats, values: Floats, heights: 
 
 
 def _groups(tile: Tile, rows: Floats, columns: Floats) -> NDArray[np.intp]:
-    """A few groups over the tile, whose means are all that the common solution needs."""
+    """Divide the tile into a few groups; the common solution needs only their means."""
     down = np.clip((rows - tile.row) / tile.height * _GROUPS_A_SIDE, 0, _GROUPS_A_SIDE - 1).astype(np.intp)
     across = np.clip((columns - tile.column) / tile.width * _GROUPS_A_SIDE, 0, _GROUPS_A_SIDE - 1).astype(np.intp)
     groups: NDArray[np.intp] = down * _GROUPS_A_SIDE + across

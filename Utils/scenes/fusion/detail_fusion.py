@@ -4,10 +4,11 @@ Fusion as in pansharpening (generalised Laplacian pyramid with local injection g
 
     height = gain * model + surface(reference - gain * model averaged to the reference's cells)
 
-What the reference resolves is the reference's; what it does not is the model's, times a gain.  The gain is the slope of
-the reference on the model in the finest octave that both show, found in a window around each cell: where the model's
-finest visible detail agrees with the reference it is 1, where it is noise, 0.  Noise of the reference does not bias it.
-In voids the difference to the model goes on smoothly from their rim (delta surface fill, Grohman et al., 2006).
+Shapes that the reference resolves come from the reference; finer ones come from the model, times a gain.  The gain is
+the slope of the reference on the model in the finest octave that both show, found in a window around each cell.  It is
+1 where the model's finest visible detail agrees with the reference, and 0 where that detail is noise.  Noise of the
+reference does not bias it.  In voids the difference to the model is continued smoothly from the rim (delta surface
+fill, Grohman et al., 2006).
 """
 
 from __future__ import annotations
@@ -31,34 +32,34 @@ from Utils.scenes.fusion.reference import Cells, CoarseHeights, Geometry, averag
 
 Floats = NDArray[np.float64]
 
-# The finest octave: what a mean over about two cells takes away.
+# The finest octave is what a mean over about two cells removes.
 _OCTAVE = 1.0
-# Cells around each that decide its gain, as the standard deviation of a Gaussian.
+# Size of the window that decides a cell's gain: standard deviation of a Gaussian, in cells.
 _WINDOW = 12.0
-# The window's own evidence counts as so many times that of the scene's mean where it has average contrast.
+# Weight of the scene's mean evidence, relative to that of a window with average contrast.
 _TRUST_IN_SCENE = 0.25
 _HIGHEST_GAIN = 2.0
-# Of the standard deviation, what is the same all over a window: half of the variance.
+# Share of the standard deviation that is the same all over a window: half of the variance.
 _LEVEL_SHARE = np.float32(math.sqrt(0.5))
-# Cells in the window, and how many of them repeat each other in that octave.
+# Number of cells in the window, and how many of them count as one in that octave.
 _WINDOW_CELLS = 4.0 * math.pi * _WINDOW**2
 _CELLS_AN_OBSERVATION = 4.0
 _MAD_TO_SIGMA = 1.4826
-# Of the smoothing of offsets, as powers of ten: from none to a scene's width.
+# Amounts of smoothing of the offsets that are tried, as powers of ten: from none to the width of a scene.
 _SMOOTHING_POWERS = (-4.0, 4.0)
 
 
 @dataclass(frozen=True)
 class Correction:
-    """What turns a model's mosaic into heights: ``gain * mosaic + offset``, both on a coarse grid.
+    """The correction that turns a model's mosaic into heights: ``gain * mosaic + offset``, both on a coarse grid.
 
     Attributes:
         gain: (h, w) share of the model's detail that is kept.
         offset: (h, w) coefficients of a cubic B-spline surface, in metres.
-        trust: (h, w) factor on the mosaic's own spread.
-        spread: (h, w) standard deviation that comes on top, in metres.
-        known: (h, w) whether heights were known in a cell, and not filled.
-        geometry: of the cells.
+        trust: (h, w) factor on the spread of the mosaic.
+        spread: (h, w) standard deviation that is added to it, in metres.
+        known: (h, w) whether heights in a cell were known and not filled in.
+        geometry: where the cells lie.
     """
 
     gain: Cells
@@ -74,12 +75,12 @@ class Correction:
         return _at(self.gain, at, order=1) * heights + _at(self.offset, at, order=3)
 
     def uncertainty(self, spread: NDArray[np.float32], place: Geometry) -> NDArray[np.float32]:
-        """Standard deviation in metres, from the mosaic's own."""
+        """Standard deviation in metres, computed from the spread of the mosaic."""
         at = self.geometry.locate(place)
         return np.hypot(_at(self.trust, at, order=1) * spread, _at(self.spread, at, order=1))
 
     def filled(self, place: Geometry) -> NDArray[np.bool_]:
-        """Where no heights were known, pixel by pixel."""
+        """Which pixels lie where no heights were known."""
         return _at(self.known.astype(np.float32), self.geometry.locate(place), order=0) < 0.5
 
 
@@ -94,9 +95,9 @@ def fuse(reference: CoarseHeights, mosaic: Path, scene: Geometry, with_spread: b
 
     Args:
         reference: the DEM.
-        mosaic: the blended map, in metres as far as its tiles' fits go; NaN where invalid.
+        mosaic: the blended map, in metres as accurate as the fits of its tiles; NaN where invalid.
         scene: where its pixels lie.
-        with_spread: the mosaic's second band is its spread, which is to be brought to what the reference shows.
+        with_spread: whether the mosaic's second band is its spread, whose level is then set by the reference.
     """
     with rasterio.open(mosaic) as source:
         model = average_onto(reference.geometry, rasterio.band(source, 1))
@@ -106,7 +107,7 @@ def fuse(reference: CoarseHeights, mosaic: Path, scene: Geometry, with_spread: b
     if not (known & np.isfinite(model)).any():
         return _flat(reference)
     gain, unexplained = injection_gain(reference.heights, model)
-    # In voids and beyond the scene's border the difference goes on smoothly.
+    # In voids and beyond the scene's border the difference is continued smoothly.
     offset = fill_smoothly(reference.heights - gain * model)
     surface = mean_preserving(without_noise(offset))
     trust = _trust(own, unexplained, np.where(known, np.float32(0.0), gain))
@@ -114,12 +115,12 @@ def fuse(reference: CoarseHeights, mosaic: Path, scene: Geometry, with_spread: b
 
 
 def _trust(own: Cells, unexplained: Cells, least: Cells) -> Cells:
-    """What to multiply the mosaic's spread by.
+    """Find the factor on the spread of the mosaic.
 
-    Most of the spread is of large shapes, in which the result follows the reference and not the model.  How large the
-    rest is, the reference itself tells in the finest octave that it resolves; where it lies, the spread tells, though
-    it exaggerates: half of the variance is taken to be the same all over a window.  In voids, where nothing holds the
-    large shapes, the spread counts in full.
+    Most of the spread concerns large shapes, in which the result follows the reference and not the model. The size of
+    the rest is read from the reference, in the finest octave that it resolves. Where that error lies is read from the
+    spread, which exaggerates its differences; half of the variance is therefore taken to be the same all over a window.
+    In voids, where nothing fixes the large shapes, the spread counts in full.
 
     Args:
         own: (h, w) the spread averaged to cells, NaN where unknown.
@@ -136,17 +137,17 @@ def mean_preserving(cells: Cells) -> Cells:
     """Coefficients (h, w) of the cubic B-spline surface whose mean over each cell is the cell's value.
 
     A DEM's cell is a mean over its area, not the height of its centre: a surface through the centres flattens
-    ridges. The mean of a cubic B-spline over a cell is a quartic one at its centre, so the quartic's prefilter is what
-    is needed (Unser, IEEE Signal Processing Magazine 1999, for B-splines and their prefilters).
+    ridges. The mean of a cubic B-spline over a cell is a quartic one at its centre, so the prefilter of the quartic is
+    used (Unser, IEEE Signal Processing Magazine 1999, for B-splines and their prefilters).
     """
     return np.asarray(spline_filter(cells.astype(np.float64), order=4, mode="nearest"), np.float32)
 
 
 def without_noise(cells: Cells) -> Cells:
-    """Smooth a map (h, w) by as much as its own cells suggest: nothing, where they go smoothly.
+    """Smooth a map (h, w) by the amount that its noise suggests; a map without noise is not changed.
 
     Penalised least squares in cosine space, the amount chosen by generalised cross-validation (Garcia, Computational
-    Statistics & Data Analysis 2010).  Only noise that differs from cell to cell is seen as such.
+    Statistics & Data Analysis 2010).  Only noise that differs from cell to cell is recognised.
     """
     spectrum = dctn(cells.astype(np.float64), norm="ortho")
     sides = [2.0 - 2.0 * np.cos(np.pi * np.arange(length) / length) for length in cells.shape]
@@ -158,12 +159,12 @@ def without_noise(cells: Cells) -> Cells:
 
     best = minimize_scalar(score, bounds=_SMOOTHING_POWERS, method="bounded", options={"xatol": 0.05})
     if best.x < _SMOOTHING_POWERS[0] + 0.2:
-        return cells  # there is no noise to speak of
+        return cells  # there is hardly any noise
     return np.asarray(idctn(spectrum / (1.0 + 10.0**best.x * penalty), norm="ortho"), np.float32)
 
 
 def _flat(reference: CoarseHeights) -> Correction:
-    """For a scene so small that no cell lies wholly inside: the model as its tiles were fitted."""
+    """The correction for a scene so small that no cell lies wholly inside: it leaves the fitted tiles unchanged."""
     shape = reference.heights.shape
     zeros = np.zeros(shape, np.float32)
     return Correction(zeros + 1.0, zeros, zeros + 1.0, zeros, np.isfinite(reference.heights), reference.geometry)
@@ -184,11 +185,11 @@ def injection_gain(reference: Cells, model: Cells) -> tuple[Cells, Cells]:
     if not known.any():
         return np.zeros(reference.shape, np.float32), np.zeros(reference.shape, np.float32)
     true, drawn = _finest_octave(reference, known), _finest_octave(model, known)
-    # Cells whose neighbourhood is largely unknown have no octave to speak of.
+    # In cells whose neighbourhood is largely unknown, the finest octave means nothing.
     weight = (known & (_smooth(known.astype(np.float64), _OCTAVE) > 0.9)).astype(np.float64)
     if not weight.any():
         weight = known.astype(np.float64)
-    # Cliffs and artefacts must not decide for all.
+    # Cliffs and artefacts must not outweigh all other cells.
     limit = 4.0 * max(_MAD_TO_SIGMA * float(np.median(np.abs(true[weight > 0]))), 1e-12)
     weight = weight * np.minimum(1.0, limit / np.maximum(np.abs(true), limit))
     total = max(weight.sum(), 1e-12)
@@ -210,7 +211,7 @@ def injection_gain(reference: Cells, model: Cells) -> tuple[Cells, Cells]:
 
 
 def _finest_octave(cells: Cells, known: NDArray[np.bool_]) -> Floats:
-    """A map less its smoothed self, over known cells; 0 elsewhere."""
+    """A map minus its smoothed version, over known cells; 0 elsewhere."""
     values = np.where(known, cells, 0.0).astype(np.float64)
     share = np.maximum(_smooth(known.astype(np.float64), _OCTAVE), 1e-9)
     return np.where(known, values - _smooth(values, _OCTAVE) / share, 0.0)

@@ -1,4 +1,4 @@
-"""Sparse heights, as ICESat-2's: read from a table, and the smooth correction that carries a map to them."""
+"""Sparse heights, such as those of ICESat-2: reading them from a table, and correcting a map towards them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_points(path: Path, crs: str, scene: Geometry) -> Points:
 
     Args:
         path: CSV with a heading line; commas or semicolons.
-        crs: of x and y, as ``EPSG:4326`` (x is then the longitude).
+        crs: CRS of x and y, such as ``EPSG:4326``, where x is the longitude.
         scene: where its pixels lie.
 
     Raises:
@@ -65,7 +65,7 @@ def _read_table(path: Path) -> Floats:
     """(N, 3): x, y, height."""
     wanted = ("x", "y", "height")
     if path.exists() and not (path.is_file() or path.is_dir()):
-        # A device may never end, and a pipe never begin.
+        # Reading a device may never end, and reading a pipe may never begin.
         raise UserError(f"--points '{path}' is no regular file; give a CSV file")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -95,13 +95,13 @@ def _number(path: Path, line: int, text: str | None) -> float:
 
 
 def correct_to_points(points: Points, mosaic: Path, scene: Geometry, spacing: float) -> tuple[Correction, Floats]:
-    """A smooth surface, a thin-plate spline, that carries a mosaic to heights at points.
+    """Fit a smooth surface, a thin-plate spline, that corrects a mosaic towards heights at points.
 
-    How smooth is chosen by leaving out a fifth of the points at a time; points far off the others are left out.
+    Its smoothness is chosen by leaving out a fifth of the points at a time. Outliers are left out.
 
     Args:
         points: heights in metres.
-        mosaic: the blended map, in metres as far as its tiles' fits go; NaN where invalid.
+        mosaic: the blended map, in metres as accurate as the fits of its tiles; NaN where invalid.
         scene: where its pixels lie.
         spacing: pixels between the nodes of the surface.
 
@@ -121,7 +121,7 @@ def correct_to_points(points: Points, mosaic: Path, scene: Geometry, spacing: fl
     places, values = _thinned(points.rows[inside] / spacing, points.columns[inside] / spacing, residuals[inside])
     smoothing = _choose_smoothing(places, values)
     surface = _spline(places, values, smoothing)
-    # One node beyond the border on each side, so that interpolation knows both sides.
+    # One node beyond the border on each side, so that interpolation has nodes on both sides of every pixel.
     rows = np.arange(int(np.ceil(scene.height / spacing)) + 2)
     columns = np.arange(int(np.ceil(scene.width / spacing)) + 2)
     nodes = np.stack(np.meshgrid(rows - 0.5, columns - 0.5, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -149,7 +149,7 @@ def sample_mosaic(points: Points, mosaic: Path) -> Floats:
 
 
 def _thinned(rows: Floats, columns: Floats, values: Floats) -> tuple[Floats, Floats]:
-    """Medians in cells of a quarter of the spacing: a thousand points on one track say what ten do.
+    """Take medians in cells of a quarter of the spacing: a thousand points on one track tell no more than ten.
 
     Returns:
         Places (K, 2) and values (K,).
@@ -167,7 +167,7 @@ def _thinned(rows: Floats, columns: Floats, values: Floats) -> tuple[Floats, Flo
 
 
 def _choose_smoothing(places: Floats, values: Floats) -> float:
-    """The smoothing whose surface predicts points best that it has not seen (five folds, at most 1500 points)."""
+    """The smoothing whose surface best predicts points that it was not fitted to (five folds, at most 1500 points)."""
     order = np.random.default_rng(0).permutation(len(places))[:_MOST_TO_CHOOSE]
     if len(order) < 4 * _FEWEST_POINTS:
         return 1.0

@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 
 Cells = NDArray[np.float32]
 
-# More would not be held in memory; a finer reference is averaged down.
+# Most cells that are held in memory; a finer reference is averaged to coarser cells.
 _MOST_CELLS_A_SIDE = 4096
-# A reference as fine as the scene leaves the model nothing to add: its cells are then averaged to so many pixels.
+# A reference as fine as the scene would leave the model nothing to add: its cells are averaged to this many pixels.
 _FEWEST_PIXELS_A_CELL = 2.0
-_MARGIN = 8  # cells beyond the scene, so that interpolation at its border knows both sides
+_MARGIN = 8  # cells beyond the scene, so that interpolation has cells on both sides of its border
 _METRES = {"": 1.0, "m": 1.0, "metre": 1.0, "metres": 1.0, "meter": 1.0, "meters": 1.0, "cm": 0.01, "dm": 0.1}
 _METRES |= {"ft": 0.3048, "foot": 0.3048, "feet": 0.3048, "us-ft": 1200 / 3937, "us survey foot": 1200 / 3937}
 
@@ -54,11 +54,11 @@ class Geometry:
     transform: Affine
 
     def window(self, row: int, column: int, height: int, width: int) -> Geometry:
-        """A part of it."""
+        """The geometry of a part of the scene."""
         return Geometry(height, width, self.crs, self.transform @ Affine.translation(column, row))
 
     def grown(self, pixels: int) -> Geometry:
-        """The same with a border of so many pixels."""
+        """The geometry with a border of so many pixels around it."""
         return self.window(-pixels, -pixels, self.height + 2 * pixels, self.width + 2 * pixels)
 
     def _coordinates(
@@ -70,7 +70,8 @@ class Geometry:
     def locate(self, other: Geometry) -> NDArray[np.float64]:
         """Rows and columns, (2, H, W), of this grid under each pixel centre of another; 0 is the first cell's centre.
 
-        Exact at every 32nd pixel and linear between: projections bend less than a thousandth of a pixel over that.
+        It is exact at every 32nd pixel and linear between them, where projections bend by less than a thousandth of a
+        pixel.
         """
         rows, columns = (_nodes(length) for length in (other.height, other.width))
         xs, ys = other._coordinates(np.tile(columns + 0.5, len(rows)), np.repeat(rows + 0.5, len(columns)))
@@ -100,9 +101,9 @@ class CoarseHeights:
 
     Attributes:
         heights: (h, w) in metres, NaN in voids.
-        geometry: of these cells.
+        geometry: where these cells lie.
         pixels_a_cell: side of a cell in pixels of the scene.
-        description: what goes into the results.
+        description: facts on the reference for the results.
     """
 
     heights: Cells
@@ -128,8 +129,8 @@ def read_reference(path: Path, scene: Geometry, nodata: float | None = None) -> 
 
     Args:
         path: any raster with one band of heights, in any CRS and resolution; voids by nodata, mask or NaN.
-        scene: where it is wanted.
-        nodata: a value that the file does not name as such.
+        scene: the place under which it is read.
+        nodata: a value that means no data, in addition to the one that the file names.
 
     Raises:
         UserError: unreadable, no CRS, more bands, no overlap, or nothing but voids under the scene.
@@ -207,9 +208,9 @@ def average_onto(target: Geometry, values: Any, scene: Geometry | None = None) -
 
 
 def border_cells(reference: CoarseHeights, scene: Geometry) -> NDArray[np.bool_]:
-    """Cells (h, w) that the scene's border runs through: the mean over what lies inside is not the cell's.
+    """Cells (h, w) that the scene's border crosses: the mean over their part inside is not the mean of the cell.
 
-    A cell of which only a tenth of its side is missing counts as inside.
+    A cell that reaches beyond the border by at most a tenth of its side counts as inside.
     """
     target = reference.geometry
     xs, ys = scene.outline(target.crs, margin=0.1 * reference.pixels_a_cell)
@@ -220,7 +221,7 @@ def border_cells(reference: CoarseHeights, scene: Geometry) -> NDArray[np.bool_]
 
 
 def _nodes(length: int) -> NDArray[np.float64]:
-    """Every 32nd of so many pixels, and the last."""
+    """The positions of every 32nd of so many pixels, and of the last."""
     return np.unique(np.append(np.arange(0.0, length, 32.0), length - 1.0))
 
 

@@ -51,9 +51,10 @@ def blend(
     Args:
         grid: the tiles.
         store: their maps, with a second layer if ``with_spread``.
-        alignment: what makes heights of maps.
-        with_spread: also give the standard deviation: the tiles' own, and that between the tiles that share a pixel.
-        supported: (N,) also give the share that these tiles have in each pixel.
+        alignment: scale, shift and tilt of every tile.
+        with_spread: also give the standard deviation, which joins that of the tiles and that between tiles that share a
+            pixel.
+        supported: (N,) marks some tiles; their share in each pixel is then given as well.
 
     Yields:
         A strip's first row, and its layers (1 to 3, rows, width) in this order, NaN where no tile is valid.
@@ -89,7 +90,7 @@ class _Sums:
         support: float | None,
         weights: NDArray[np.float32],
     ) -> None:
-        """Add a tile whose first row is the band's."""
+        """Add a tile whose first row is the first row of the band."""
         valid = np.isfinite(heights)
         weights = np.where(valid, weights, np.float32(0.0))
         heights = np.where(valid, heights, 0.0)
@@ -101,12 +102,12 @@ class _Sums:
             self._support[:, columns] += weights * np.float32(support)
 
     def take(self, rows: int) -> Strip:
-        """The finished first rows, which leave the band."""
+        """Give the first rows, which are finished, and remove them from the band."""
         weight = np.where(self._weight[:rows] > 0, self._weight[:rows], np.nan)
         mean = self._heights[:rows] / weight
         layers = [mean]
         if self._squares is not None:
-            # The tiles' own variance and that between them.
+            # The variance of the tiles and that between them.
             layers.append(np.sqrt(np.maximum(self._squares[:rows] / weight - mean**2, 0.0)))
         if self._support is not None:
             layers.append(self._support[:rows] / weight)
@@ -123,7 +124,7 @@ def write_mosaic(
     """Write strips to a file for later steps; ``georeference`` holds ``crs`` and ``transform``.
 
     Raises:
-        RasterError: it cannot be written.
+        RasterError: the file cannot be written.
     """
     low, high, valid = np.inf, -np.inf, 0
     profile = {

@@ -1,4 +1,4 @@
-"""What two tiles say of the pixels that they share: the ratio of their scales, and heights cell by cell."""
+"""Comparison of two tiles over the pixels that they share: the ratio of their scales, and heights cell by cell."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Floats = NDArray[np.float64]
 _MOST_SAMPLES = 4096
 _CELLS_ALONG, _CELLS_ACROSS = 6, 2
 _FEWEST_SAMPLES = 16
-# A pair whose maps hardly go together tells nothing of their scales.
+# A pair whose maps hardly correlate tells nothing about their scales.
 _LEAST_CORRELATION = 0.3
-# Neighbouring pixels repeat each other: so many samples count as one.
+# Neighbouring pixels are alike: this many samples count as one.
 _SAMPLES_AN_OBSERVATION = 16.0
 _TUKEY = 4.685  # 95 % efficient for Gaussian noise
 _MAD_TO_SIGMA = 1.4826
@@ -26,19 +26,19 @@ _MAD_TO_SIGMA = 1.4826
 
 @dataclass(frozen=True)
 class Overlap:
-    """Two tiles where they meet.
+    """Two tiles in the area where they overlap.
 
     Attributes:
         first: the number of one tile.
         second: the number of the other.
-        log_ratio: log of the first tile's scale over the second's that makes the shared pixels agree, NaN where their
-            maps do not go together.
+        log_ratio: log of the ratio of scales, first tile over second, that makes the shared pixels agree; NaN where
+            their maps do not correlate.
         log_ratio_error: its standard error.
-        rows: (K,) where the cells' centres lie, in pixels of the scene.
-        columns: (K,) likewise.
-        first_values: (K,) the first tile's mean in each cell, over the pixels where both agree but for outliers.
-        second_values: (K,) the second tile's.
-        counts: (K,) pixels behind them.
+        rows: (K,) rows of the cells' centres, in pixels of the scene.
+        columns: (K,) columns of the cells' centres.
+        first_values: (K,) mean of the first tile in each cell, without outliers.
+        second_values: (K,) mean of the second tile in each cell.
+        counts: (K,) number of pixels behind each mean.
     """
 
     first: int
@@ -57,10 +57,10 @@ def measure_overlap(first: Tile, second: Tile, first_map: Map, second_map: Map, 
 
     Args:
         first: a tile.
-        second: another.
-        first_map: its map (H, W), NaN where invalid.
-        second_map: the other's.
-        tilted: the maps may be tilted against each other, so that planes are taken out before scales are compared.
+        second: another tile.
+        first_map: map (H, W) of the first tile, NaN where invalid.
+        second_map: map of the second tile.
+        tilted: whether the maps may be tilted against each other; planes are then removed before scales are compared.
 
     Returns:
         None where they share too few valid pixels.
@@ -100,7 +100,7 @@ def measure_overlap(first: Tile, second: Tile, first_map: Map, second_map: Map, 
 
 
 def _cells(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.intp]:
-    """A few cells over the samples, more along the longer side; (N,) numbers from 0."""
+    """Divide the samples into a few cells, more along the longer side; gives (N,) numbers of cells, from 0."""
     height, width = int(rows.max()) + 1, int(columns.max()) + 1
     down, across = (_CELLS_ALONG, _CELLS_ACROSS) if height >= width else (_CELLS_ACROSS, _CELLS_ALONG)
     numbers: NDArray[np.intp] = (rows * down // height) * across + columns * across // width
@@ -108,7 +108,7 @@ def _cells(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.intp
 
 
 def _without_plane(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Callable[[Floats], Floats]:
-    """Takes the plane that fits best out of values (N,) at these places."""
+    """Subtract the best-fitting plane from values (N,) at these places."""
     basis, _ = np.linalg.qr(np.stack([np.ones(len(rows)), rows - rows.mean(), columns - columns.mean()], axis=1))
     return lambda values: values - basis @ (basis.T @ values)
 
@@ -116,8 +116,8 @@ def _without_plane(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Callabl
 def _ratio(one: Floats, two: Floats) -> tuple[float, float, Floats]:
     """Log of the slope of ``two`` over ``one``, its standard error, and each sample's weight in [0, 1].
 
-    The slope is the ratio of the standard deviations (reduced major axis: both sides carry noise, and neither may pull
-    the scale towards 0 as least squares would), over Tukey's biweights of the residuals.
+    The slope is the ratio of the standard deviations (reduced major axis: both sides have noise, which in least squares
+    would pull the scale towards 0), weighted by Tukey's biweights of the residuals.
     """
     slope, intercept = _by_quartiles(one, two)
     weights = np.ones_like(one)
@@ -137,7 +137,7 @@ def _ratio(one: Floats, two: Floats) -> tuple[float, float, Floats]:
         intercept = mean_two - slope * mean_one
     correlation = covariance / float(np.sqrt(variance_one * variance_two))
     if correlation < _LEAST_CORRELATION:
-        # Without a common trend the outliers are not known either: all pixels speak for the shift.
+        # Without a common trend outliers cannot be told either, so all pixels count for the shift.
         return np.nan, np.inf, np.ones_like(one)
     observations = max(weights.sum() / _SAMPLES_AN_OBSERVATION, 2.0)
     error = float(np.sqrt(max(1.0 - correlation**2, 0.0) / observations))
@@ -145,7 +145,7 @@ def _ratio(one: Floats, two: Floats) -> tuple[float, float, Floats]:
 
 
 def _by_quartiles(one: Floats, two: Floats) -> tuple[float, float]:
-    """A first line that outliers do not move: the middle halves of both sides laid onto each other."""
+    """A first line that outliers do not move: it maps the quartiles of one side to those of the other."""
     low_one, middle_one, high_one = np.quantile(one, (0.25, 0.5, 0.75))
     low_two, middle_two, high_two = np.quantile(two, (0.25, 0.5, 0.75))
     slope = (high_two - low_two) / (high_one - low_one) if high_one > low_one else 1.0

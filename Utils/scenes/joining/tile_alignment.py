@@ -1,8 +1,8 @@
 """One scale and shift (and tilt) for every tile, found together, so that tiles agree where they overlap.
 
-Each tile of an affine-invariant model is right up to a scale and a shift of its own.  Scales come first, as
-logarithms: each overlap gives a difference of two of them, so that the system is linear, no scale can become negative
-and "all zero" is no solution.  With the scales known, shifts and tilts are linear as well.  Both systems are sparse,
+Each tile of an affine-invariant model is correct up to an unknown scale and shift. Scales come first, as
+logarithms: each overlap gives a difference of two of them, so the system is linear, no scale can become negative, and
+"all zero" is not a solution. With the scales known, shifts and tilts are linear as well.  Both systems are sparse,
 and both are solved robustly: an overlap or a cell that contradicts its neighbours loses its weight (Huber, by
 reweighting).
 """
@@ -26,31 +26,31 @@ Floats = NDArray[np.float64]
 _HUBER = 1.345  # 95 % efficient for Gaussian noise
 _MAD_TO_SIGMA = 1.4826
 _ITERATIONS = 30
-# No overlap is trusted to better than 1 % in scale: otherwise one flawless pair would outweigh all the others.
+# No overlap is trusted to better than 1 % in scale: otherwise one perfect pair would outweigh all others.
 _LEAST_LOG_ERROR = 0.01
-# Without any evidence a tile has the usual scale, give or take a factor of e^10: evidence always wins.
+# Without any evidence a tile gets the usual scale. The prior allows a factor of e^10, so any evidence outweighs it.
 _PRIOR_LOG_ERROR = 10.0
-# Ten digits below what the equations say.
+# Size of the term that makes a system regular, relative to its equations.
 _GAUGE = 1e-10
-# A tile's tilt from edge to edge, as a share of the range of its values, that is nothing unusual.
+# Usual tilt of a tile from edge to edge, as a share of the range of its values.
 _PRIOR_TILT = 0.3
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """What heights in metres say of one tile.
+    """The fit of one tile to heights in metres.
 
     Attributes:
         tile: its number.
-        log_scale: log of its scale in metres, NaN where its map does not go with the heights.
+        log_scale: log of its scale in metres, NaN where its map does not correlate with the heights.
         log_scale_error: its standard error.
-        rows: (K,) where the heights lie, in pixels of the scene.
-        columns: (K,) likewise.
-        values: (K,) the tile's map there.
-        heights: (K,) in metres.
+        rows: (K,) rows of the heights, in pixels of the scene.
+        columns: (K,) columns of the heights.
+        values: (K,) values of the tile's map there.
+        heights: (K,) heights in metres.
         correlation: of values and heights.
         residual: robust standard deviation of the heights about the fitted values, in metres.
-        count: heights behind it; ``rows`` and so on are means of groups of them.
+        count: number of heights behind the fit; ``rows`` and so on are means of groups of them.
     """
 
     tile: int
@@ -105,9 +105,10 @@ def align(
 
     Args:
         tiles: all tiles of the scene, in the order of their numbers.
-        overlaps: what neighbours say of each other.
-        anchors: what heights say of tiles; without any, every connected group gets a mean log scale and shift of 0.
-        tilt: give each tile a slope as well.
+        overlaps: comparisons of neighbouring tiles.
+        anchors: fits of tiles to known heights; without any, every connected group gets a mean log scale and shift of
+            0.
+        tilt: whether each tile gets a slope as well.
     """
     component = _components(len(tiles), overlaps)
     scale = np.exp(_log_scales(component, overlaps, anchors))
@@ -168,7 +169,8 @@ def _shifts(
             system.add([*places, *others], [*factors, *(-factor for factor in minus)], step, error, group=0)
     for anchor in anchors:
         steps = anchor.heights - level - scale[anchor.tile] * anchor.values
-        # All heights of a tile together weigh as one overlap's few cells: they fix its level, not its seams.
+        # All heights of a tile together weigh as much as the few cells of one overlap: they fix its level, not its
+        # seams.
         error = usual * np.sqrt(max(len(steps), 1) / 12.0)
         for row, column, step in zip(anchor.rows, anchor.columns, steps, strict=True):
             places, factors = plane(anchor.tile, row, column)
@@ -201,7 +203,7 @@ class _System:
         self._groups: list[int] = []
 
     def add(self, places: Sequence[int], factors: Sequence[float], value: float, error: float, group: int) -> None:
-        """One equation; equations of a group share what their errors must be multiplied by."""
+        """Add one equation; the equations of a group share the scale of their errors."""
         self._rows += [len(self._values)] * len(places)
         self._columns += places
         self._factors += factors
@@ -212,8 +214,8 @@ class _System:
     def solve(self, ridge: Floats) -> Floats:
         """The unknowns; ``ridge`` (unknowns,) pulls each towards 0.
 
-        Huber's estimate by iteratively reweighted least squares.  The residuals' scale is their median size, group by
-        group: overlaps and heights are not equally exact, and nobody knows beforehand by how much.
+        Huber's estimate by iteratively reweighted least squares.  The scale of the residuals is their median size,
+        group by group, because overlaps and heights differ in accuracy by an unknown amount.
         """
         if not self._values:
             return np.zeros(self._unknowns)
@@ -226,7 +228,7 @@ class _System:
         for _ in range(_ITERATIONS):
             weights = robust / (errors * spread) ** 2
             normal = sparse.csc_array(matrix.T @ sparse.diags_array(weights) @ matrix)
-            # What no equation fixes, the common shift of a group, must not make the system singular.
+            # The common shift of a group, which no equation fixes, must not make the system singular.
             normal = sparse.csc_array(normal + sparse.diags_array(ridge + _GAUGE * normal.diagonal().max()))
             before, solved = solved, np.atleast_1d(spsolve(normal, matrix.T @ (weights * values)))
             standardised = np.abs(values - matrix @ solved) / errors

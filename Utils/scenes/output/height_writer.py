@@ -1,4 +1,4 @@
-"""Heights out: a cloud-optimised GeoTIFF, written strip by strip, read back, and only then under its name."""
+"""Writing heights: a cloud-optimised GeoTIFF, written strip by strip and read back before it gets its name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["NODATA", "Band", "HeightWriter", "check_output", "space_needed"]
 logger = logging.getLogger(__name__)
 
 NODATA = -9999.0
-"""What stands in the file where there is no height; below the lowest trench of Mars, and what GIS users expect."""
+"""The value of pixels without a height: it is below the lowest place of Mars, and what GIS users expect."""
 
 # Strips are written here first: without compression a block can be written in parts.
 _STRIPS_PROFILE = {
@@ -50,14 +50,14 @@ _COG_OPTIONS = {
     "driver": "COG",
     "BLOCKSIZE": BLOCK,
     "COMPRESS": "DEFLATE",
-    # Made for floats: neighbouring heights share their high bytes.
+    # This predictor is made for floats: neighbouring heights share their high bytes.
     "PREDICTOR": "FLOATING_POINT",
     "OVERVIEWS": "IGNORE_EXISTING",
     "OVERVIEW_RESAMPLING": "AVERAGE",
     "BIGTIFF": "IF_SAFER",
     "NUM_THREADS": "ALL_CPUS",
 }
-# Beside an older file these describe what is no longer there: its statistics, overviews and mask.
+# Side files of an older file, with its statistics, overviews and mask, which no longer apply.
 _SIDE_FILES = (".aux.xml", ".ovr", ".msk")
 
 
@@ -77,12 +77,12 @@ class Band:
 
 
 class HeightWriter:
-    """Writes a raster from the top to the bottom; on a clean exit of its context the file is there, else never.
+    """Writes a raster from top to bottom; the file appears on a clean exit of the context, and not at all otherwise.
 
     The strips go into an uncompressed file in a hidden folder beside ``path``. On exit GDAL's COG driver turns it into
-    a cloud-optimised GeoTIFF with overviews, every strip is read back from that and compared, and it takes its name.
-    Whatever goes wrong, nothing remains and an older file stays as it was. Memory is constant: a strip, and GDAL's
-    cache.
+    a cloud-optimised GeoTIFF with overviews, every strip is read back from it and compared, and only then it gets its
+    name. If anything goes wrong, nothing remains and an older file stays unchanged. Memory is constant: a strip, and
+    GDAL's cache.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class HeightWriter:
         transform: Affine | None,
         tags: Mapping[str, str],
     ) -> None:
-        """Take note of what will be written; nothing is on disk before the context is entered.
+        """Describe what will be written; nothing is on disk before the context is entered.
 
         Args:
             path: name ending in .tif or .tiff.
@@ -104,7 +104,7 @@ class HeightWriter:
             bands: at least one; the first is shown in grey.
             crs: rasterio's CRS; None writes none.
             transform: from (column, row) to map coordinates; None or the identity writes none.
-            tags: go into the default domain of the file.
+            tags: tags for the default domain of the file.
         """
         if not bands or height < 1 or width < 1:
             raise ValueError(f"{path}: {len(bands)} bands of {height} x {width} pixels cannot be written")
@@ -180,7 +180,7 @@ class HeightWriter:
         if written != self._shape[0]:
             raise ValueError(f"{self.path}: only {written} of {self._shape[0]} rows were written; nothing is kept")
         cog = self._folder / "cog.tif"
-        # No .aux.xml: all that is said about the bands goes into the file.
+        # No .aux.xml: everything about the bands is written into the file.
         with self._disk_errors(GDAL_PAM_ENABLED="NO"), georeference_optional():
             for number, statistics in enumerate(self._statistics, start=1):
                 self._dataset.update_tags(number, **statistics.tags())
@@ -194,7 +194,7 @@ class HeightWriter:
             _remove_side_files(self.path)
 
     def _verify(self, cog: Path) -> None:
-        """Read all strips back: GDAL reports a full disk late or, of a file that it closes, not at all."""
+        """Read all strips back: GDAL reports a full disk late or, when it closes a file, not at all."""
         with rasterio.open(cog) as dataset:
             for strip in self._strips:
                 window = Window(0, strip.row, self._shape[1], strip.rows)
@@ -219,7 +219,7 @@ class HeightWriter:
 
 @dataclass(frozen=True)
 class _Strip:
-    """What was written, to find it again: its first row, its rows, and the checksum of its bytes."""
+    """A written strip, to be found again: its first row, its number of rows, and the checksum of its bytes."""
 
     row: int
     rows: int
@@ -231,7 +231,7 @@ def _checksum(strip: NDArray[np.float32]) -> int:
 
 
 class _Statistics:
-    """Mean and deviation of values that come in parts (Chan, Golub and LeVeque 1979)."""
+    """Mean and deviation of values that are added in parts (Chan, Golub and LeVeque 1979)."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -256,7 +256,7 @@ class _Statistics:
         self._high = max(self._high, float(values.max()))
 
     def tags(self) -> dict[str, str]:
-        """GDAL's tags, by which GIS programs choose their stretch; none without any value."""
+        """GDAL's tags, from which GIS programs choose their stretch; empty if there was no value."""
         if not self._count:
             return {}
         found = {
@@ -272,7 +272,7 @@ def _cause(error: Exception, folder: Path, room: int) -> Exception:
     """Ask the operating system why writing failed: GDAL only says that it did.
 
     Args:
-        error: what was raised.
+        error: the error that was raised.
         folder: where the files are.
         room: bytes that a file of its own should have found there.
     """
@@ -290,7 +290,7 @@ def _cause(error: Exception, folder: Path, room: int) -> Exception:
 
 
 def _flush(path: Path) -> None:
-    """Have everything on the disk: a network's or a quota's error may show only now."""
+    """Flush everything to the disk: an error of a network or a quota may appear only now."""
     with path.open("rb+") as stream:
         os.fsync(stream.fileno())
 

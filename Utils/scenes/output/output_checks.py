@@ -1,4 +1,4 @@
-"""What can keep an output from being written, found before the long work."""
+"""Checks, before the long work, that an output can be written."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def space_needed(height: int, width: int, bands: int) -> int:
 
 
 def check_output(path: Path, inputs: Sequence[Path], bytes_needed: int, overwrite: bool) -> None:
-    """Find before long work what would keep the output from being written.
+    """Check before the long work that the output can be written.
 
     Args:
         path: the output.
-        inputs: every file that is read, of a VRT also what it is made of (``SceneSource.files``).
-        bytes_needed: free space that it takes (:func:`space_needed`).
+        inputs: every file that is read, including the sources of a VRT (``SceneSource.files``).
+        bytes_needed: free space that writing takes (:func:`space_needed`).
         overwrite: whether an older file may be replaced.
 
     Raises:

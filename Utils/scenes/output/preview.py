@@ -44,22 +44,22 @@ _TITLE_CHARACTER = 9.5  # dots a character of the title takes, at _USUAL_WIDTH
 _NO_DATA_COLOUR = 0.85  # a grey that no height has
 _PERCENTILES = (1.0, 99.0)
 # Slopes are exaggerated or, in cities and at cliffs, flattened until the steepest tenth of them begins between these:
-# below there is no relief to see, above all is black or white.
+# below them no relief is visible, above them everything is black or white.
 _STEEP_PERCENTILE = 90.0
 _STEEP_SLOPES = (0.6, 1.4)
-_MOST_EXAGGERATION = 25.0  # or the noise on a plain became mountains
+_MOST_EXAGGERATION = 25.0  # otherwise noise on a plain would become mountains
 _FLAT_LIGHT = math.sqrt(0.5)  # what hillshade gives on flat ground
-_SHADOW = 0.25  # how much of its colour a slope without any light keeps
+_SHADOW = 0.25  # share of its colour that a slope without any light keeps
 
 
 @dataclass(frozen=True)
 class _Relief:
-    """What is drawn.
+    """The map that is drawn.
 
     Attributes:
         heights: (h, w) float64, NaN where there is no data; pixels are square on the ground, where that is known.
-        unit: as the file has it.
-        metres_a_pixel: of the picture; None when unknown.
+        unit: the unit in the file.
+        metres_a_pixel: metres along a pixel of the picture; None when unknown.
         has_scale: whether a length in the picture is the same length on the ground everywhere: projected CRS only.
     """
 
@@ -151,7 +151,7 @@ def _colours() -> Colormap:
 
 
 def _colour_range(heights: NDArray[np.float64]) -> tuple[Normalize, Literal["neither", "both", "min", "max"]]:
-    """The scale from percentile to percentile, so that one spike washes nothing out, and where values lie beyond."""
+    """The colour scale, between percentiles so that one spike does not stretch it, and on which sides values lie beyond."""
     known = heights[np.isfinite(heights)]
     if not known.size:
         return Normalize(0.0, 1.0), "neither"
@@ -171,20 +171,20 @@ def _shaded(relief: _Relief, scale: Normalize, colours: Colormap) -> NDArray[np.
         return np.full((*relief.heights.shape, 3), round(255 * _NO_DATA_COLOUR), np.uint8)
     filled = relief.heights
     if not known.all():
-        # With the nearest height beyond its edge, the edge of the data is no cliff and has a light of its own.
+        # Beyond the edge of the data the nearest height is repeated, so that the edge is not lit as a cliff.
         nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
         filled = relief.heights[tuple(nearest)]
     light = hillshade(filled, _z_factor(filled, known, relief)) / _FLAT_LIGHT  # 1 on flat ground
     light = (_SHADOW + (1.0 - _SHADOW) * light)[..., None]
     flat = colours(scale(filled))[..., :3]
-    # Flat ground has the colour of the scale; towards the light colours turn white.
+    # Flat ground has the colour of the scale; slopes towards the light are whiter.
     lit = np.where(light <= 1.0, flat * light, 1.0 - (1.0 - flat) * (2.0 - light))
     lit[~known] = _NO_DATA_COLOUR
     return np.rint(255.0 * np.clip(lit, 0.0, 1.0)).astype(np.uint8)
 
 
 def _z_factor(filled: NDArray[np.float64], known: NDArray[np.bool_], relief: _Relief) -> float:
-    """Pixels a unit of height, true to scale or such that the steeper slopes show."""
+    """Pixels for a unit of height: true to scale, or chosen so that the steeper slopes show."""
     south, east = np.gradient(filled)
     steep = float(np.percentile(np.hypot(south, east)[known], _STEEP_PERCENTILE))
     gentlest, steepest = (slope / steep if steep > 0.0 else 1.0 for slope in _STEEP_SLOPES)
@@ -264,6 +264,6 @@ class _Frame:
 
 
 def _round_down(length: float) -> float:
-    """The largest of 1, 2, 5 times a power of ten that is not longer: lengths that people reckon with."""
+    """Round down to 1, 2 or 5 times a power of ten, the usual lengths of scale bars."""
     power = 10.0 ** math.floor(math.log10(length))
     return max(step * power for step in (1.0, 2.0, 5.0) if step * power <= length * (1.0 + 1e-9))

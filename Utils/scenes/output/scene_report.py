@@ -36,14 +36,14 @@ def write_scene_report(
     """Write the page of a scene.
 
     Args:
-        path: where; in an existing folder.
+        path: the page to write, in an existing folder.
         output: the height raster.
         image: the scene (3, h, w) in [0, 1], small enough to be shown.
-        lines: what was done, in short.
-        document: what stands in the JSON beside the output.
+        lines: a short summary of what was done.
+        document: the content of the JSON beside the output.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the page cannot be written.
         RasterError: the heights cannot be read.
     """
     facts = {name: value for name, value in document.items() if name != "tiles"}

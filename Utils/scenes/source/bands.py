@@ -26,7 +26,7 @@ _COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 def choose_bands(path: Path, dataset: Any, wanted: Sequence[int] | None) -> tuple[int, ...]:
     """Give the numbers (1-based) of the 1 or 3 bands that make the image.
 
-    Without ``wanted``: a lone band beside any alpha band, or the first three; where others are left out, a line in
+    Without ``wanted`` a single band (alpha aside) or the first three are taken; where others are left out, a line in
     the log says which were taken.
 
     Raises:
@@ -76,7 +76,7 @@ def _listed(dataset: Any, bands: Sequence[int]) -> str:
 
 
 def _colour_hint(dataset: Any, bands: Sequence[int]) -> str:
-    """Name the bands that the file calls red, green and blue, where these are others or in another order."""
+    """A hint at the bands that the file calls red, green and blue, if these are others or in another order."""
     kinds = list(dataset.colorinterp)
     if any(kinds.count(colour) != 1 for colour in _COLOURS):
         return ""
@@ -96,7 +96,7 @@ class BandReader:
     Attributes:
         dataset: an open rasterio dataset.
         bands: 1 or 3 numbers, 1-based.
-        nodata: a value that the file does not name; None for no such value. Of a palette, an index.
+        nodata: a value that means no data and that the file does not name, or None. For a palette it is an index.
     """
 
     dataset: Any
@@ -110,7 +110,7 @@ class BandReader:
 
     @property
     def has_palette(self) -> bool:
-        """Whether the lone band holds indices of colours."""
+        """Whether the single band holds indices of colours."""
         return bool(self.dataset.colorinterp[self.bands[0] - 1] == ColorInterp.palette)
 
     @property
@@ -121,7 +121,7 @@ class BandReader:
     def read(self, window: Window | None, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read a window, or with None the whole raster, as ``shape`` (height, width): decimated where that is less.
 
-        Decimation takes the nearest pixels, also of overviews: an average would mix in what is no data.
+        Decimation takes the nearest pixels, also of overviews: an average would include pixels without data.
 
         Returns:
             Values (C, h, w), C being 3 for a palette and else the number of bands, and valid pixels (h, w) bool.
@@ -129,7 +129,7 @@ class BandReader:
         values = self._values(self.bands, window, shape)
         by_band = self._masks(values, window, shape)  # (C, h, w)
         if self.nodata is not None:
-            # A nodata value beyond the range of the file's type is met nowhere.
+            # A nodata value beyond the range of the file's type occurs nowhere.
             with np.errstate(over="ignore"):
                 by_band &= values != self.nodata
         is_colour = values.dtype.kind == "u"
@@ -145,7 +145,7 @@ class BandReader:
 
     @property
     def _alpha(self) -> int | None:
-        """Number of the band with the opacity. GDAL takes it for a mask only where no nodata value is set."""
+        """Number of the band with the opacity. GDAL uses it as a mask only where no nodata value is set."""
         kinds = self.dataset.colorinterp
         return kinds.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in kinds and len(kinds) > 1 else None
 
@@ -161,12 +161,12 @@ class BandReader:
         return np.stack([self.dataset.read(band, window=window, out_shape=shape) for band in bands])
 
     def _masks(self, values: NDArray[Any], window: Window | None, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """What the file says of each band, (C, h, w), alpha left aside."""
+        """The file's masks of the bands, (C, h, w), without alpha."""
         flags = {flag for band in self.bands for flag in self.dataset.mask_flag_enums[band - 1]}
         if flags == {MaskFlags.all_valid} or MaskFlags.alpha in flags:
             return np.ones((len(self.bands), *shape), bool)
         if MaskFlags.nodata in flags and self._alpha is not None:
-            # GDAL's masks would be the same, but rasterio warns at every reading that alpha is not in them.
+            # GDAL's masks would be the same, but rasterio warns at every reading that alpha is not included.
             return np.stack([band != self._tagged(number) for band, number in zip(values, self.bands, strict=True)])
         masks = self.dataset.read_masks(list(self.bands), window=window, out_shape=(len(self.bands), *shape))
         found: NDArray[np.bool_] = masks > 0

@@ -1,4 +1,4 @@
-"""Which files a user means by files, folders and globs."""
+"""Finding the scenes that a user names by files, folders and globs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def find_scenes(inputs: Sequence[str]) -> list[Path]:
     if not inputs:
         raise UserError("no input: give files, folders or globs of rasters")
     found = [path for given in inputs for path in _matches(given)]
-    # By what they resolve to: scene.tif, ./scene.tif and a link to it are one scene, under the name given first.
+    # Compared by the resolved path: scene.tif, ./scene.tif and a link to it are one scene, under the name given first.
     unique = {path.resolve(): path for path in reversed(found)}
     return sorted(unique.values())
 

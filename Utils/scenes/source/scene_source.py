@@ -1,4 +1,4 @@
-"""Scenes in: rasters of any size, type and band count as images in [0, 1] with their valid pixels, window by window."""
+"""Reading scenes: rasters of any size, type and band count as images in [0, 1] with valid pixels, window by window."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ __all__ = ["MAX_SCENE_PIXELS", "SceneSource", "Stretch", "find_scenes", "open_sc
 logger = logging.getLogger(__name__)
 
 MAX_SCENE_PIXELS = 100_000_000_000
-"""Most pixels (height x width) a scene may have: a damaged header must not start a run of years."""
+"""Most pixels (height x width) a scene may have: a damaged header must not start a run that takes years."""
 
-# The stretch is taken from about so many pixels a side.
+# The stretch is taken from about this many pixels a side.
 _SAMPLE_SIDE = 2048
-# Zeros along so large a share of the border are seldom a picture of the ground.
+# Zeros along so large a share of the border are rarely ground.
 _VOID_BORDER = 0.1
 
 
@@ -41,14 +41,14 @@ class SceneSource:
 
     Attributes:
         path: the file.
-        files: the file and, of a VRT, all that it is made of: an output must be none of them.
+        files: the file and all sources of a VRT; an output must be none of them.
         height: rows.
         width: columns.
         crs: rasterio's CRS; None where the file has none, or has no transform.
         transform: from (column, row) to map coordinates, possibly rotated; the identity where the file has none.
         georeferenced: whether the file has a transform; it may lack a CRS all the same.
         bands: numbers (1-based) of the 1 or 3 bands in use.
-        nodata: the value given on opening, None if none was; what the file itself says is always respected.
+        nodata: the value given on opening, or None; the nodata of the file itself is always respected.
         dtype: the type of the file's values, such as "uint16".
         stretch: from the file's values to [0, 1], the same all over the scene.
     """
@@ -65,7 +65,7 @@ class SceneSource:
         self.nodata = reader.nodata
         self.dtype = str(reader.dtype)
         self.stretch = stretch
-        # Only a VRT's: elsewhere these are side files, which other programs write and rewrite.
+        # Only those of a VRT: for other formats these are side files, which other programs may rewrite.
         self.files = tuple(Path(name) for name in dataset.files) if dataset.driver == "VRT" else (path,)
         self._dataset = dataset
         self._reader = reader
@@ -82,7 +82,7 @@ class SceneSource:
         self._dataset.close()
 
     def read(self, row: int, column: int, height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Read a window, which must lie inside the scene; threads may share a source, and take turns.
+        """Read a window, which must lie inside the scene; threads may share a source, which then take turns.
 
         Args:
             row: its first row.
@@ -119,7 +119,7 @@ class SceneSource:
         return np.repeat(image, 3, axis=0) if len(image) == 1 else image
 
     def fingerprint(self) -> dict[str, Any]:
-        """Give what makes the image that is read here, as JSON holds it: two runs with equal ones see the same."""
+        """Give, as JSON, all that the image depends on: two runs with equal fingerprints read the same image."""
         states = [file.stat() for file in self.files if file.exists()]
         return {
             "name": self.path.name,
@@ -151,7 +151,7 @@ def open_scene(
     Args:
         path: any raster that GDAL reads.
         bands: 1 or 3 band numbers, 1-based; None for the usual ones (:func:`Utils.scenes.source.bands.choose_bands`).
-        nodata: a value that means no data, beyond what the file says itself.
+        nodata: a value that means no data, in addition to the one that the file names.
         stretch: the percentiles of the valid pixels that become 0 and 1, or None for the full range of the file's
             type: 0..255, 0..65535 or fewer bits where the file says so; floats must lie in [0, 1] then.
 
@@ -249,7 +249,7 @@ def _full_scale(reader: BandReader, band: int) -> float:
 
 
 def _hint_at_void(path: Path, sample: NDArray[Any]) -> None:
-    """Name --nodata 0 where the scene, (C, h, w), seems to lie in a black frame that nothing declares invalid."""
+    """Suggest --nodata 0 where the scene, (C, h, w), seems to have a black frame that is not declared invalid."""
     void = (sample == 0).all(axis=0)
     border = np.concatenate([void[0], void[-1], void[:, 0], void[:, -1]])
     if border.mean() > _VOID_BORDER:

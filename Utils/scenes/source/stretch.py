@@ -1,4 +1,4 @@
-"""From the values of a file to [0, 1]: one stretch for a whole scene, so that no tile has contrasts of its own."""
+"""From the values of a file to [0, 1]: one stretch for a whole scene, so that all tiles have the same contrast."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def percentile_stretch(
 ) -> tuple[Stretch, list[int]]:
     """Take the stretch from a sample of the scene.
 
-    A band whose two percentiles coincide, as where nearly all is sea, is stretched from its lowest to its highest
-    value instead.
+    A band whose two percentiles are equal, as where nearly everything is sea, is stretched from its lowest to its
+    highest value instead.
 
     Args:
         sample: (C, h, w) in the file's values.

@@ -16,9 +16,9 @@ class Tile:
     """One tile of a scene; all numbers in pixels of the scene.
 
     Attributes:
-        number: its place in reading order.
-        row: of its upper left pixel.
-        column: of its upper left pixel.
+        number: number of the tile in reading order.
+        row: row of its upper left pixel.
+        column: column of its upper left pixel.
         height: rows inside the scene.
         width: columns inside the scene.
     """
@@ -31,16 +31,16 @@ class Tile:
 
     @property
     def rows(self) -> slice:
-        """The scene's rows."""
+        """The rows of the scene that the tile covers."""
         return slice(self.row, self.row + self.height)
 
     @property
     def columns(self) -> slice:
-        """The scene's columns."""
+        """The columns of the scene that the tile covers."""
         return slice(self.column, self.column + self.width)
 
     def common(self, other: Tile) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
-        """The pixels that both hold, as slices of this tile and of the other; None where they do not meet."""
+        """The pixels that both tiles cover, as slices of this tile and of the other; None where they do not overlap."""
         top, left = max(self.row, other.row), max(self.column, other.column)
         bottom = min(self.row + self.height, other.row + other.height)
         right = min(self.column + self.width, other.column + other.width)
@@ -59,8 +59,8 @@ class TileGrid:
     A scene smaller than a tile has one tile of the scene's own size.
 
     Args:
-        height: of the scene.
-        width: of the scene.
+        height: rows of the scene.
+        width: columns of the scene.
         size: pixels of a tile's side.
         overlap: the fewest pixels that neighbours share.
 
@@ -102,7 +102,7 @@ class TileGrid:
     def weights(self, tile: Tile) -> NDArray[np.float32]:
         """The tile's share in a blend, (height, width) in (0, 1]: raised cosines over what it shares with neighbours.
 
-        At the scene's own border, where no neighbour takes over, it does not fall.
+        At the border of the scene, where there is no neighbour, it does not fall.
         """
         down = _ramps(self.row_starts, tile.row, tile.height)
         across = _ramps(self.column_starts, tile.column, tile.width)
@@ -129,5 +129,5 @@ def _ramps(starts: list[int], start: int, length: int) -> NDArray[np.float64]:
 
 
 def _ramp(length: int, shared: int) -> NDArray[np.float64]:
-    """Rises over the first ``shared`` pixels; never 0, so that a pixel that only one tile knows keeps its value."""
+    """A ramp over the first ``shared`` pixels; it is never 0, so that a pixel of only one tile keeps its value."""
     return np.sin(np.minimum((np.arange(length) + 0.5) / max(shared, 1), 1.0) * np.pi / 2) ** 2

@@ -18,8 +18,8 @@ from Utils.scenes.tiles.tile_store import TileStore
 Predictor = Callable[[Tensor], Tensor]
 """Images (B, 3, H, W) in [0, 1] to relative heights (B, H, W); H and W are the tile size."""
 
-# The eight ways to lay a square tile, as quarter turns after mirroring or not: as it is, both mirror images, upside
-# down, and then those on their side.
+# The eight ways to lay a square tile, as mirroring and quarter turns: unchanged, both mirror images, turned by half,
+# and then those that are turned by a quarter.
 _ORIENTATIONS = [(0, False), (0, True), (2, True), (2, False), (1, False), (3, False), (1, True), (3, True)]
 
 
@@ -42,23 +42,23 @@ def predict_tiles(
         source: the scene.
         grid: its tiles.
         predictor: the model.
-        store: where maps go: layer 0 the map as the model draws it, layer 1, with several orientations, the standard
-            deviation of the maps that it draws of the turned tile, turned back and fitted to the first.
-        batch_size: tiles at once.
-        orientations: 1 to 8.
+        store: where maps are kept. Layer 0 is the map of the model; layer 1, with several orientations, is the standard
+            deviation of its maps of the turned tile, which are turned back and fitted to the first.
+        batch_size: number of tiles that are predicted at once.
+        orientations: number of ways in which each tile is laid, 1 to 8.
         device: where the images go.
 
     Returns:
         How many tiles were predicted now, by all processes.
     """
-    # Agreed on before anyone begins: what is done now is not to change who does what.
+    # Agreed on before any process begins, because tiles that are done meanwhile must not change the division of work.
     todo = on_main(lambda: [tile for tile in grid.tiles if not store.holds(tile)])
     batches = share([todo[start : start + batch_size] for start in range(0, len(todo), batch_size)])
 
     def predict() -> None:
         done = len(grid) - len(todo)
         bar = progress_bar(total=done + sum(map(len, batches)), initial=done, desc="predicting", unit="tile")
-        # One thread reads ahead, always the same: a GDAL dataset belongs to one thread at a time.
+        # One and the same thread reads ahead, because a GDAL dataset belongs to one thread at a time.
         with bar, ThreadPoolExecutor(max_workers=1) as reader:
             for tiles, images, valids in _read_ahead(reader, source, grid, batches):
                 layers = _predict_batch(predictor, images, grid.size, orientations, device)
@@ -94,7 +94,7 @@ def _read_ahead(
 
 
 def _fill(image: NDArray[np.float32], valid: NDArray[np.bool_], size: int) -> NDArray[np.float32]:
-    """Invalid pixels get the mean colour of the valid ones, so that a hole is no cliff; a small scene is mirrored."""
+    """Fill invalid pixels with the mean colour of the others, so that a hole is not a cliff; mirror a small scene."""
     if not valid.all() and valid.any():
         colours = image[:, valid].mean(axis=1)
         image = np.where(valid, image, colours[:, None, None])
@@ -120,7 +120,7 @@ def _predict_batch(
         for turns, mirrored in _ORIENTATIONS[1:orientations]
     ]
     deviations = torch.stack([_fitted(other, first) - first for other in others])
-    # About the map that is kept, not about the mean of all: the mean is not what the user gets.
+    # The deviation from the map that is kept, not from the mean of all maps, which the user does not get.
     spread = deviations.square().mean(dim=0).sqrt()
     return torch.stack([first, spread], dim=1).cpu().numpy()
 

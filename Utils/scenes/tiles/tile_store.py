@@ -1,4 +1,4 @@
-"""The working folder of a scene: what has been predicted so far, so that an interrupted scene goes on where it was."""
+"""The working folder of a scene: the maps that are predicted so far, so that an interrupted scene can be continued."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class TileStore:
 
     Args:
         folder: made if it does not exist.
-        key: all that the maps depend on, as plain JSON: the scene, the model, the tiles.
-        resume: go on with the maps that lie there.
+        key: all that the maps depend on, as plain JSON: scene, model and tiles.
+        resume: whether to continue with the maps that are there.
 
     Raises:
-        UserError: maps lie there and ``resume`` is false; or they were made with another key, whose differences are
+        UserError: there are maps and ``resume`` is false; or they were made with another key, whose differences are
             listed; or the folder cannot be written.
     """
 
@@ -59,7 +59,7 @@ class TileStore:
         """Keep a tile's layers (C, H, W): its map, NaN where invalid, and perhaps its spread.
 
         Raises:
-            UserError: it cannot be written.
+            UserError: the file cannot be written.
         """
         path = self._path(tile)
         try:
@@ -71,14 +71,14 @@ class TileStore:
     def load(self, tile: Tile, layer: int = 0) -> NDArray[np.float32]:
         """One layer (H, W) of a tile."""
         try:
-            # Not numpy.load, which takes archives and, with its leave, pickles too.
+            # Not numpy.load, which reads archives and, if allowed, pickles too.
             layers = np.lib.format.open_memmap(self._path(tile), mode="r")
             return np.asarray(layers[layer])
         except (OSError, ValueError, IndexError) as error:
             raise UserError(f"'{self._path(tile)}' is damaged ({error}); delete it and go on with --resume") from error
 
     def scratch(self, name: str) -> Path:
-        """A path for a further file of the run."""
+        """The path of a further file in the working folder."""
         return self.folder / name
 
     def remove(self) -> None:
@@ -87,7 +87,7 @@ class TileStore:
 
     @staticmethod
     def clear(folder: Path) -> None:
-        """Delete a working folder, if there is one; a folder that is none is left alone."""
+        """Delete a working folder, if there is one; any other folder is left alone."""
         if (folder / _KEY).is_file():
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -107,7 +107,7 @@ def _read_key(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError):
-        return {}  # damaged: differs from every key
+        return {}  # a damaged file counts as another key
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
