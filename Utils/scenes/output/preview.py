@@ -151,7 +151,7 @@ def _colours() -> Colormap:
 
 
 def _colour_range(heights: NDArray[np.float64]) -> tuple[Normalize, Literal["neither", "both", "min", "max"]]:
-    """The colour scale, between percentiles so that one spike does not stretch it, and on which sides values lie beyond."""
+    """The colour scale, between percentiles so that one spike does not stretch it, and where values lie beyond."""
     known = heights[np.isfinite(heights)]
     if not known.size:
         return Normalize(0.0, 1.0), "neither"
