@@ -174,7 +174,8 @@ def checker_of(words: Words) -> Checker | None:
 def _run(words: Words) -> None:
     """Run ``python SCRIPT ...`` or ``python -m MODULE ...`` in this process."""
     name, arguments = (words[2], words[3:]) if words[1] == "-m" else (words[1].removesuffix(".py"), words[2:])
-    module = importlib.import_module(f"{name}.__main__" if name == "benchmarks" else name)
+    module = importlib.import_module(name)
+    module = importlib.import_module(f"{name}.__main__") if hasattr(module, "__path__") else module
     assert module.main(list(arguments)) == 0
 
 
