@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import resource
 import warnings
@@ -13,6 +14,8 @@ from typing import Any
 
 # Before any library reads it: no test may wait for a network.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# At these sizes a second thread costs more than it gives; processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -23,13 +26,13 @@ from rasterio.errors import NotGeoreferencedWarning
 
 import trainDiffusion
 import trainViT
+from tests.launching import fork_server
 
 TRAINING, TEST = "singleRGBNormalization", "singleRGBNormalizationTest"
 IMAGES, HEIGHTS, PRIORS = "png-stretched-unique", "DEM_255-unique", "stage1_depth"
 TRAINING_IDS = ("1", "2", "3", "10", "11", "20")
 TEST_IDS = ("5", "7", "30")
 
-# At these sizes a second thread costs more than it gives.
 torch.set_num_threads(1)
 
 Config = dict[str, Any]
@@ -182,6 +185,13 @@ def small_vit_evaluation(dataset: Path, model: Path, results: Path) -> Config:
 def small_diffusion_evaluation(dataset: Path, model: Path, results: Path) -> Config:
     """evaluateDiffusion's config."""
     return small_vit_evaluation(dataset, model, results) | {"vae_type": "AutoencoderKL"}
+
+
+@pytest.fixture
+def forks_for_spawns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Benchmarks start their processes from the tests' fork server, where each would import torch anew."""
+    context = fork_server()
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: context)
 
 
 @pytest.fixture

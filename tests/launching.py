@@ -19,6 +19,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -54,9 +55,12 @@ PRELOADED = (
 
 
 def fork_server() -> ForkServerContext:
-    """The server, which starts with the first process; what the benchmarks fork comes from it as well."""
+    """The server, started if it was not; what the benchmarks fork in the same test process comes from it as well."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
+    # It finds its imports in the working directory.
+    with contextlib.chdir(ROOT):
+        forkserver.ensure_running()
     return context
 
 
@@ -64,9 +68,7 @@ class Forked:
     """A process forked from the server, with what tests use of `subprocess.Popen`."""
 
     def __init__(self, process: BaseProcess) -> None:
-        # It finds its imports in the working directory.
-        with contextlib.chdir(ROOT):
-            process.start()
+        process.start()
         assert process.pid is not None
         self.pid = process.pid
         self._process = process
@@ -129,29 +131,30 @@ def start(
     errors: Path | None = None,
     group: bool = False,
     fresh: bool = False,
-    **more: str,
+    variables: Mapping[str, str] | None = None,
 ) -> Started:
     """Start ``python <arguments>`` in the repository.
 
     Args:
-        arguments: a script, or -m and a module, and its arguments.
+        arguments: a script, -m and a module, or -c and a program; and its arguments.
         log: file to which output is appended.
         errors: file for stderr, if not ``log``.
         group: whether it is to lead a process group of its own.
         fresh: whether to start a new Python, instead of forking one that has imported everything.
-        more: further environment variables.
+        variables: of the environment, beside this process's.
     """
     words = [str(argument) for argument in arguments]
     log.touch()
+    everything = environment(**(variables or {}))
     if not fresh:
-        process = fork_server().Process(target=_become, args=(words, environment(**more), log, errors or log, group))
+        process = fork_server().Process(target=_become, args=(words, everything, log, errors or log, group))
         return Forked(process)
     with log.open("ab") as output, (errors or log).open("ab") as said:
         _started.append(
             subprocess.Popen(
                 [sys.executable, *words],
                 cwd=ROOT,
-                env=environment(**more),
+                env=everything,
                 stdout=output,
                 stderr=said,
                 start_new_session=group,
@@ -176,20 +179,24 @@ def _become(arguments: list[str], variables: dict[str, str], log: Path, errors: 
     os.environ.clear()
     os.environ.update(variables)
     warnings.simplefilter("ignore")
-    is_module = arguments[0] == "-m"
-    sys.argv = arguments[is_module:]
-    if is_module:
-        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-    else:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+    match arguments:
+        case ["-m", module, *_]:
+            sys.argv = arguments[1:]
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        case ["-c", program, *rest]:
+            sys.argv = ["-c", *rest]
+            exec(compile(program, "<program>", "exec"), {"__name__": "__main__"})
+        case [script, *_]:
+            sys.argv = arguments
+            runpy.run_path(script, run_name="__main__")
 
 
-def run(arguments: Sequence[object], fresh: bool = False, **more: str) -> subprocess.CompletedProcess[str]:
+def run(arguments: Sequence[object], fresh: bool = False) -> subprocess.CompletedProcess[str]:
     """Run ``python <arguments>`` in the repository to its end."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        status = start(arguments, out, errors=err, fresh=fresh, **more).wait(HANG)
-        return subprocess.CompletedProcess(list(arguments), status, out.read_text(), err.read_text())
+        status = start(arguments, out, errors=err, fresh=fresh).wait(HANG)
+        return subprocess.CompletedProcess([str(part) for part in arguments], status, out.read_text(), err.read_text())
 
 
 class Launch:
@@ -203,7 +210,7 @@ class Launch:
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(self._store.port), "WORLD_SIZE": str(processes)}
         place |= {"LOCAL_WORLD_SIZE": str(processes), "TORCHELASTIC_USE_AGENT_STORE": "True"}
         self.ranks = [
-            start(arguments, log, errors=errors, RANK=str(rank), LOCAL_RANK=str(rank), **place)
+            start(arguments, log, errors=errors, variables=place | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
             for rank in range(processes)
         ]
 
@@ -233,7 +240,7 @@ def launch(processes: int, arguments: Sequence[object]) -> subprocess.CompletedP
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         status = Launch(processes, arguments, out, err).wait()
-        return subprocess.CompletedProcess(list(arguments), status, out.read_text(), err.read_text())
+        return subprocess.CompletedProcess([str(part) for part in arguments], status, out.read_text(), err.read_text())
 
 
 def until(condition: Callable[[], bool], process: Started | Launch | None = None) -> None:

@@ -42,6 +42,7 @@ from Modules.d3rsmde.refiner import build_refiner
 from Systems.d3rsmde.build import build_model
 from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
 from Systems.d3rsmde.tasks.common import plain_config
+from tests.launching import fork_server
 from tests.paths import ROOT
 from Utils.config.config_files import load_config
 
@@ -51,6 +52,12 @@ NO_TIME = Effort(target=0.0, least=1, most=1, case=0.0, timeout=60.0)
 needs_transformers = pytest.mark.skipif(
     importlib.util.find_spec("transformers") is None, reason="benchmarks/requirements.txt is not installed"
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> None:
+    """Cases are forked from the tests' server, if it is there first."""
+    fork_server()
 
 
 def toy_case(subject: str, effort: Effort = BRIEF, **values: Any) -> Case:

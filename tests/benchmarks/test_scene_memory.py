@@ -56,7 +56,7 @@ def test_a_peak_is_seen_and_what_was_there_before_is_not() -> None:
     assert 100 <= (held[times > 0].max() - found.own_bytes) / MEGABYTE < 110
 
 
-def test_a_failure_is_told() -> None:
+def test_a_failure_is_told(forks_for_spawns: None) -> None:
     with pytest.raises(RuntimeError, match="the process failed: ValueError: no model"):
         measure(nothing, fail)
 
@@ -102,7 +102,9 @@ def test_the_model_can_be_loaded() -> None:
     assert "Modules.d3rsmde.pipeline" in sys.modules
 
 
-def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command(
+    tmp_path: Path, forks_for_spawns: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(scene_memory, "_import_model", nothing)  # it takes seconds
     scratch = tmp_path / "scratch"
     scratch.mkdir()

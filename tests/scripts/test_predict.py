@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +15,7 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 import predict
-from tests.paths import ROOT
+from tests.launching import start, until
 from tests.scenes import ORIGIN, UTM, brightness, landscape, without_affine, write_raster
 from Utils.core.errors import UserError
 from Utils.scenes.options import SceneOptions
@@ -228,16 +225,10 @@ predict_scene(Path(sys.argv[1]), Path(sys.argv[2]), slowly, options(batch_size=1
 def test_a_killed_run_is_resumed(tmp_path: Path, scene: Path) -> None:
     whole = predict_scene(scene, tmp_path / "whole.tif", brightness, options(batch_size=1), MODEL)
     output = tmp_path / "height.tif"
-    root = ROOT
-    process = subprocess.Popen([sys.executable, "-c", _SLOW_RUN, str(scene), str(output)], cwd=root)
-    try:
-        deadline = time.monotonic() + 120
-        while len(list(working_folder(output).glob("tile_*.npy"))) < 4:
-            assert process.poll() is None and time.monotonic() < deadline, "it never got so far"
-            time.sleep(0.02)
-    finally:
-        process.kill()  # SIGKILL: nothing can be tidied up
-        process.wait()
+    process = start(["-c", _SLOW_RUN, scene, output], tmp_path / "log")
+    until(lambda: len(list(working_folder(output).glob("tile_*.npy"))) >= 4, process)
+    process.kill()  # SIGKILL: nothing can be tidied up
+    process.wait()
     assert not output.exists()
     resumed = predict_scene(scene, output, brightness, options(batch_size=1, resume=True), MODEL)
     np.testing.assert_array_equal(read(resumed.output), read(whole.output))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import http.server
 import os
 import struct
-import subprocess
-import sys
 import textwrap
 import threading
 import zlib
@@ -19,7 +17,7 @@ import rasterio
 
 from Systems.d3rsmde.config import ViTTrainingConfig
 from tests.conftest import TRAINING, height_path, image_path, make_dataset, write_raster, write_tile
-from tests.paths import ROOT
+from tests.launching import run
 from tests.Utils.rasters.test_rasters import png_bytes
 from Utils.config.config_files import load_config
 from Utils.core.errors import RasterError, UserError, one_line
@@ -192,8 +190,7 @@ def test_scenes_that_promise_what_they_lack(tmp_path: Path) -> None:
 
 def in_a_process(code: str, *arguments: Path) -> list[str]:
     """The lines that a program prints."""
-    program = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *map(str, arguments)]
-    result = subprocess.run(program, capture_output=True, text=True, cwd=ROOT, timeout=100, check=False)
+    result = run(["-c", textwrap.dedent(code), *arguments])
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()
 

@@ -7,8 +7,6 @@ import json
 import os
 import pickle
 import shutil
-import subprocess
-import sys
 import tarfile
 import textwrap
 import zipfile
@@ -29,8 +27,8 @@ from Modules.d3rsmde.ldm_checkpoint import load_ldm_autoencoder
 from Systems.d3rsmde.build import VAE_FOLDER, build_coarse, build_vae, load_coarse, load_model, load_refiner
 from Systems.d3rsmde.tasks.refiner_task import RefinerTask
 from tests.conftest import small_diffusion, small_diffusion_evaluation, small_vit, small_vit_evaluation, write_config
+from tests.launching import run
 from tests.Modules.d3rsmde.test_ldm_checkpoint import small_state_dict
-from tests.paths import ROOT
 from tests.scripts.test_bad_input import one_error
 from tests.Systems.d3rsmde.test_factory import evaluation, training, vit, write_checkpoint
 from tests.toys import toy_coarse, toy_model, toy_vae
@@ -341,8 +339,7 @@ def test_no_header_makes_a_large_network(tmp_path: Path) -> None:
 
 def in_a_process(code: str, *arguments: Path) -> list[str]:
     """The lines that a program prints."""
-    program = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *map(str, arguments)]
-    result = subprocess.run(program, capture_output=True, text=True, cwd=ROOT, timeout=100, check=False)
+    result = run(["-c", textwrap.dedent(code), *arguments])
     assert result.returncode == 0, result.stderr
     return result.stdout.splitlines()
 

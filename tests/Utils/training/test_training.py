@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +14,7 @@ import trainDiffusion
 import trainViT
 from Systems.d3rsmde.build import load_model
 from tests.conftest import Config, small_diffusion, small_vit, write_config
-from tests.paths import ROOT
+from tests.launching import start, until
 from Utils.training.checkpoint import load_checkpoint
 from Utils.training.run_files import best_checkpoint, last_checkpoint
 
@@ -85,15 +81,10 @@ def test_a_killed_cross_fitting_run_picks_up_its_fold_and_epoch(shared_dataset: 
     train(trainViT, config, tmp_path / "a")
     killed = tmp_path / "killed"
     path = write_config(tmp_path / "killed.json", config | {"output_dir": str(killed)})
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"import tests.conftest, trainViT; trainViT.main(['--config', {str(path)!r}])"],
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while not last_checkpoint(killed / "fold-2").is_file() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    # A Python of its own, as a user starts it.
+    process = start(["trainViT.py", "--config", path], tmp_path / "log", fresh=True)
+    until(last_checkpoint(killed / "fold-2").is_file, process)
+    process.kill()
     process.wait()
     reached = load_checkpoint(last_checkpoint(killed / "fold-2")).progress.epoch
     assert 1 <= reached < 6, "the run was to be killed within its second fold"
