@@ -78,19 +78,24 @@ class SampleLoader:
                     done, deaths = done + 1, 0
                     yield batch
                     started = time.perf_counter()
-            except RuntimeError as error:
-                if "DataLoader worker (pid" not in str(error):
+            except (RuntimeError, EOFError, ConnectionError) as error:
+                if not self._is_death(error):
                     raise
                 deaths += 1
                 # The other workers may be half dead; new ones read the same tiles.
                 self._loader = None
-                reason = str(error).splitlines()[0]
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
                 if deaths > _RESTARTS:
                     raise UserError(
                         f"the processes that read tiles die again and again ({reason}); perhaps the machine has too "
                         "little memory: set num_workers and cache_gigabytes lower"
                     ) from error
                 logger.warning("a process that reads tiles died; it is replaced (%s)", reason)
+
+    def _is_death(self, error: Exception) -> bool:
+        """Whether an error tells that a worker died: torch says so, or the worker broke off in handing over a batch."""
+        broke_off = isinstance(error, EOFError | ConnectionError) and self._num_workers > 0
+        return broke_off or "DataLoader worker (pid" in str(error)
 
     def _start(self) -> Iterator[Batch]:
         if self._loader is None:

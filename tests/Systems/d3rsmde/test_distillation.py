@@ -18,7 +18,7 @@ from Modules.d3rsmde.autoencoders import Autoencoder, AutoencoderShape, build_au
 from Modules.d3rsmde.pipeline import to_vae
 from Systems.d3rsmde.build import build_teacher
 from Systems.d3rsmde.config import DiffusionTrainingConfig
-from Systems.d3rsmde.latents.kept_latents import latent_scale
+from Systems.d3rsmde.latents import latent_scale
 from Systems.d3rsmde.targets import relative_height
 from Systems.d3rsmde.tasks.autoencoder_task import AutoencoderTask
 from Systems.d3rsmde.tasks.distillation_task import DistillationTask

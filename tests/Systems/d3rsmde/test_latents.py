@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import default_collate
 
 import trainDiffusion
+from Systems.d3rsmde.latents import kept_latents as latents
 from Systems.d3rsmde.latents.kept_latents import LatentDataset, flip_variants, keep_latents
-from Systems.d3rsmde.latents.kept_latents import kept_latents as latents
 from Systems.d3rsmde.targets import RELATIVE_HEIGHT
 from Systems.d3rsmde.tasks.refiner_task import LATENTS, RefinerTask
 from tests.conftest import (

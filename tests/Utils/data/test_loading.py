@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from tests.conftest import TRAINING, TRAINING_IDS, height_path, image_path, prior_path
 from Utils.core.seeds import named_generator
+from Utils.data import loaders
 from Utils.data.loaders import TrainingLoader, epoch_order, make_loader
 from Utils.data.published_layout import find_priors, list_tiles
 from Utils.data.sample import Batch
@@ -159,3 +162,33 @@ def test_the_share_of_waiting_is_logged(vit_run: Path, diffusion_run: Path) -> N
         events = EventAccumulator(str(stage / "tensorboard"))
         events.Reload()
         assert events.Scalars("throughput/data_wait_share")[0].value == pytest.approx(row["data_wait_share"])
+
+
+def test_a_worker_that_breaks_off_in_handing_over_a_batch_is_replaced(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Killed at that moment it leaves the main process with half a message, and torch does not say that it died."""
+    real = loaders.DataLoader
+    ends = [EOFError(), ConnectionResetError("reset")]
+
+    def fragile(*arguments: Any, **options: Any) -> Any:
+        whole = real(*arguments, **options)
+        return Breaking(whole, ends.pop()) if ends else whole
+
+    monkeypatch.setattr(loaders, "DataLoader", fragile)
+    tiles = open_tiles(dataset)
+    with caplog.at_level(logging.WARNING):
+        found = [tile for batch in make_loader(tiles, 2, 2) for tile in batch["id"]]
+    assert found == tiles.ids
+    assert caplog.text.count("a process that reads tiles died; it is replaced") == 2
+
+
+class Breaking:
+    """A loader that ends with an error after its first batch."""
+
+    def __init__(self, whole: Any, error: Exception) -> None:
+        self._whole, self._error = whole, error
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield next(iter(self._whole))
+        raise self._error

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.launching import launch, shown
-from tests.paths import ROOT
 from tests.Utils.training.test_training import assert_same_state
 from Utils.core.errors import UserError
 from Utils.data.dataset import SampleDataset
@@ -305,7 +304,7 @@ def test_processes_share_their_running_statistics(tmp_path: Path) -> None:
     """Each normalises by its part of a batch; evaluation uses the same in all, nearly that of one process."""
     script = tmp_path / "shared.py"
     script.write_text(SHARED, encoding="utf-8")
-    done = launch(2, [script, tmp_path / "two"], PYTHONPATH=str(ROOT))
+    done = launch(2, [script, tmp_path / "two"])
     assert done.returncode == 0, shown(done)
     assert "BatchNorm: each process normalises by its own part" in done.stderr
     train(tmp_path / "one", epochs=1, batch_size=4)
