@@ -37,7 +37,7 @@ class Kind(StrEnum):
 
 
 Kinds = Mapping[str, Any]
-"""The kind of each entry; a nested entry has a mapping of its own."""
+"""The kind of each entry; a nested entry has a nested mapping."""
 
 IGNORED_LABEL = 255
 ON_THE_GRID = (Kind.IMAGE, Kind.MAP, Kind.MASK, Kind.LABEL)

@@ -22,7 +22,7 @@ class Run(ABC):
     Attributes:
         script: the script that trains it, for the command that resumes it.
         kind: its name in the list of ``python -m Utils.training.runs``, and its folder below ``output``.
-        monitor: the validation score that chooses ``best``, with ``lower_is_better``, for whoever lists runs.
+        monitor: the validation score that chooses ``best``, for the list of runs; its direction is ``lower_is_better``.
         in_turn: whether each stage needs the one before it; if not, several launches can train different stages.
     """
 
