@@ -2,7 +2,7 @@
 
     python -m Systems.audit --dataset Dataset/BASE_DATA_DIR/ImageToDEM-J_K [--config Config/ViT/J_K_train.json]
 
-exits with 0 where training would start and with 2 where it would not, or with ``--strict`` where anything is odd.
+The exit status is 0 where training would start and 2 where it would not; with ``--strict``, warnings count too.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _training(given: argparse.Namespace) -> AuditedTraining:
 
 
 def read_training_config(path: Path) -> TrainingConfig:
-    """Read a training config of any kind, which its keys tell.
+    """Read a training config of any kind; its keys tell the kind.
 
     Raises:
         UserError: a bad config, or one for evaluation.

@@ -67,7 +67,7 @@ def _sections(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, type
 
 
 def _table(kind: type[Section], base: type[Section], prefix: str = "") -> str:
-    """The keys of a class that its base does not have, or describes otherwise."""
+    """The keys of a class that its base class does not have, or describes differently."""
     rows = []
     for name, field in kind.model_fields.items():
         inherited = base.model_fields.get(name)
@@ -80,7 +80,7 @@ def _table(kind: type[Section], base: type[Section], prefix: str = "") -> str:
 
 
 def _values(annotation: Any) -> str:
-    """What a key may hold, in words."""
+    """The values that a key may hold, in words."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return ", ".join(json.dumps(value) if isinstance(value, bool) else str(value) for value in arguments)
@@ -106,7 +106,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page, or say whether it is as it should be; returns the exit status."""
+    """Write the page, or check that it is up to date; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m Systems.config_reference", description="make docs/configs.md")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where the page is stale")
     given = parser.parse_args(arguments)

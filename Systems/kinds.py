@@ -20,8 +20,8 @@ class ConfigKind:
 
     Attributes:
         script: the script that takes it.
-        folder: where its files lie below ``Config``.
-        config: its class.
+        folder: folder of its files below ``Config``.
+        config: class of the config.
     """
 
     script: str
@@ -38,9 +38,9 @@ KINDS = (
 
 
 def kind_of(keys: Iterable[str]) -> ConfigKind:
-    """The kind of config that some keys are for: the one that knows most of them; of equals the first.
+    """The kind of config that some keys belong to: the one that knows most of them, and of equal ones the first.
 
-    ``checkpoint_path``, what is scored, tells evaluations from trainings.
+    The key ``checkpoint_path`` tells evaluations from trainings.
     """
     given = frozenset(keys)
     scores = "checkpoint_path" in given

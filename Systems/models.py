@@ -1,4 +1,4 @@
-"""A trained model as the function that scenes need."""
+"""Opens a trained model as the function that whole scenes need."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def load_predictor(
     """Load a model folder, or that of a run.
 
     Args:
-        folder: where it is.
-        device: where it runs.
-        precision: see ``D3RSMDE.optimise``.
+        folder: folder of the model, or of the run that wrote it.
+        device: device on which it runs.
+        precision: number format of the weights, as for ``D3RSMDE.optimise``.
         steps: refinement steps; None takes the model's own.
-        compile: see ``D3RSMDE.optimise``.
+        compile: whether to use torch.compile, as for ``D3RSMDE.optimise``.
 
     Returns:
-        The predictor; what identifies it, for results and resuming; the tile size it was trained on.
+        The predictor; facts that identify the model, for results and resuming; the tile size it was trained on.
 
     Raises:
         UserError: no model there, a damaged one, or one that cannot start from an image.
@@ -60,7 +60,7 @@ def load_predictor(
 
 
 def _digest(folder: Path) -> str:
-    """Of all weights: a scene is resumed with the same model alone."""
+    """A digest of all weights: a scene is resumed only with the same model."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.safetensors")):
         with path.open("rb") as file:

@@ -56,7 +56,7 @@ def compile_networks(networks: Sequence[nn.Module], probe: Callable[[], Any]) ->
     Returns:
         Whether they are compiled now.
     """
-    # Each size of tile and batch is a graph of its own; beyond torch's limit of 8 it would silently compile no more.
+    # Each size of tile and batch is a separate graph; beyond its limit of 8 torch would silently stop compiling.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MOST_SIZES)
     for network in networks:
         network.compile(dynamic=False)  # a graph for each size of tile: with sizes left open inductor fails on some

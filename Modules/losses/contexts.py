@@ -117,7 +117,7 @@ class Hierarchy:
         if self._by_value:
             ranked = target.masked_fill(~valid, torch.inf).sort(dim=1).values
             for family, levels in zip(self._by_value, self._bins(ranked, valid.sum(1, keepdim=True)), strict=True):
-                # Neighbours in dr can share the pixels of value 0, so every other bin goes to a layer of its own.
+                # Neighbours in dr can share the pixels of value 0, so every other bin goes to a second layer.
                 stride = 2 if family == "dr" else 1
                 yield [
                     _label_bins(target, valid, (lower[:, first::stride], upper[:, first::stride]))

@@ -12,7 +12,7 @@ from Utils.data.stage_plan import find_tiles
 
 
 def audited_coarse(config: ViTTrainingConfig) -> AuditedTraining:
-    """Stage 1; what its own check would read a second time was read by the audit."""
+    """Stage 1. Its check does not read the tiles again, since the audit has read them."""
     folds = config.k_folds if isinstance(config.k_folds, list) else []
     return AuditedTraining(
         config, lambda tiles: plan_coarse(config, tiles), lambda: plan_coarse(config, find_tiles(config)), folds

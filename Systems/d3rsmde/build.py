@@ -55,7 +55,7 @@ def build_coarse(config: ViTTrainingConfig) -> CoarseNet:
     weights in timm's layout (the encoder alone).
 
     Raises:
-        UserError: a name, option or file that does not fit, or pretrained weights that cannot be had.
+        UserError: a name, option or file that does not fit, or pretrained weights that are not available.
     """
     section = config.model
     try:
@@ -77,7 +77,7 @@ def build_coarse(config: ViTTrainingConfig) -> CoarseNet:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether a file is a checkpoint of this project, rather than weights from elsewhere."""
+    """Whether a file is a checkpoint of this project, and not weights from elsewhere."""
     if path.suffix != ".safetensors":
         return False
     try:
@@ -91,7 +91,7 @@ def load_coarse(path: Path) -> CoarseNet:
     """Stage 1, ready to predict, from a run folder, a model folder or a checkpoint file.
 
     Raises:
-        UserError: nothing there, or no stage 1 in it.
+        UserError: there is nothing, or no stage 1 in it.
     """
     if path.is_file():
         checkpoint = _checkpoint_of(path, CoarseTask.name)
@@ -108,7 +108,7 @@ def load_model(path: Path) -> D3RSMDE:
     """A trained model from its folder, or from the folder of the run that wrote it.
 
     Raises:
-        UserError: no model there, or a damaged one.
+        UserError: there is no model, or a damaged one.
     """
     folder = path / MODEL_FOLDER if (path / MODEL_FOLDER).is_dir() else path
     if not path.exists():
@@ -131,13 +131,14 @@ def build_vae(config: DiffusionTrainingConfig, fallback: AutoencoderShape | None
 def find_vae(
     vae_type: VaeType, path: str | None, pretrained_path: str | None, fallback: AutoencoderShape | None
 ) -> Autoencoder:
-    """An autoencoder that is loaded or, without a path, built.
+    """Load an autoencoder or, without a path, build one.
 
     Args:
-        vae_type: its family.
+        vae_type: family of the autoencoder.
         path: the config's ``vae_path``, which gives architecture and scaling.
-        pretrained_path: the config's ``pretrained_vae_path``, which gives the weights; one path alone gives all three.
-        fallback: the shape of the autoencoder that is built when there is no path.
+        pretrained_path: the config's ``pretrained_vae_path``, which gives the weights. If only one of the paths is
+            given, it gives architecture, scaling and weights.
+        fallback: shape of the autoencoder that is built when there is no path.
 
     Raises:
         UserError: a path, hub name, layout, family or shape that does not fit.
@@ -198,8 +199,8 @@ def _vae_weights(vae_type: VaeType, source: str) -> Mapping[str, Tensor]:
 def build_model(config: DiffusionTrainingConfig, vae: Autoencoder, coarse: CoarseNet | None) -> D3RSMDE:
     """Stage 2 with a fresh U-Net around a given autoencoder.
 
-    The U-Net has the published sizes of the autoencoder's family, save what ``unet`` and ``dropout`` say otherwise,
-    and the weights of ``pretrained_model_path``: a run, a model folder or a U-Net checkpoint.
+    The U-Net has the published sizes of the autoencoder's family, unless ``unet`` or ``dropout`` change them, and the
+    weights of ``pretrained_model_path``: a run, a model folder or a U-Net checkpoint.
 
     Raises:
         UserError: sizes that do not fit together, or weights of another architecture.
@@ -238,11 +239,11 @@ def _unet_weights(path: Path) -> Mapping[str, Tensor]:
 def load_refiner(config: DiffusionEvaluationConfig) -> D3RSMDE:
     """The model that ``evaluateDiffusion.py`` scores: a run, a model folder, or a U-Net checkpoint of a run.
 
-    A folder is complete.  A checkpoint file is a U-Net alone: its autoencoder is the one that its own run kept, else
-    that of ``vae_path`` and ``pretrained_vae_path``.
+    A folder is complete. A checkpoint file holds only a U-Net; its autoencoder is the one that its run has kept, or
+    else that of ``vae_path`` and ``pretrained_vae_path``.
 
     Raises:
-        UserError: nothing there, no stage 2 in it, another ``vae_type`` or schedule.
+        UserError: there is nothing, or no stage 2 in it; another ``vae_type`` or schedule.
     """
     path = Path(config.checkpoint_path)
     if path.is_file():
@@ -277,7 +278,7 @@ def _refiner_from_checkpoint(path: Path, config: DiffusionEvaluationConfig) -> D
         raise UserError(f"checkpoint '{path}' does not name the family of its autoencoder; set vae_type")
     kept = path.resolve().parent.parent.parent / VAE_FOLDER  # <run>/unet/checkpoints/<name>.safetensors
     if kept.is_dir():
-        # The latent space that the U-Net was trained in, whatever a config says.
+        # The latent space in which the U-Net was trained, whatever a config says.
         _say_that_vae_paths_are_not_read(config, kept)
         vae = find_vae(vae_type, str(kept), None, None)
     else:
@@ -286,7 +287,7 @@ def _refiner_from_checkpoint(path: Path, config: DiffusionEvaluationConfig) -> D
     load_weights(unet, checkpoint.weights, str(path))
     try:
         schedule = PLBRScheduler.from_config(_part(architecture, "scheduler"))
-        # Checkpoints from before one-step training do not name their steps: all of them.
+        # Checkpoints from before one-step training do not name their steps: they take all.
         return D3RSMDE(None, vae, unet, schedule, architecture.get("steps"), architecture["margin"])
     except Exception as error:  # a header may hold anything where a number is meant
         raise _unbuildable(path, error) from error

@@ -52,7 +52,7 @@ class CoarseRun(Run):
         self._first = self._build(setup.plan[0])
 
     def _build(self, stage: StagePlan) -> CoarseNet:
-        """A stage's network; every stage starts from the same pretrained weights, or from random ones of its own."""
+        """The network of a stage: all start from the same pretrained weights, or each from other random ones."""
         import torch
 
         from Systems.d3rsmde.build import build_coarse
@@ -83,7 +83,7 @@ class CoarseRun(Run):
             on_main(lambda: save_folder(folder / MODEL_FOLDER, model.save_pretrained))
 
     def finish(self, setup: RunSetup, folder: Path, whole: bool) -> None:
-        """Say where priors and model are."""
+        """Log where priors and model are."""
         if len(setup.plan) > 1 and whole:
             count = sum(len(stage.held_out) for stage in setup.plan)
             logger.info("out-of-fold priors of %d tiles: %s", count, self._priors_folder(folder))
@@ -101,7 +101,7 @@ class CoarseRun(Run):
         priors, manifest = self._priors_folder(folder), folder / stage.name / _MANIFEST
         on_main(lambda: _remove_half_written(priors, stage.held_out))
         chosen = everywhere(lambda: load_checkpoint(best_checkpoint(folder / stage.name))).progress
-        # Decided once: processes that see a shared disk differently must not part ways.
+        # Decided by one process: others may see a shared disk differently, and all must do the same.
         if on_main(lambda: _epoch_of_priors(manifest) == chosen.epoch):
             return
         dataset = TileDataset(tiles.training, stage.held_out)
@@ -141,7 +141,7 @@ def plan_coarse(config: ViTTrainingConfig, tiles: Tiles) -> list[StagePlan]:
 
 
 def _remove_half_written(priors: Path, tiles: Sequence[str]) -> None:
-    """Remove what a process that was killed left of these tiles' priors; those of other folds may be being written."""
+    """Remove half-written priors of these tiles, left by a killed process; other folds may be writing theirs."""
     names = {prior_file(priors, TRAINING_PART, tile).name for tile in tiles}
     for leftover in prior_file(priors, TRAINING_PART, "").parent.glob(".*.tmp"):
         if leftover.name[1:].rsplit(".", 2)[0] in names:

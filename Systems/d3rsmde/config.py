@@ -1,4 +1,4 @@
-"""The configs of D³-RSMDE's four scripts: the published keys as they are, and this project's own beside them."""
+"""The configs of D³-RSMDE's four scripts: the published keys, and further ones of this project."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class NetworkSection(Section):
 class VaeSection(Section):
     """``vae``: the autoencoder that is built when ``vae_path`` is empty.
 
-    The default widths are those of no AutoencoderTiny, whose widths are all the same: it has to be given a size.
+    The default widths do not suit an AutoencoderTiny, whose widths are all the same: it must be given a size.
     """
 
     block_out_channels: Widths = [32, 64, 128, 128]
@@ -83,7 +83,7 @@ class BetasSection(Section):
 
 
 class DiffusionSection(Section):
-    """``diffusion_cfg``: the blending schedule and how much of it inference takes."""
+    """``diffusion_cfg``: the blending schedule, and how many of its steps inference takes."""
 
     diff_iter: Literal[False] | Positive = False
     """Steps at inference, evenly spaced; false = all."""
@@ -217,8 +217,8 @@ class ViTEvaluationConfig(EvaluationConfig, WithPriors):
 class DiffusionEvaluationConfig(EvaluationConfig, WithPriors):
     """``evaluateDiffusion.py``.
 
-    A run or a model folder knows its autoencoder and its schedule; the keys about them serve lone checkpoints, or are
-    compared with what the folder says.
+    A run or a model folder knows its autoencoder and its schedule. The keys about them are for lone checkpoints; for
+    folders they are only compared with what the folder says.
     """
 
     vae_type: VaeType | None = None

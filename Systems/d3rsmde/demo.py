@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "Config" / "Demo"
 TRAIN_TILES, TEST_TILES, TILE_SIZE = 480, 60, 128
 SCENE_SIZE = 1024
-# Far from the seeds that the dataset's scenes come from: the scene is new to the model.
+# Far from the seeds of the dataset's scenes, so that the scene is new to the model.
 _SCENE_SEED = 1_000_000
 _SCRIPTS = (
     ("trainViT", "vit_train", "stage 1: the ViT, 3 folds for out-of-fold priors, then the final model"),
@@ -32,7 +32,7 @@ _SCRIPTS = (
     ("evaluateDiffusion", "diffusion_evaluate", "both stages on the test tiles"),
 )
 _DATA, _SCENE, _HEIGHTS, _ACCURACY = "data", "scene", "heights", "accuracy"
-# In the order in which they come: the scripts by their names, but training by its stages', whose epochs are steps too.
+# In the order in which they run: scripts by name, but training by the names of its stages, whose epochs also count.
 _STEPS = (
     Step(_DATA, 16),
     Step("fold-1", 24),
@@ -50,15 +50,15 @@ _STEPS = (
 
 
 def run_demo(seed: int) -> None:
-    """Make the data and run the scripts with the demo's configs, in this process but for stage 1.
+    """Make the data and run the scripts with the demo's configs, in this process except for stage 1.
 
     Args:
-        seed: of the terrain and of all training.
+        seed: seed of the terrain and of all training.
 
     Raises:
         UserError: a script failed; it has said why.
     """
-    from Utils.synthetic.terrain import write_dataset  # brings scipy along, which --help does without
+    from Utils.synthetic.terrain import write_dataset  # imports scipy, which --help does not need
 
     progress = Progress(_STEPS)
     folders = {name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8")) for _, name, _ in _SCRIPTS}
@@ -91,7 +91,7 @@ def run_demo(seed: int) -> None:
 
 
 def _predict_scene(dataset: Path, results: Path, model: Path, seed: int, progress: Progress) -> Path:
-    """A scene that nobody has seen, in metres; returns the folder of what comes of it."""
+    """Predict a scene that no model has seen, in metres; returns the folder of the results."""
     what = f"{SCENE_SIZE} x {SCENE_SIZE} pixels of new terrain, and a DEM of it that is 8 times coarser"
     _announce(_SCENE, f"scene: {what}", progress)
     from Utils.synthetic.terrain_scene import write_scene
@@ -123,7 +123,7 @@ def _check(script: str, status: int) -> None:
 
 
 def _can_train_together() -> bool:
-    """Whether there are cores for several processes; a GPU is one process's."""
+    """Whether there are cores for several processes; with a GPU there is only one."""
     import torch
 
     return available_threads() > 1 and not torch.accelerator.is_available()
@@ -144,8 +144,8 @@ def _announce(step: str, title: str, progress: Progress) -> None:
 
 @contextmanager
 def _following_epochs(progress: Progress) -> Iterator[None]:
-    """Let the training loop's lines move the progress on, and show it."""
-    # Not at the top: it brings torch, which the workers that make the terrain do without.
+    """Let the training loop's log lines update the progress, and show it."""
+    # Not at the top: it imports torch, which the workers that make the terrain do not need.
     from Utils.training.loop import logger as loop
 
     lines = EpochLines(progress)

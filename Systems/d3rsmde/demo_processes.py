@@ -1,4 +1,4 @@
-"""One training run by several processes, for ``make demo``: each takes the next of the run's stages that is free.
+"""Trains one run in several processes, for ``make demo``: each process takes the next free stage of the run.
 
 The threads of one process wait for one another after every operation, and the demo's networks have many small ones.
 On two cores with other work beside it a step of the ViT took 0.17 s with one thread and 0.64 s with two.
@@ -18,7 +18,7 @@ from pathlib import Path
 from Utils.core.stopping import stop_asked
 
 _MOST_PROCESSES = 4
-# Between two looks at whether a process has ended or a signal has come.
+# Seconds between two checks whether a process has ended or a signal has come.
 _PAUSE = 0.1
 
 
@@ -34,20 +34,20 @@ def train_together(script: Path, arguments: Sequence[str], run: Path, threads: i
 
     Args:
         script: the training script.
-        arguments: that begin the run.
-        run: the folder that they name.
-        threads: shared out among the processes.
-        tell: gets every line that one of them writes.
+        arguments: arguments with which the run begins.
+        run: the folder of the run that they name.
+        threads: number of threads, which are divided among the processes.
+        tell: is called with every line that one of the processes writes.
 
     Returns:
-        The exit status of the first process that failed, 0 where none did; the others are stopped then.
+        The exit status of the first process that failed, after which the others are stopped; 0 if none failed.
     """
     count = min(threads, _MOST_PROCESSES)
     environment = os.environ | {"OMP_NUM_THREADS": str(max(threads // count, 1))}
     workers = [_Worker([sys.executable, str(script), *arguments], environment)]
     try:
         while not stop_asked() and not any(_ended(workers)) and len(_ended(workers)) < len(workers):
-            # The run exists from then on; its stages are claimed by whoever comes first.
+            # From then on the run exists; each of its stages is claimed by the first process that comes to it.
             if len(workers) < count and (run / "config.json").is_file():
                 command = [sys.executable, str(script), "--resume", str(run)]
                 workers += [_Worker(command, environment) for _ in range(count - 1)]
@@ -77,7 +77,7 @@ class _Worker:
                 self.lines.put(line.rstrip("\n"))
 
     def end(self) -> int:
-        """Ask the process to stop where it still runs, and wait for it; its exit status."""
+        """Ask the process to stop if it still runs, wait for it, and return its exit status."""
         self.process.terminate()
         status = self.process.wait()
         self._reader.join()
@@ -85,7 +85,7 @@ class _Worker:
 
 
 def _ended(workers: Sequence[_Worker]) -> list[int]:
-    """Exit statuses of those that have ended."""
+    """Exit statuses of the processes that have ended."""
     return [status for worker in workers if (status := worker.process.poll()) is not None]
 
 

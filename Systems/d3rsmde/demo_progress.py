@@ -1,4 +1,4 @@
-"""How far the demo is, and how long it will still take; ``make demo`` prints it with every step and epoch."""
+"""The progress of the demo and the time that is left; ``make demo`` prints it with every step and epoch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-# How the training loop begins the line of an epoch: stage, epoch, number of epochs.
+# The beginning of the training loop's line for an epoch: stage, epoch, number of epochs.
 _EPOCH = re.compile(r"(\S+) (\d+)/(\d+): ")
 
 
@@ -17,8 +17,8 @@ class Step:
     """A step of the demo.
 
     Attributes:
-        name: what it is asked for by; of a stage of training, the stage's name.
-        seconds: about what it takes on two quiet cores, an estimate; it weighs the steps against one another.
+        name: name of the step; for a stage of training, the name of the stage.
+        seconds: rough time on two quiet cores, which weighs the steps against one another.
     """
 
     name: str
@@ -26,11 +26,11 @@ class Step:
 
 
 class Progress:
-    """What is done of some steps, and the time that the rest will take at the pace so far.
+    """How many of some steps are done, and the time that the rest will take at the pace so far.
 
     Args:
-        steps: all of them, in their order; some may be worked on at the same time.
-        clock: gives seconds.
+        steps: all steps in order; some may run at the same time.
+        clock: returns the time in seconds.
     """
 
     def __init__(self, steps: Sequence[Step], clock: Callable[[], float] = time.perf_counter) -> None:
@@ -49,7 +49,7 @@ class Progress:
         self._shares = dict.fromkeys(self._seconds, 1.0)
 
     def follow(self, line: str) -> str:
-        """A line of the training loop; with the progress below it, where it says that a step's epoch is over."""
+        """Follow a line of the training loop; returns it, with the progress below if it says that an epoch is over."""
         found = _EPOCH.match(line)
         if not found or found[1] not in self._seconds:
             return line
@@ -57,7 +57,7 @@ class Progress:
         return f"{line}\n    demo: {self.line()}"
 
     def line(self) -> str:
-        """Time gone and time left; the latter is the steps' own estimate until something is done."""
+        """Time spent and time left; until something is done, the latter is the estimate of the steps."""
         gone = self._clock() - self._started
         total = sum(self._seconds.values())
         done = sum(seconds * self._shares[name] for name, seconds in self._seconds.items())

@@ -58,7 +58,7 @@ def evaluate_coarse(config: ViTEvaluationConfig, dry_run: bool) -> None:
 
 
 def evaluate_refiner(config: DiffusionEvaluationConfig, dry_run: bool) -> None:
-    """Score stage 2 beside the priors that it refines, and beside what its autoencoder makes of the truth.
+    """Score stage 2 beside the priors that it refines, and beside its autoencoder's reconstruction of the truth.
 
     Raises:
         UserError: tiles, priors, model or results that cannot be read or written.
@@ -107,7 +107,7 @@ def _report(
     dataset: TileDataset,
     entries: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the report, and say where everything is."""
+    """Write the report, and print where everything is."""
     from Utils.reports.evaluation_report import REPORT_FILE, write_report
 
     tell(on_main(lambda: write_report(found, config, facts, dataset, entries)))

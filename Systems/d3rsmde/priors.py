@@ -20,7 +20,7 @@ PRIORS_FOLDER = "priors"
 def write_priors(
     network: CoarseNet, dataset: TileDataset, part: str, folder: Path, batch_size: int, num_workers: int
 ) -> None:
-    """Write the coarse map of every tile as a 16-bit prior; the processes of a launch share them.
+    """Write the coarse map of every tile as a 16-bit prior; the processes of a launch share the tiles.
 
     Raises:
         UserError: a file that cannot be written.

@@ -1,4 +1,4 @@
-"""A diffusion run: the autoencoder first, where it is to be trained, then the refiner in its frozen latent space."""
+"""A diffusion run: first the autoencoder, if it is to be trained, then the refiner in its frozen latent space."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class RefinerRun(Run):
         self._model: D3RSMDE | None = None
 
     def epochs_of(self, stage: str) -> int | None:
-        """The autoencoder has epochs of its own."""
+        """The number of epochs of a stage; the autoencoder's is ``vae_epochs``."""
         return self.config.vae_epochs if stage == _VAE_STAGE else super().epochs_of(stage)
 
     def check(self) -> RunSetup:
-        """Find tiles and priors, read each of them once, and check what the config says of the autoencoder."""
+        """Find tiles and priors, read each of them once, and check the autoencoder that the config names."""
         config = self.config
         tiles = find_tiles(config)
         plan = plan_refiner(config, tiles)
@@ -76,7 +76,7 @@ class RefinerRun(Run):
         return RunSetup(tiles, plan, check, priors)
 
     def _check_teacher(self) -> None:
-        """Whether the teacher fits, as far as that is known without a download, which waits for the run itself."""
+        """Check that the teacher fits, as far as that is known without a download, which only the run makes."""
         config = self.config
         sources = [config.vae_path, config.pretrained_vae_path, config.teacher_vae_path]
         if config.teacher_vae_path and all(Path(source).exists() for source in sources if source):
@@ -103,7 +103,7 @@ class RefinerRun(Run):
         self._model = build_model(config, vae, coarse)
 
     def train(self, setup: RunSetup, stage: StagePlan, folder: Path) -> None:
-        """Train the autoencoder, or the U-Net in the latent space of an autoencoder that is final."""
+        """Train the autoencoder, or the U-Net in the latent space of the finished autoencoder."""
         assert self._model is not None, "build comes before train"
         if stage.name == _VAE_STAGE:
             self._train_vae(self._model.vae, setup, stage, folder)
@@ -114,8 +114,8 @@ class RefinerRun(Run):
     def _train_vae(self, vae: Autoencoder, setup: RunSetup, stage: StagePlan, folder: Path) -> None:
         """Train or tune the autoencoder.
 
-        One that was built here gets the scale of its latents measured: afterwards, to unit variance; with a teacher
-        before, since the teacher's latents are what it learns.
+        For an autoencoder that was built here, the scale of its latents is measured. Normally that is done after
+        training, to unit variance; with a teacher it is done before, because the teacher's latents are what it learns.
         """
         from Modules.d3rsmde.autoencoders import vae_precision
         from Systems.d3rsmde.build import VAE_FOLDER
@@ -162,7 +162,7 @@ class RefinerRun(Run):
 
         config = self.config
         model.vae.requires_grad_(False).eval()
-        # Beside the U-Net's checkpoints, which hold the U-Net alone.
+        # Kept beside the U-Net's checkpoints, which hold only the U-Net.
         on_main(lambda: save_folder(folder / VAE_FOLDER, model.vae.save_pretrained))
         train, validation = stage_datasets(
             config, setup.tiles, stage, setup.priors, empty=setup.check.empty, target=RELATIVE_HEIGHT
@@ -179,12 +179,12 @@ class RefinerRun(Run):
         on_main(lambda: save_folder(folder / MODEL_FOLDER, model.save_pretrained))
 
     def finish(self, setup: RunSetup, folder: Path, whole: bool) -> None:
-        """Say where the model is."""
+        """Log where the model is."""
         logger.info("model: %s", folder / MODEL_FOLDER)
 
 
 def plan_refiner(config: DiffusionTrainingConfig, tiles: Tiles) -> list[StagePlan]:
-    """The stages of a diffusion run: the autoencoder's where it is trained, and the U-Net's, on the same tiles.
+    """The stages of a diffusion run: the autoencoder's, if it is trained, and the U-Net's, on the same tiles.
 
     Raises:
         UserError: split files that do not fit the dataset.
@@ -212,6 +212,6 @@ def _build_vae(config: DiffusionTrainingConfig) -> Autoencoder:
     shape = AutoencoderShape(
         tuple(section.block_out_channels), section.layers_per_block, section.latent_channels, section.norm_num_groups
     )
-    # Without vae_path, a whole autoencoder in pretrained_vae_path needs no shape; else the config's is built.
+    # Without vae_path, a whole autoencoder in pretrained_vae_path needs no shape; otherwise one is built by the config.
     fallback = None if config.pretrained_vae_path and not config.vae_epochs else shape
     return build_vae(config, fallback)

@@ -1,4 +1,4 @@
-"""The base of every dataset: samples by id, kept in memory, and augmented by kind with draws of their own."""
+"""The base of every dataset: samples by id, kept in memory, and augmented by kind with draws from a generator each."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from Utils.data.sample import AXES, Kinds, Sample, crop, draw_below, grid_size, 
 
 @dataclass(frozen=True)
 class TargetTransform:
-    """What a task makes of a sample as it was read, before augmentation: the target that it learns.
+    """How a task adds its target to a sample, after reading and before augmentation.
 
     Attributes:
-        add: takes a sample and gives the entries to add.
-        kinds: their kinds.
+        add: takes a sample and returns the entries to add.
+        kinds: kinds of these entries.
     """
 
     add: Callable[[Sample], Sample]
@@ -32,14 +32,14 @@ class SampleDataset(Dataset[Sample], ABC):
 
     Args:
         ids: the samples to serve, in order.
-        flips: axes along which samples are mirrored at random, by a coin per sample and epoch.
+        flips: axes along which samples are mirrored at random, with an even chance for each sample and epoch.
         crop: side of a random square crop in pixels, 0 for whole samples.
         seed: crops and flips follow from it, the epoch and the id.
-        cache_bytes: memory for samples as they were read, in each process that reads.
+        cache_bytes: memory for samples before augmentation, in each process that reads.
         target: what the task adds to each sample.
 
     Attributes:
-        epoch: the epoch that is drawn for; setting it reaches workers that already run.
+        epoch: the epoch for which crops and flips are drawn; setting it reaches workers that already run.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SampleDataset(Dataset[Sample], ABC):
         self.seed = seed
         self.cache_bytes = cache_bytes
         self.target = target
-        # Workers outlive an epoch: they see its number in memory that they share with the loop.
+        # Workers live longer than an epoch, so they read its number in memory that they share with the loop.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._cache_left = cache_bytes
         self._cache: dict[str, Sample] = {}
@@ -66,7 +66,7 @@ class SampleDataset(Dataset[Sample], ABC):
     @property
     @abstractmethod
     def read_kinds(self) -> Kinds:
-        """The kinds of what ``read`` gives."""
+        """The kinds of the entries that ``read`` returns."""
 
     @abstractmethod
     def read(self, sample_id: str) -> Sample:
@@ -92,7 +92,7 @@ class SampleDataset(Dataset[Sample], ABC):
 
     @property
     def epoch(self) -> int:
-        """The epoch that is drawn for."""
+        """The epoch for which crops and flips are drawn."""
         return int(self._epoch)
 
     @epoch.setter
@@ -100,7 +100,7 @@ class SampleDataset(Dataset[Sample], ABC):
         self._epoch.fill_(epoch)
 
     def mirrored(self, sample_id: str) -> list[str]:
-        """The axes along which a sample, where samples are not cropped, is mirrored in this epoch."""
+        """The axes along which a sample is mirrored in this epoch; only where samples are not cropped."""
         assert not self.crop, "the crop is drawn before the flips"
         return self._draw_flips(self._generator(sample_id))
 
@@ -118,7 +118,7 @@ class SampleDataset(Dataset[Sample], ABC):
         return sample
 
     def _check_size(self, sample_id: str, sample: Sample) -> None:
-        """A sample that was replaced in mid-run by one of another size fits no batch."""
+        """Refuse a sample that was replaced during the run by one of another size, which fits no batch."""
         size = grid_size(sample, self.kinds)
         self._size = self._size or size
         if size is not None and self._size is not None and size != self._size:
@@ -128,7 +128,7 @@ class SampleDataset(Dataset[Sample], ABC):
             )
 
     def place(self, sample_id: str) -> object:
-        """What to call a sample in an error: its first file, where it has one."""
+        """The name of a sample in errors: its first file, where it has one."""
         return sample_id
 
     def _generator(self, sample_id: str) -> torch.Generator:

@@ -1,6 +1,6 @@
-"""Loaders: what stands between tiles on disk and the device, and how long the device waits for it.
+"""Loaders, which bring tiles from disk to the device and measure how long the loop waits for them.
 
-Workers live as long as their loader, with the tiles that they have decoded.  torch gives each of them one thread, so
+Workers live as long as their loader and keep the tiles that they have decoded. torch gives each of them one thread, so
 ``num_workers`` is the number of cores that reading takes, in each process of a launch.
 """
 
@@ -26,25 +26,24 @@ from Utils.data.sample import Batch
 
 logger = logging.getLogger(__name__)
 
-# A worker that dies every time would be started for ever.
+# Most deaths in a row: without a limit, a worker that dies every time would be restarted for ever.
 _RESTARTS = 3
 
 
 class SampleLoader:
-    """Batches of tiles, once or again and again.
+    """Batches of tiles, for one or several passes.
 
-    A worker that dies (some systems kill one when memory runs out) is replaced, and the iteration goes on with the
-    batch that is missing.
+    A worker that dies (some systems kill one when memory runs out) is replaced, and the iteration continues with the
+    missing batch.
 
     Args:
         dataset: the tiles.
-        batches: which of them come together.
-        num_workers: processes that read them; 0: this one.
+        batches: which tiles make up each batch.
+        num_workers: processes that read tiles; 0 reads in this process.
 
     Attributes:
-        seconds: that whoever iterates stood still for a batch, so far.  On a CPU nothing is computed in these seconds.
-            A GPU goes on with what was queued before, so there their share of the time is the most that it may have
-            been idle for want of data.
+        seconds: time spent waiting for batches so far. On a CPU nothing is computed meanwhile. A GPU continues with the
+            work that was queued before, so for a GPU this is the most time that it may have been idle for lack of data.
     """
 
     def __init__(self, dataset: SampleDataset, batches: _Batches, num_workers: int) -> None:
@@ -82,7 +81,7 @@ class SampleLoader:
                 if not self._is_death(error):
                     raise
                 deaths += 1
-                # The other workers may be half dead; new ones read the same tiles.
+                # The other workers may be in a bad state too, so all are replaced; new ones read the same tiles.
                 self._loader = None
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 if deaths > _RESTARTS:
@@ -105,14 +104,15 @@ class SampleLoader:
                 num_workers=self._num_workers,
                 persistent_workers=self._num_workers > 0,
                 pin_memory=torch.cuda.is_available(),
-                # A loader draws a seed for its workers, from a generator of its own: the global one is dropout's.
+                # A loader draws a seed for its workers from a separate generator, because the global one is used by
+                # dropout.
                 generator=torch.Generator(),
                 worker_init_fn=_start_worker,
             )
         if not self._num_workers or not hasattr(signal, "SIGCHLD") or not is_main_thread():
             return iter(self._loader)
-        # torch's handler raises wherever the loop stands when a worker dies, be it in the middle of an optimiser step.
-        # Without it the next batch finds out, within seconds.
+        # torch's handler raises at any place of the loop when a worker dies, even in the middle of an optimiser step.
+        # Without it the next batch notices within seconds.
         before = signal.getsignal(signal.SIGCHLD)
         batches = iter(self._loader)
         signal.signal(signal.SIGCHLD, before)
@@ -120,12 +120,12 @@ class SampleLoader:
 
 
 def _start_worker(number: int) -> None:
-    # Ctrl-C reaches all processes of a terminal; what it means is for the main one to say.
+    # Ctrl-C reaches all processes of a terminal; only the main process reacts to it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def on_device(loader: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """The loader's batches, moved; in a run that is asked to stop, none any more.
+    """The loader's batches, moved to a device; they end when the run is asked to stop.
 
     Raises:
         Stopped: a signal came, and no other process of the launch waits for this one.
@@ -137,13 +137,14 @@ def on_device(loader: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
 
 
 def make_loader(dataset: SampleDataset, batch_size: int, num_workers: int, shared: bool = False) -> SampleLoader:
-    """A loader in the dataset's own order, for validation and evaluation.
+    """A loader in the order of the dataset, for validation and evaluation.
 
     Args:
         dataset: the tiles.
         batch_size: tiles a batch.
         num_workers: processes that read them.
-        shared: the processes of a launch take turns: each gets every n-th batch, none is left out or comes twice.
+        shared: whether the processes of a launch take turns: each of n gets every n-th batch, and each batch is read
+            once.
     """
     count = len(dataset)
     places = [list(range(start, min(start + batch_size, count))) for start in range(0, count, batch_size)]
@@ -151,10 +152,10 @@ def make_loader(dataset: SampleDataset, batch_size: int, num_workers: int, share
 
 
 class _Batches(Sampler[list[int]], ABC):
-    """Places of tiles, a list a batch.
+    """Positions of tiles in the dataset, one list for each batch.
 
     Attributes:
-        first: the batch that an iteration begins with.
+        first: number of the batch with which an iteration begins.
     """
 
     first = 0
@@ -185,13 +186,14 @@ class _Listed(_Batches):
 
 @dataclass(frozen=True)
 class Part:
-    """What a process computes at once: its share of a batch.
+    """The share of a batch that one process computes at once.
 
     Attributes:
-        number: place of the part in its epoch.
-        batch: the tiles.
-        tiles: how many of them count: all; or none, where there were fewer tiles than processes and one stands in.
-        step_tiles: the tiles of the whole optimiser step, in all its parts and processes.
+        number: number of the part in its epoch.
+        batch: the tiles of the part.
+        tiles: how many of these tiles count: all, or none in a process that got a tile only as a stand-in because there
+            were fewer tiles than processes.
+        step_tiles: number of tiles of the whole optimiser step, in all parts and processes.
     """
 
     number: int
@@ -201,15 +203,15 @@ class Part:
 
     @property
     def weight(self) -> float:
-        """Share of the step's loss, a mean over tiles, that the mean over this part's tiles has."""
+        """Weight of the mean over this part's tiles in the loss of the step, which is a mean over all its tiles."""
         return self.tiles / self.step_tiles
 
 
 class TrainingLoader:
-    """One loader for all epochs of a stage, each in an order of its own.
+    """One loader for all epochs of a stage, each in another order.
 
-    An optimiser step takes ``accumulate`` batches, the last of an epoch what is left; each batch is divided among the
-    processes of the launch.  What a step is made of depends neither on their number nor on workers.
+    An optimiser step takes ``accumulate`` batches; the last step of an epoch takes what is left. Each batch is divided
+    among the processes of the launch. The tiles of a step depend neither on the number of processes nor on workers.
 
     Args:
         tiles: the tiles.
@@ -220,8 +222,8 @@ class TrainingLoader:
         epoch_share: share of the tiles that an epoch takes, drawn anew for each.
 
     Attributes:
-        steps: optimiser steps an epoch.
-        tiles_an_epoch: tiles that an epoch takes.
+        steps: number of optimiser steps in an epoch.
+        tiles_an_epoch: number of tiles in an epoch.
     """
 
     def __init__(
@@ -246,7 +248,7 @@ class TrainingLoader:
         return self._loader.seconds
 
     def epoch(self, epoch: int, done: int = 0) -> Iterator[list[Part]]:
-        """The optimiser steps of an epoch, after those that were done; those of the epoch before must have been taken.
+        """The optimiser steps of an epoch that are not done yet; all steps of the epoch before must be done.
 
         Raises:
             UserError: a file that cannot be read; workers that die again and again.
@@ -268,13 +270,13 @@ class TrainingLoader:
 
 
 class _Shares(_Batches):
-    """What this process reads of every batch of an epoch, in an order that is a function of seed and epoch alone.
+    """The tiles that this process reads of every batch of an epoch, in an order that depends only on seed and epoch.
 
     Args:
-        tiles: the tiles; their ``epoch`` counts when an iteration begins.
+        tiles: the tiles; their ``epoch`` is read when an iteration begins.
         batch_size: tiles a batch, in all processes together.
         seed: of the order.
-        epoch_share: share of the tiles that an epoch takes: the first ones of its order.
+        epoch_share: share of the tiles that an epoch takes, the first ones of its order.
     """
 
     def __init__(self, tiles: SampleDataset, batch_size: int, seed: int, epoch_share: float = 1.0) -> None:
@@ -291,12 +293,13 @@ class _Shares(_Batches):
         order = epoch_order(len(self.tiles), self.seed, self.tiles.epoch)
         for number in range(self.first, self.count):
             own = self.own(number)
-            # Every process takes part in every step: one without a tile reads the batch's first, which does not count.
+            # Every process takes part in every step: one without a tile reads the first of the batch, which does not
+            # count.
             places = own or range(number * self.batch_size, number * self.batch_size + 1)
             yield [order[place] for place in places]
 
     def own(self, number: int) -> range:
-        """The places, in the epoch's order, of the tiles that this process has in a batch; may be none."""
+        """The positions, in the epoch's order, of the tiles of a batch that this process has; there may be none."""
         start = number * self.batch_size
         size = min(self.batch_size, self.tiles_an_epoch - start)
         process, processes = launch().process_index, launch().num_processes
@@ -306,6 +309,6 @@ class _Shares(_Batches):
 def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
     """The order of an epoch's tiles."""
     generator = named_generator(seed, "order", epoch)
-    # torch's shuffling loader takes this number before it shuffles; so the orders are those that it gave.
+    # torch's shuffling loader draws this number before it shuffles; drawing it keeps the orders that it gave.
     torch.empty((), dtype=torch.int64).random_(generator=generator)
     return torch.randperm(count, generator=generator).tolist()

@@ -58,7 +58,7 @@ def list_tiles(dataset: Path, part: str) -> dict[str, TileFiles]:
 
 
 def tile_name(suffix: str) -> re.Pattern[str]:
-    """What a whole file name must match to be a tile's; its first group is the tile's id."""
+    """The pattern of a tile's whole file name; its first group is the tile's id."""
     return re.compile(rf"tile_([\w-]+){re.escape(suffix)}")
 
 

@@ -37,17 +37,17 @@ class Kind(StrEnum):
 
 
 Kinds = Mapping[str, Any]
-"""The kind of each entry; a nested entry has a mapping of its own."""
+"""The kind of each entry; a nested entry has a nested mapping."""
 
 IGNORED_LABEL = 255
 ON_THE_GRID = (Kind.IMAGE, Kind.MAP, Kind.MASK, Kind.LABEL)
 
-# The axes that samples can be mirrored along, in the order in which they are drawn for, with their dimensions.
+# The axes along which samples can be mirrored, with their dimensions, in the order of the random draws.
 AXES = {"horizontal": -1, "vertical": -2}
 
 
 def each_on_the_grid(sample: Sample, kinds: Kinds, change: Callable[[Tensor, Kind], Tensor]) -> Sample:
-    """A sample (or batch) with ``change`` made to every entry that lies on the pixel grid.
+    """A sample (or batch) in which every entry that lies on the pixel grid went through ``change``.
 
     Raises:
         ValueError: an entry whose kind was not declared.

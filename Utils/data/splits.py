@@ -1,4 +1,4 @@
-"""Which tiles are for what: split files, folds, hold-outs.
+"""Dividing tiles: split files, folds, hold-outs.
 
     python -m Utils.data.splits --dataset DIR --name J_K [--folds 5] [--seed 42]
 
@@ -27,7 +27,7 @@ def read_split(path: Path) -> list[str]:
     """Read one split file: tile ids, one a line; ``805``, ``tile_805`` and ``tile_805.png`` are the same tile.
 
     Raises:
-        UserError: a missing or unreadable file, a line that is no id, an id that stands twice, no id at all.
+        UserError: a missing or unreadable file, a line that is not an id, an id that occurs twice, or no id at all.
     """
     try:
         lines = read_text(path).splitlines()
@@ -60,7 +60,7 @@ def select(available: Sequence[str], split: str | Sequence[str] | None, where: s
     """The tiles that split files name, or all ``available`` ones when no file is given.
 
     Raises:
-        UserError: an id that is not on disk; ``where`` names the place that was looked in.
+        UserError: an id that is not on disk; ``where`` names the place that was searched.
     """
     if not split:
         return list(available)
@@ -80,7 +80,7 @@ def select(available: Sequence[str], split: str | Sequence[str] | None, where: s
 
 
 def read_folds(paths: Sequence[str], available: Sequence[str], where: str) -> list[list[str]]:
-    """Folds from files, one a fold.
+    """Read folds from files, one file for each fold.
 
     Raises:
         UserError: an id in two folds, or not on disk.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _BYTES = 2**30
 
-# Prior files by part and tile id; an id may stand in both parts.
+# Prior files by part and tile id; an id may occur in both parts.
 Priors = Mapping[str, Mapping[str, Path]]
 
 
@@ -60,9 +60,9 @@ class RunSetup:
     """What a run works on.
 
     Attributes:
-        tiles: its tiles.
-        plan: its stages, in the order in which they are trained.
-        check: what reading every tile once found.
+        tiles: tiles of both parts.
+        plan: the stages, in the order in which they are trained.
+        check: the result of reading every tile once.
         priors: coarse priors, where they are read.
     """
 
@@ -84,8 +84,9 @@ def split_stage(
 ) -> StagePlan:
     """Divide a stage's tiles into training and validation, as the config says.
 
-    ``validate_on: test`` takes the test tiles, in so many words; else ``val_split_text``, as far as its tiles are not
-    held out; else, unless ``not_split``, a seeded tenth of the tiles.  Held-out tiles are in neither.
+    With ``validate_on: test`` the test tiles are the validation tiles. Otherwise they are those of ``val_split_text``
+    that are not held out; or else, unless ``not_split``, a seeded tenth of the tiles. Held-out tiles are in neither
+    part.
     """
     if config.validate_on == "test":
         return StagePlan(name, list(ids), list(tiles.test), TEST_PART, list(held_out))
@@ -100,7 +101,7 @@ def split_stage(
             )
         if validation:
             return StagePlan(name, train, validation, TRAINING_PART, list(held_out))
-        # A fold whose held-out tiles are all that was to validate on: it is validated like a run without the key.
+        # If all listed validation tiles are held out by this fold, it is validated like a run without the key.
         ids = train
     if config.not_split:
         return StagePlan(name, list(ids), [], TRAINING_PART, list(held_out))
@@ -109,7 +110,7 @@ def split_stage(
 
 
 def check_stages(plan: Sequence[StagePlan], tiles: Tiles, priors: Priors | None = None) -> TileCheck:
-    """Read every tile of a plan once; its size and oddities."""
+    """Read every tile of a plan once; gives their size and what is unusual."""
     priors = priors or {}
     used = dict.fromkeys(tile for stage in plan for tile in [*stage.train, *stage.held_out])
     test = dict.fromkeys(tile for s in plan if s.validation_part == TEST_PART for tile in s.validation)
@@ -133,15 +134,15 @@ def stage_datasets(
     Args:
         config: seed, flips, workers and memory for decoded tiles.
         tiles: the tiles.
-        stage: which of them.
+        stage: the stage, which says which tiles are for what.
         priors: coarse priors, where they are read.
         crop: side of the training tiles' random crops, 0 for whole tiles.
         empty: tiles without a valid height, which are not trained on.
         target: what the task adds to each tile.
     """
-    from Utils.data.tile_dataset import TileDataset  # brings torch along, and planning does without
+    from Utils.data.tile_dataset import TileDataset  # it imports torch, which planning does not need
 
-    # Every worker keeps a part of its own.
+    # Every worker has a separate cache.
     cache = config.cache_gigabytes * _BYTES / max(config.num_workers, 1)
     priors = priors or {}
     own = priors.get(TRAINING_PART)

@@ -20,7 +20,7 @@ def test_tiles(config: EvaluationConfig) -> tuple[Mapping[str, TileFiles], list[
 def check_test_tiles(
     config: EvaluationConfig, prior_path: Path | None = None
 ) -> tuple[Mapping[str, TileFiles], list[str]]:
-    """``test_tiles``, every one of them read once, with its prior where there is a folder of priors.
+    """``test_tiles``, after reading each of them once, with its prior where there is a folder of priors.
 
     Raises:
         UserError: a tile or prior that is missing or damaged.

@@ -1,4 +1,4 @@
-"""Reading every tile once before the long work, so that a damaged file is found before it and not in its middle."""
+"""Reading every tile once before the long work, so that a damaged file is found at the start and not hours later."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LISTED_IDS = 8
 
 @dataclass(frozen=True)
 class TileCheck:
-    """What reading every tile once found.
+    """The result of reading every tile once.
 
     Attributes:
         size: (height, width) that all tiles share.
@@ -39,7 +39,7 @@ class TileCheck:
 def check_tiles(
     files: Mapping[str, TileFiles], ids: Sequence[str], priors: Mapping[str, Path] | None = None
 ) -> TileCheck:
-    """Read every tile once, in threads, so that a damaged file is found before the long work and not in its middle.
+    """Read every tile once, in threads, so that a damaged file is found before the long work.
 
     Raises:
         UserError: an unreadable file, or tiles of different sizes.
@@ -96,7 +96,7 @@ def _size(path: Path) -> tuple[int, int]:
 def same_size(
     first: Path, size: Sequence[int], second: Path, other: Sequence[int], which: str = "image, map and prior of a tile"
 ) -> None:
-    """Raise UserError where two files' sizes, (height, width), differ; ``which`` says what must have one size."""
+    """Raise UserError where the sizes (height, width) of two files differ; ``which`` names what must have one size."""
     if tuple(size) != tuple(other):
         raise UserError(
             f"'{second}' is {other[1]} x {other[0]} pixels but '{first}' is {size[1]} x {size[0]}; "

@@ -23,8 +23,8 @@ class TileDataset(SampleDataset):
     bool; ``id``; with priors, ``prior`` (1, H, W) in [0, 1]; and what the task's transform adds.
 
     Args:
-        files: the part's tiles.
-        ids: those to serve, in order.
+        files: the files of the part's tiles.
+        ids: ids of the tiles to serve, in order.
         priors: prior file of each id, None for none.
         options: see ``SampleDataset``.
     """

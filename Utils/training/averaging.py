@@ -13,10 +13,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class WeightAverage:
     """The exponential moving average of all parameters and of all buffers of floats.
 
-    It follows quickly at first: the first step is taken as it is, and after step s the decay is at most s / (9 + s).
+    It follows quickly at first: after the first step it equals the weights, and after step s the decay is at most s /
+    (9 + s).
 
     Args:
-        network: on its device; the average starts at its weights.
+        network: the network, on its device; the average starts at its weights.
         decay: share of the average that a step keeps.
     """
 
@@ -27,7 +28,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take up the network's present weights after optimiser step ``step``, counted from 1."""
+        """Add the network's present weights to the average, after optimiser step ``step``, counted from 1."""
         move = get_ema_multi_avg_fn(min(self._decay, step / (9 + step)) if step > 1 else 0.0)
         own = [value.detach() for value in self._own.values()]
         move(list(self._shadows.values()), own, step)
@@ -42,7 +43,7 @@ class WeightAverage:
 
     @contextmanager
     def in_the_network(self) -> Iterator[None]:
-        """Put the averages into the network for a while."""
+        """Put the averages into the network while the context lasts."""
         kept = {name: value.detach().clone() for name, value in self._own.items()}
         self._put(self._shadows)
         try:

@@ -1,6 +1,6 @@
 """TensorBoard's view of a training stage: curves, rates, memory, and a few tiles as pictures.
 
-The log is the record of a run; the board is for looking at it.  So nothing that goes wrong here ends a run.
+The log is the record of a run; the board only shows it. So no failure here ends a run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from Utils.training.task import View
 
 logger = logging.getLogger(__name__)
 
-# Where a log row's values go; what stands elsewhere (train/..., validation/...) keeps its name.
+# Names of a log row's values on the board; others (train/..., validation/...) keep their names.
 TAGS = {
     "lr": "optimisation/learning_rate",
     "gradient_norm": "optimisation/gradient_norm",
@@ -49,8 +49,8 @@ class Board:
     The first failed write is logged as a warning and closes the board; from then on its methods do nothing.
 
     Args:
-        folder: of the event files; made if need be.
-        epoch: epochs done; what an earlier, longer attempt left of later epochs is hidden.
+        folder: folder of the event files; made if it is missing.
+        epoch: number of epochs done; later epochs of an earlier, longer attempt are hidden.
     """
 
     def __init__(self, folder: Path, epoch: int) -> None:
@@ -75,7 +75,7 @@ class Board:
             for name, value in row.items():
                 if name != "epoch" and _is_finite_number(value):
                     self._writer.add_scalar(TAGS.get(name, name), value, row["epoch"])
-            # The queue is emptied while failures are looked for, and the curves are up to date every epoch.
+            # Flushing shows failures inside this guard, and keeps the curves up to date every epoch.
             self._writer.flush()
 
     def pictures(self, epoch: int, views: Sequence[View]) -> None:
@@ -96,7 +96,7 @@ class Board:
 
     @contextmanager
     def _not_ending_the_run(self) -> Iterator[None]:
-        """Turn whatever goes wrong into one warning, and the board off.
+        """Turn any error into one warning, and switch the board off.
 
         TensorBoard writes in a thread.  A write that fails there ends the thread, which prints a traceback as if the
         run had failed, and the next call of the writer raises the thread's exception here.
@@ -111,7 +111,7 @@ class Board:
         threading.excepthook = quiet_hook
         try:
             yield
-        # Whatever it is: where TensorFlow is installed, its own errors come out of a full disk.
+        # Any error: where TensorFlow is installed, a full disk raises errors of TensorFlow.
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             logger.warning("TensorBoard's files in '%s' end here (%s); the run goes on", self._folder, reason)
@@ -120,7 +120,7 @@ class Board:
             threading.excepthook = outer_hook
 
     def _abandon(self, threads_before: set[threading.Thread]) -> None:
-        """Let go of the writer and of its thread, which may still be about to report what ended it."""
+        """Drop the writer and its thread, which may not have reported yet why it ended."""
         file_writer = self._writer.file_writer if self._writer is not None else None
         self._writer = None
         if file_writer is not None:
@@ -139,7 +139,7 @@ def peak_memory_gigabytes(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / _BYTES
     if sys.platform == "win32":
-        import psutil  # accelerate brings it along
+        import psutil  # installed together with accelerate
 
         return float(psutil.Process().memory_info().peak_wset) / _BYTES
     import resource  # not on Windows
@@ -160,7 +160,7 @@ def _draw(view: View) -> NDArray[np.uint8]:
     """A sample's panels as (height, width, 3) uint8."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tile.png"
-        # Two a line: in one line, four panels would be half as large within the same sides.
+        # Two panels in a line: four in one line would be half as large in a picture of the same width.
         save_comparison(path, view.panels, f"tile {view.name}", view.valid, columns=2)
         with Image.open(path) as picture:
             picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)

@@ -1,7 +1,7 @@
 """A checkpoint is one safetensors file: weights, optimiser tensors, and the rest of the state as JSON in its header.
 
-One file is swapped in whole, so a run that dies while it writes still has its last checkpoint; and it holds no
-pickles, so a stranger's file can run no code.
+The file is written under a temporary name and renamed, so a run that dies while it writes still has its last
+checkpoint. It holds no pickles, so a stranger's file can run no code.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from Utils.core.errors import UserError, write_error
 from Utils.core.files import replacing
 
 FORMAT = 3
-"""Of what is written: the number of the header's layout and of what continuing takes from it.
+"""Number of the format that is written: of the header's layout and of the state that a resumed run reads from it.
 
-1 made its random draws otherwise; 2 kept the rate of the step before, and averaged no buffers.
+Runs of format 1 made other random draws; format 2 holds the rate of the step before, and no averaged buffers.
 """
 HEADER_KEY = "checkpoint"
-"""Of the file's metadata: what is no tensor, as JSON."""
+"""Key in the file's metadata of everything that is not a tensor, as JSON."""
 # Before the project had more than one system, the header and its formats were named after the first.
 _OLDER_HEADER, _OLDER_FORMATS = "d3rsmde", {"d3-rsmde-checkpoint-1": 1, "d3-rsmde-checkpoint-2": 2}
 _NETWORK, _AVERAGE, _OPTIMISER = "network/", "average/", "optimiser/"
@@ -38,16 +38,16 @@ _OTHER_WEIGHTS = "give weights of that network, or its sizes in the config"
 
 @dataclass
 class Progress:
-    """Where a training stage stands, after an optimiser step.
+    """The state of a training stage after an optimiser step.
 
     Attributes:
-        epoch: whole epochs done.
-        step: optimiser steps done, in all.
-        step_in_epoch: those of them in the epoch that is not whole yet.
-        sums: what the log row of that epoch is made of, so far.
-        ended_at: steps after which a stage was ended within an epoch, as ``max_steps`` asks for; 0 for none.
+        epoch: number of whole epochs done.
+        step: number of optimiser steps done in all.
+        step_in_epoch: number of steps done in the epoch that is not finished.
+        sums: sums for the log row of that epoch so far.
+        ended_at: number of steps after which ``max_steps`` ended the stage within an epoch; 0 if it did not.
         best: best validation score, None before the first.
-        best_epoch: the epoch that reached it.
+        best_epoch: the epoch that reached the best score.
         rate: the learning rate of the last step; None before the first.
         plateau: state of the plateau schedule.
         scaler: state of fp16's loss scale.
@@ -72,12 +72,12 @@ class Checkpoint:
     """A checkpoint that was read.
 
     Attributes:
-        task: which kind of network it holds.
+        task: kind of the network that it holds.
         architecture: what is needed to build that network again.
-        network: its weights, as the optimiser left them.
+        network: weights of the network after the last optimiser step.
         average: the moving average of its parameters, by name; empty where none was kept.
         optimiser: the optimiser's tensors, by parameter number.
-        progress: where the stage stood.
+        progress: state of the stage.
         format: see ``FORMAT``.
     """
 
@@ -107,7 +107,7 @@ def save_checkpoint(
     """Write a checkpoint, whole or not at all; ``average`` holds averaged parameters by name.
 
     Raises:
-        UserError: it cannot be written; an older file of that name is intact.
+        UserError: the file cannot be written; an older file of that name stays unchanged.
     """
     state = optimiser.state_dict()
     progress.groups = state["param_groups"]
@@ -120,7 +120,7 @@ def save_checkpoint(
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata={HEADER_KEY: json.dumps(header)})
-            # The name must not reach the disk before the content does: a power cut would leave an empty file.
+            # The content must reach the disk before the name: otherwise a power cut could leave an empty file.
             with temporary.open("rb+") as written:
                 os.fsync(written.fileno())
     except (OSError, SafetensorError) as error:
@@ -162,7 +162,7 @@ def _header(metadata: Mapping[str, str]) -> dict[str, Any]:
     """The header, with its format as a number.
 
     Raises:
-        KeyError: there is none.
+        KeyError: there is no header.
         ValueError: a format that this version does not know.
     """
     if HEADER_KEY in metadata:
@@ -177,11 +177,11 @@ def _header(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _progress(data: Mapping[str, Any]) -> Progress:
-    """Progress as a header holds it.
+    """Read progress from a header.
 
     Raises:
-        TypeError: a key that is none of its own.
-        ValueError: a value of another type than its own.
+        TypeError: an unknown key.
+        ValueError: a value of the wrong type.
     """
     progress = Progress(**data)
     for name, default in asdict(Progress()).items():

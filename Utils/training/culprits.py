@@ -1,4 +1,4 @@
-"""Which tiles of a failed step are to blame: each tile's loss and gradient by itself."""
+"""Finds the tiles that made a step fail, by the loss and the gradient of each single tile."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from Utils.training.task import Task
 
 
 class Culprits:
-    """The search; it changes neither weights nor running statistics.
+    """The search for such tiles; it changes neither weights nor running statistics.
 
     Args:
-        task: what learns.
-        optimisation: for its number format.
-        statistics: of the task's network; a tile is looked at with those that the step began with.
+        task: the task that is trained.
+        optimisation: gives the number format.
+        statistics: running statistics of the network; tiles are computed with those from before the step.
         generators: gives the generators of a batch's tiles in an epoch.
     """
 
@@ -72,6 +72,6 @@ class Culprits:
 
 
 def _name_tiles(ids: Sequence[str], parts: Sequence[Part]) -> str:
-    """Tile ids for a message; where there are none, those of the step in all processes."""
+    """Tile ids for a message; if no single tile is to blame, those of the step in all processes."""
     found = set(ids) or set(gather([tile for part in parts for tile in part.batch["id"]]))
     return f"tile{'s' if len(found) > 1 else ''} {', '.join(sorted(found, key=natural))}"

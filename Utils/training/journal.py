@@ -17,13 +17,13 @@ from Utils.training.task import View
 
 
 class Journal:
-    """Both records of a stage; rows past ``epoch``, left by a run that died, go.
+    """Both records of a stage; rows after ``epoch``, which a run that died has left, are removed.
 
-    The first process of a launch writes; the others know nothing of it.
+    Only the first process of a launch writes.
 
     Args:
-        folder: of the stage; made if need be.
-        epoch: epochs done.
+        folder: folder of the stage; made if it is missing.
+        epoch: number of epochs done.
     """
 
     def __init__(self, folder: Path, epoch: int) -> None:
@@ -46,10 +46,10 @@ class Journal:
             self._board.close()
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add a row; the file is swapped in whole.
+        """Add a row; the file is rewritten and renamed as a whole.
 
         Raises:
-            UserError: it cannot be written.
+            UserError: the file cannot be written.
         """
         finite = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
 
@@ -76,7 +76,7 @@ def _complete_lines(path: Path) -> Iterator[str]:
 
 
 def _epoch_of(line: str) -> int:
-    """The epoch of a row of the log; 0 of what is none, as a power cut may leave it."""
+    """The epoch of a row of the log; 0 for a damaged row, such as a power cut may leave."""
     try:
         return int(json.loads(line)["epoch"])
     except (ValueError, KeyError, TypeError):

@@ -41,7 +41,7 @@ _PICTURES = 4
 
 @dataclass(frozen=True)
 class LoopSettings(OptimisationSettings):
-    """How to train; the names are the config's."""
+    """The settings of the loop, with the names of the config."""
 
     epochs: int
     max_steps: int | None
@@ -59,21 +59,21 @@ class LoopSettings(OptimisationSettings):
 def fit(
     task: Task, train: SampleDataset, validation: SampleDataset | None, settings: LoopSettings, folder: Path
 ) -> Progress:
-    """Train a task, or go on with one whose checkpoints lie in ``folder``; ends with ``best`` loaded.
+    """Train a task, or continue with the checkpoints in ``folder``; at the end ``best`` is loaded.
 
     In a launch of several processes all of them call this, and the first one writes.
 
     Args:
-        task: what learns.
+        task: the task to train.
         train: training tiles.
-        validation: tiles to validate on; None: the plateau follows the training loss, and ``best`` is the last.
+        validation: validation tiles. With None the plateau follows the training loss, and ``best`` is the last epoch.
         settings: how to train.
-        folder: for checkpoints, ``log.jsonl`` and TensorBoard's files.
+        folder: folder for checkpoints, ``log.jsonl`` and TensorBoard's files.
 
     Raises:
         UserError: a non-finite loss or gradient, named with its tiles; a tile that cannot be read; a checkpoint that
             cannot be written or does not fit.
-        Stopped: a signal came; what was done is saved.
+        Stopped: a signal came; everything done is saved.
     """
     task.to(launch().device)
     loader = TrainingLoader(
@@ -91,7 +91,7 @@ def fit(
         with Journal(folder, loop.progress.epoch) as journal:
             while not loop.is_done:
                 row = loop.run_epoch(loader, checked)
-                # The log before the checkpoint: a row that a kill leaves over is dropped on resuming.
+                # The log is written before the checkpoint: a row too many, after a kill, is dropped on resuming.
                 journal.append(row)
                 if validation is not None and any(key.startswith("validation/") for key in row):
                     loop.picture(validation, journal, row["epoch"])
@@ -105,7 +105,7 @@ def fit(
 
 @dataclass(frozen=True)
 class _Length:
-    """How long a run is: ``epochs`` epochs of ``steps_per_epoch`` optimiser steps, the last one perhaps shorter."""
+    """The length of a run: ``epochs`` epochs of ``steps_per_epoch`` optimiser steps, the last one perhaps shorter."""
 
     epochs: int
     steps_per_epoch: int
@@ -117,7 +117,7 @@ class _Length:
         return cls(-(-steps // steps_per_epoch), steps_per_epoch, steps)
 
     def steps_of(self, epoch: int) -> int:
-        """Optimiser steps of an epoch, counted from 1."""
+        """Number of optimiser steps in an epoch; epochs are counted from 1."""
         return min(self.steps_per_epoch, self.steps - (epoch - 1) * self.steps_per_epoch)
 
 
@@ -148,24 +148,24 @@ class _Loop:
             logger.warning(
                 "BatchNorm: each process normalises by its own part of a batch; running statistics are shared"
             )
-        # Parts of a backbone that the decoder does not use get no gradient.  And a search for them in every step keeps
-        # torch from summing gradients in another order from the second step on, which a resumed run would not do.
+        # Parts of a backbone that the decoder does not use get no gradient. Also, without a search for them in every
+        # step, torch would sum gradients in another order from the second step on, which a resumed run would not do.
         parallel = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-        # Mixed precision is the optimisation's.
+        # Mixed precision is handled by the optimisation.
         self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[parallel])
         self.module = self.accelerator.prepare_model(_LossModule(task))
         self.culprits = Culprits(task, self.optimisation, self.statistics, self._generators)
 
     @property
     def is_done(self) -> bool:
-        """Whether all steps were taken, and the last epoch was ended."""
+        """Whether all steps are done and the last epoch is ended."""
         return self.progress.epoch >= self.length.epochs or self.progress.ended_at >= self.length.steps
 
     def restore(self) -> None:
         """Continue from the last checkpoint.
 
         Raises:
-            UserError: it does not fit, or was written by a version whose steps were others.
+            UserError: the checkpoint does not fit, or was written by a version that took other steps.
         """
         source = last_checkpoint(self.folder)
         checkpoint = load_checkpoint(source)
@@ -214,7 +214,7 @@ class _Loop:
             unscored = monitored is None
         self._check(row)
         if steps < self.length.steps_per_epoch:
-            # Not a whole epoch: a run that is given more steps goes on within it.
+            # The epoch is not whole: a run that is given more steps continues within it.
             progress.ended_at = progress.step
         else:
             progress.epoch, progress.step_in_epoch, progress.sums = epoch, 0, {}
@@ -255,18 +255,18 @@ class _Loop:
                 bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
                 bar.update()
             if count == train.steps:
-                next(steps, None)  # lets the loader end the epoch
+                next(steps, None)  # the loader can end the epoch
         if launch().num_processes > 1:
-            # Validation cannot be stopped where others wait for this process; launchers give it half a minute.
+            # Validation cannot be stopped while other processes wait for this one; launchers give it half a minute.
             self.save()
             self._stop_if_asked()
 
     def _next_parts(self, steps: Iterator[list[Part]]) -> list[Part]:
-        """What this process computes for the next optimiser step; all processes come here before each of them.
+        """The parts that this process computes for the next optimiser step; all processes call this before every step.
 
         Raises:
-            Stopped: a signal came to one of them.
-            UserError: one of them cannot read a tile.
+            Stopped: a signal came to one of the processes.
+            UserError: one of the processes cannot read a tile.
         """
         parts, failure = list[Part](), None
         if not stop_asked():
@@ -285,14 +285,14 @@ class _Loop:
         return parts
 
     def _stop_if_asked(self) -> None:
-        """Save and raise ``Stopped`` where a signal came to any process of the launch."""
+        """If a signal came to any process of the launch, save and raise ``Stopped``."""
         (asked,) = add_up([bool(stop_asked())])
         if asked:
             self.save()
             raise Stopped(stop_asked() or "a signal to another process")
 
     def _saved(self, error: UserError) -> UserError:
-        """The error, after what was done before it is saved."""
+        """Save what was done before the error, and return the error."""
         self.save()
         return UserError(f"{error}; the steps before it are saved: mend it, and continue with --resume")
 
@@ -300,12 +300,13 @@ class _Loop:
         """One optimiser step; its loss, a mean over all its tiles, and the norm of its gradients.
 
         Raises:
-            UserError: one of them is no finite number; the network is as it was before the step.
+            UserError: the loss or the norm is not finite; the network is as it was before the step.
         """
         place, losses = launch(), []
         before = self.statistics.copy()
         for part in parts:
-            # Dropout has no generator of its own: seeding it anew keeps it the same after resuming.
+            # Dropout draws from the global generator: seeding that before every step keeps dropout the same after
+            # resuming.
             torch.manual_seed(derive_seed(self.settings.seed, "dropout", epoch, part.number, place.process_index))
             batch = send_to_device(part.batch, place.device, non_blocking=True)
             # Gradients are averaged over the processes once, with the step's last part.
@@ -317,7 +318,7 @@ class _Loop:
                 self.optimisation.backward(loss * (part.weight * place.num_processes))
             losses.append(loss.detach().float() * part.weight)
         norm = self.optimisation.gradient_norm()
-        # One look at the device a step: it waits until everything is computed.
+        # Read from the device only once a step, because reading waits until everything is computed.
         own_loss, gradient_norm = torch.stack([torch.stack(losses).sum(), norm.detach().float()]).tolist()
         (step_loss,) = add_up([own_loss])
         if not math.isfinite(step_loss):
@@ -328,8 +329,8 @@ class _Loop:
             moved = self.statistics.copy()
             self.statistics.put(before)
             tiles, names = self.culprits.with_unusable_gradients(parts, epoch)
-            # In fp16 gradients overflow now and then, and the optimisation leaves the step out: what is no number in
-            # fp32 either is another matter.
+            # In fp16 gradients overflow now and then, and the optimisation leaves the step out. Only gradients that are
+            # not finite in fp32 either are an error.
             if names or self.settings.precision != "fp16":
                 what = f"the gradient of {names or 'the weights'} is no finite number, the loss being {step_loss:.6g},"
                 raise self._diverged(f"{what} in epoch {epoch} on {tiles}")
@@ -361,13 +362,13 @@ class _Loop:
             yield
 
     def picture(self, validation: SampleDataset, journal: Journal, epoch: int) -> None:
-        """Show some validation tiles: in the last epoch, and ever more rarely before."""
+        """Show some validation tiles: in the last epoch, and before it less and less often."""
         is_time = epoch == self.length.epochs or epoch & (epoch - 1) == 0
         if is_time and is_main():
             try:
                 tiles = [validation[place] for place in range(min(_PICTURES, len(validation)))]
             except UserError as error:
-                logger.warning("no pictures: %s", error)  # the next validation says so in earnest
+                logger.warning("no pictures: %s", error)  # the next validation raises the error
                 return
             batch = send_to_device(default_collate(tiles), launch().device)
             with self._evaluating(), torch.no_grad():
@@ -375,7 +376,7 @@ class _Loop:
             journal.pictures(epoch, views)
 
     def _check(self, row: Mapping[str, Any]) -> None:
-        """Stop before an epoch is saved that ended in weights or a validation score that are no numbers."""
+        """Stop before saving an epoch whose weights or validation score are not finite."""
         score = f"validation/{self.task.monitor.score}"
         scores = [score] if not math.isfinite(row.get(score, 0.0)) else []
         weights = [name for name, value in self.task.network.named_parameters() if not value.isfinite().all()]
@@ -388,18 +389,18 @@ class _Loop:
         return agreed(UserError(f"{what}; look at these tiles, lower lr, or set gradient_clip; {kept}"))
 
     def save_epoch(self, epoch: int) -> None:
-        """Write ``last`` after an epoch, and beside it what this epoch earned."""
+        """Write ``last`` after an epoch, and ``best`` or numbered checkpoints if they are due."""
         settings = self.settings
         names = []
         if self.improved or not best_checkpoint(self.folder).is_file():
             names.append(best_checkpoint(self.folder))
         if (settings.save_n_epoch and epoch % settings.save_n_epoch == 0) or epoch in settings.save_i_epoch:
             names.append(self.folder / "checkpoints" / f"epoch-{epoch:04d}.safetensors")
-        # `last` goes last: what it says was done, was done.
+        # `last` is written last, so that everything that it counts as done is done.
         self.save(*names)
 
     def save(self, *before: Path) -> None:
-        """Write ``last``, and ``before`` it the same to other files.
+        """Write ``last``; ``before`` it, the same content to other files.
 
         Raises:
             UserError: a file cannot be written.

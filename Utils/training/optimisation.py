@@ -1,7 +1,7 @@
 """From a loss to the next weights: the optimiser, its learning rate, clipping, loss scaling, averaged weights.
 
-Everything here is a function of what the checkpoint holds, so that a run that is continued takes the steps that it
-would have taken.
+Everything here depends only on what the checkpoint holds, so that a resumed run takes the same steps as an undisturbed
+one.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
     "RMSprop": torch.optim.RMSprop,
     "SGD": torch.optim.SGD,
 }
-# These compute all parameters in one kernel.
+# These optimisers can update all parameters in one kernel.
 _FUSED = ("AdamW", "Adam", "SGD")
 
 
 @dataclass(frozen=True)
 class OptimisationSettings(ScheduleSettings):
-    """What decides a step; the names are the config's."""
+    """The settings of an optimiser step, with the names of the config."""
 
     optimiser: str
     optimiser_options: Mapping[str, Any]
@@ -52,13 +52,13 @@ class Optimisation:
     """One network's optimiser and what belongs to it.
 
     Args:
-        network: what is trained; on its device.
-        groups: its parameters, with what each group has of its own.
+        network: the network to train, on its device.
+        groups: its parameters in groups, with the learning rate and weight decay of each.
         settings: learning rate, schedule, precision, clipping and averaging.
         device: where the network lives.
         total_steps: optimiser steps of the whole run, which some schedules span.
         steps_per_epoch: optimiser steps of an epoch.
-        lower_is_better: direction of the score that ``end_epoch`` is told.
+        lower_is_better: direction of the score that ``end_epoch`` gets.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Optimisation:
         return torch.autocast(self._device.type, DTYPES[precision], enabled=precision != "fp32")
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a loss, which fp16 scales up, lest small ones become 0."""
+        """Add the gradients of a loss; with fp16 the loss is scaled up, so that small gradients do not become 0."""
         self._scaler.scale(loss).backward()
 
     def gradient_norm(self) -> Tensor:
@@ -95,12 +95,12 @@ class Optimisation:
         return get_total_norm([value.grad for value in self._network.parameters() if value.grad is not None])
 
     def step(self, progress: Progress, norm: Tensor) -> None:
-        """Take an optimiser step with the gradients that are there, and forget them; counts it in ``progress``.
+        """Take an optimiser step with the present gradients, clear them, and count the step in ``progress``.
 
-        With fp16 a step whose gradients overflowed is left out, and the next ones are scaled less.
+        With fp16 a step whose gradients overflow is left out, and the next ones are scaled less.
 
         Raises:
-            UserError: in fp16, gradients that overflow however little they are scaled.
+            UserError: with fp16, gradients that overflow even with the smallest scale.
         """
         if self._settings.gradient_clip is not None:
             clip_grads_with_norm_(self._network.parameters(), self._settings.gradient_clip, norm)
@@ -123,7 +123,7 @@ class Optimisation:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Put the averaged weights into the network for a while, where an average is kept."""
+        """Put the averaged weights, if an average is kept, into the network while the context lasts."""
         if self._average is None:
             yield
             return
@@ -161,7 +161,7 @@ class Optimisation:
 
 
 def _build_optimiser(groups: Sequence[ParameterGroup], settings: OptimisationSettings) -> torch.optim.Optimizer:
-    """The optimiser of torch.optim that the settings name, over groups with rates and decays of their own."""
+    """The optimiser of torch.optim that the settings name, over groups that have their rates and decays."""
     kind = settings.optimiser
     options = {name: tuple(v) if isinstance(v, list) else v for name, v in settings.optimiser_options.items()}
     if kind in _FUSED:

@@ -1,4 +1,4 @@
-"""Names of what lies in a run's folder; without torch, for whoever only looks.
+"""Names of the files in a run's folder; without torch, for commands that only read it.
 
 <run>/config.json, plan.json, run.json         the effective config, the stages and their tiles, what kind of run it is
 <run>/<stage>/log.jsonl, status.json, claim.lock, checkpoints/

@@ -1,4 +1,4 @@
-"""The learning rate over a run: torch.optim's schedules, each in its own time, and all of them exact on resuming."""
+"""The learning rate over a run: torch.optim's schedules, by step or by epoch, all of them exact on resuming."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from Utils.training.checkpoint import Progress
 
 @dataclass(frozen=True)
 class ScheduleSettings:
-    """What decides the learning rate; the names are the config's."""
+    """The settings of the learning rate, with the names of the config."""
 
     lr: float
     lr_schedule: str
@@ -35,12 +35,12 @@ class ScheduleSettings:
 class RateSchedule:
     """Warm-up and schedule of an optimiser's rates.
 
-    Each of torch's schedules multiplies the rate that it finds, so that a warm-up goes with any of them, and their
-    state is the rates, which the optimiser holds, and the number of steps.
+    Each of torch's schedules multiplies the present rate, so a warm-up can be combined with any of them. Their state
+    consists of the rates, which the optimiser holds, and the number of steps.
 
     Args:
-        optimiser: whose groups' rates are set.
-        settings: which schedule.
+        optimiser: the optimiser whose rates are set.
+        settings: which schedule, and its parameters.
         total_steps: optimiser steps of the whole run.
         steps_per_epoch: optimiser steps of an epoch.
         lower_is_better: direction of the plateau's score.
@@ -89,7 +89,7 @@ class RateSchedule:
     def step(self) -> None:
         """Set the rates of the next step."""
         with warnings.catch_warnings():
-            # fp16 leaves steps out, and torch then takes the first for missing.
+            # fp16 may leave out the first step, and torch then warns that it is missing.
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             for schedule in self._by_step:
                 schedule.step()

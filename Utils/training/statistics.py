@@ -1,4 +1,4 @@
-"""The running statistics of BatchNorm layers, which a forward pass moves although no optimiser does."""
+"""The running statistics of BatchNorm layers, which every forward pass changes and no optimiser."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from Utils.core.processes import launch
 
 
 class RunningStatistics:
-    """Those of a network; nothing happens where it has none.
+    """The running statistics of a network; without any, nothing happens.
 
     Args:
-        network: on its device.
+        network: the network, on its device.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -29,12 +29,12 @@ class RunningStatistics:
         return bool(self._buffers)
 
     def copy(self) -> list[Tensor]:
-        """A copy of them as they are now, for ``put``."""
+        """A copy of the present statistics, for ``put``."""
         return [value.detach().clone() for value in self._buffers]
 
     @torch.no_grad()
     def put(self, copied: list[Tensor]) -> None:
-        """Make them what they were when they were copied."""
+        """Restore the statistics from a copy."""
         for value, before in zip(self._buffers, copied, strict=True):
             value.copy_(before)
 
@@ -51,7 +51,7 @@ class RunningStatistics:
 
     @contextmanager
     def still(self) -> Iterator[None]:
-        """Let a forward pass use them and not move them."""
+        """Let forward passes in this context use the statistics without changing them."""
         modes = [layer.training for layer in self._layers]
         for layer in self._layers:
             layer.eval()

@@ -1,4 +1,4 @@
-"""What the training loop asks of something that learns; the loop knows a task by these hooks and no network by name."""
+"""The hooks by which the training loop knows a task; it knows no network by name."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Monitor:
     """The validation score that chooses ``best`` and moves the plateau.
 
     Attributes:
-        score: its key, as ``paper.mae``.
-        lower_is_better: its direction.
+        score: key of the score, such as ``paper.mae``.
+        lower_is_better: whether lower values are better.
     """
 
     score: str
@@ -37,8 +37,8 @@ class ParameterGroup:
 
     Attributes:
         parameters: the parameters.
-        lr_scale: the factor on the config's ``lr``, as of a pretrained encoder or in layer decay.
-        weight_decay: in place of the config's; None takes that.
+        lr_scale: factor on the config's ``lr``, for a pretrained encoder or layer decay.
+        weight_decay: weight decay of the group; None takes that of the config.
     """
 
     parameters: Sequence[nn.Parameter]
@@ -52,7 +52,7 @@ class View:
 
     Attributes:
         name: the sample's id.
-        panels: pictures of one size.
+        panels: pictures, all of the same size.
         valid: the valid pixels (H, W) bool, None for all.
     """
 
@@ -62,13 +62,13 @@ class View:
 
 
 class Task(Protocol):
-    """What the loop asks of something that learns.
+    """What the training loop needs from something that learns.
 
     Attributes:
-        name: kind of the network, written into checkpoints.
+        name: kind of the network, which is written into checkpoints.
         loss_name: name of the training loss in logs, different from every validation score.
         monitor: the validation score that chooses ``best``.
-        scorer: scores predictions in validation.
+        scorer: scores the predictions in validation.
         network: what is trained and saved.
     """
 
@@ -79,7 +79,7 @@ class Task(Protocol):
     network: nn.Module
 
     def architecture(self) -> Mapping[str, Any]:
-        """What is needed to build the network again; JSON."""
+        """Everything that is needed to build the network again, as JSON."""
 
     def parameter_groups(self) -> Sequence[ParameterGroup]:
         """All parameters that are trained, each in one group."""
@@ -88,17 +88,17 @@ class Task(Protocol):
         """Move everything, frozen parts included."""
 
     def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
-        """The mean, over a batch's tiles, of a loss in which no tile depends on another but through a BatchNorm.
+        """The mean loss over a batch's tiles, in which a tile depends on others only through a BatchNorm.
 
-        Random draws for a tile come from its own generator (CPU): neither its neighbours nor the number of processes
-        change them.
+        Random draws for a tile come from that tile's generator (CPU), so that neither its neighbours nor the number of
+        processes change them.
         """
 
     def predict(self, batch: Batch) -> Tensor:
-        """What the scorer compares with a batch's truth; the network is in evaluation mode."""
+        """The prediction that the scorer compares with the truth; the network is in evaluation mode."""
 
     def panels(self, batch: Batch) -> Sequence[View]:
-        """What to look at of a batch, a view each sample; the network is in evaluation mode."""
+        """Pictures of a batch, a view for each sample; the network is in evaluation mode."""
 
 
 def one_group(network: nn.Module) -> list[ParameterGroup]:

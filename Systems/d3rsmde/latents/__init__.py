@@ -1,1 +1,1 @@
-"""Latents of the training tiles: kept on disk, and the scale that an autoencoder gives them."""
+"""Latents of the training tiles: how they are kept on disk, and how an autoencoder scales them."""

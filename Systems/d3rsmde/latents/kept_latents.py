@@ -1,7 +1,8 @@
 """Latents of the training tiles, kept on disk: encoded once for every flip in use, then read instead of the rasters.
 
-A tile's latents are one safetensors file.  Its name is a hash of the tile's files and its folder's name one of whatever
-else the latents depend on: a file that is there fits, and what has changed is encoded anew.
+A tile's latents are one safetensors file. The name of the file is a hash of the tile's files, and the name of its
+folder is a hash of everything else that the latents depend on. So a file that exists fits, and tiles that have changed
+are encoded again.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ from Utils.rasters.tile_files import raster_size
 
 logger = logging.getLogger(__name__)
 
-# To be raised when the files change, or the way from a tile's files to what is encoded: it is part of every key.
+# Part of every key. Increase it when the format of these files changes, or the way from a tile's files to the encoder's
+# input.
 FORMAT = "d3-rsmde-latents-1"
-# GDAL takes nodata values and masks from files beside a raster as well.
+# GDAL also reads nodata values and masks from files beside a raster.
 _SIDE_FILES = (".aux.xml", ".msk")
-# What ``RefinerTask.encode`` reads of a batch.
+# The entries of a batch that ``RefinerTask.encode`` reads.
 _ENCODED = ("image", "height", "prior", "valid")
-# One entry: safetensors writes several in any order, and equal latents are to be equal files.
+# One entry, because safetensors writes several in any order, and equal latents must give equal files.
 _HEADER = "d3rsmde"
 _BYTES = 2**30
 
@@ -55,8 +57,8 @@ class LatentDataset(TileDataset):
     (1, H, W).  Without maps no raster is opened.
 
     Args:
-        tiles: the tiles, whole ones.
-        paths: the latent file of each id.
+        tiles: the tiles, which are not cropped.
+        paths: latent file of each tile id.
         with_maps: whether the loss needs the maps as well.
     """
 
@@ -76,7 +78,7 @@ class LatentDataset(TileDataset):
 
     @property
     def read_kinds(self) -> Kinds:
-        """The kinds of what is read from rasters; latents come mirrored from disk."""
+        """The kinds of the entries that are read from rasters; latents are stored mirrored."""
         maps = {"height": Kind.MAP, "valid": Kind.MASK} if self.with_maps else {}
         return {"id": Kind.TEXT, **maps}
 
@@ -92,18 +94,18 @@ class LatentDataset(TileDataset):
 def keep_latents(
     task: RefinerTask, model: D3RSMDE, tiles: TileDataset, folder: Path, gigabytes: float, num_workers: int
 ) -> Iterator[TileDataset]:
-    """Give the tiles as latents on disk, encoding those that are not there; until the end nobody evicts them.
+    """Give the tiles as latents on disk, encoding those that are missing; they are not evicted while the context lasts.
 
     The processes of a launch share the encoding.
 
-    Where they cannot be kept, the tiles are given as they came, to be encoded in every step, and a line says why.
+    Where latents cannot be kept, the tiles themselves are given, to be encoded in every step, and a line says why.
 
     Args:
-        task: encodes.
-        model: what the task trains, with its frozen autoencoder.
+        task: the task, which encodes the tiles.
+        model: the model that the task trains, with its frozen autoencoder.
         tiles: the training tiles, all of one size, with priors, not cropped.
-        folder: of the latents; runs may share it.
-        gigabytes: the most that the folder may take.
+        folder: folder of the latents, which runs may share.
+        gigabytes: most disk space that the folder may take, in units of 2^30 bytes.
         num_workers: processes that read the tiles to encode.
 
     Raises:
@@ -129,11 +131,11 @@ def keep_latents(
 def _fill(
     task: RefinerTask, model: D3RSMDE, tiles: TileDataset, cache: SharedCache, num_workers: int, use: ExitStack
 ) -> LatentDataset:
-    """Encode what is missing; ``use`` then holds what protects the files.
+    """Encode the missing tiles; afterwards ``use`` holds the locks that protect the files.
 
     Raises:
         NoRoomError: the latents do not fit.
-        OSError: they cannot be written.
+        OSError: the latents cannot be written.
     """
     device = pick_device()
     task.to(device)
@@ -141,17 +143,17 @@ def _fill(
     variants = flip_variants(tiles.flips)
     blank = _blank(model, raster_size(tiles.files[tiles.ids[0]].image), len(variants))
     shapes = {name: values.shape for name, values in blank.items()}
-    # The main process's, whose lock the others rely on: on another device the key might be another.
+    # The key of the main process, on whose lock the others rely: another device might give another key.
     key = on_main(lambda: latent_key(model, variants, device))
     names = _tile_hashes(tiles)
     folder = cache.folder(key)
     paths = {tile: folder / name[:2] / f"{name[2:]}.safetensors" for tile, name in names.items()}
-    # Tiles of equal files share one.
+    # Tiles with equal files share one latent file.
     owners = {path: tile for tile, path in paths.items()}
     with ExitStack() as filling:
 
         def prepare() -> list[str]:
-            """Lock the key and make room, in one process; the tiles to encode."""
+            """Lock the key and make room, in one process; returns the tiles to encode."""
             filling.enter_context(cache.filling(key))
             whole = _whole_files(owners, shapes)
             missing = {path: tile for path, tile in owners.items() if path not in whole}
@@ -166,7 +168,7 @@ def _fill(
 
 
 def flip_variants(flips: Sequence[str]) -> list[tuple[str, ...]]:
-    """The ways in which a tile may be mirrored: the axes of each, in the order in which they are drawn for."""
+    """The ways in which a tile may be mirrored: the axes of each, in the order of the random draws."""
     variants: list[tuple[str, ...]] = [()]
     for axis in AXES:
         if axis in flips:
@@ -175,7 +177,7 @@ def flip_variants(flips: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def latent_key(model: D3RSMDE, variants: Sequence[Sequence[str]], device: torch.device) -> str:
-    """A name for everything but the tiles' own files that latents depend on: autoencoder, padding, flips, precision."""
+    """A hash of everything that latents depend on except the tiles' files: autoencoder, padding, flips, precision."""
     facts = {
         "format": FORMAT,
         "autoencoder": [type(model.vae).__name__, plain_config(model.vae.config)],
@@ -235,7 +237,7 @@ def _encode(
 ) -> None:
     """Write the latent files of some tiles.
 
-    Each tile is encoded by itself: what is stored depends neither on its neighbours nor on where a build was stopped.
+    Each tile is encoded alone, so what is stored depends neither on its neighbours nor on where a build was stopped.
     """
     written: list[Path] = []
     batches = on_device(make_loader(tiles, 1, num_workers), pick_device())
@@ -248,14 +250,14 @@ def _encode(
             atomic_write_bytes(path, _serialise(task.encode(maps)))
             written.append(path)
     except OSError:
-        # The room that is left is the checkpoints'.
+        # The rest of the room is kept for checkpoints.
         for path in written:
             path.unlink(missing_ok=True)
         raise
 
 
 def _blank(model: D3RSMDE, size: tuple[int, int], variants: int) -> dict[str, Tensor]:
-    """What ``RefinerTask.encode`` gives of tiles of ``size``, (height, width), with zeros for values."""
+    """The result of ``RefinerTask.encode`` for tiles of ``size`` (height, width), with zeros for values."""
     stride, multiple = latent_stride(model.vae), model.size_multiple
     height, width = (-(-side // multiple) * multiple // stride for side in size)
     latents = {name: torch.zeros(variants, latent_channels(model.vae), height, width) for name in LATENTS}
@@ -275,7 +277,7 @@ def _header(tensors: Mapping[str, Tensor]) -> str:
 
 
 def _whole_files(owners: Mapping[Path, str], shapes: Mapping[str, torch.Size]) -> set[Path]:
-    """Those of some latent files that are there and whole; damaged ones are named in a line."""
+    """The latent files that exist and are whole; a line names the damaged ones."""
 
     def look(path: Path) -> bool:
         if not path.is_file():

@@ -1,4 +1,4 @@
-"""The scale of an autoencoder's latents: measured once for an autoencoder that a run built, then kept."""
+"""The scale of an autoencoder's latents: measured once for an autoencoder that a run has built, then kept."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from Utils.training.run_files import last_checkpoint
 
 logger = logging.getLogger(__name__)
 
-# Latents of this many tiles give the spread of a freshly trained autoencoder to about a per cent.
+# Latents of this many tiles give the spread of a newly trained autoencoder to about one per cent.
 _TILES_FOR_SCALE = 64
 
 
 def own_scale(vae: Autoencoder, tiles: Tiles, stage: StagePlan, kept: Path) -> float:
-    """The scale to unit variance: that of the finished autoencoder in ``kept``, if the run has come so far.
+    """The scale to unit variance; once the run has finished the autoencoder in ``kept``, the scale of that.
 
-    Measured again on another device it would differ in its last digits, and all kept latents with it.
+    If it were measured again on another device, its last digits would differ, and with them all kept latents.
 
     Raises:
         UserError: a folder that is damaged.
@@ -49,10 +49,10 @@ def own_scale(vae: Autoencoder, tiles: Tiles, stage: StagePlan, kept: Path) -> f
 
 
 def pupil_scale(teacher: Autoencoder, tiles: Tiles, stage: StagePlan, folder: Path) -> float:
-    """The scale that suits the teacher's latents, or the one that the stage began with.
+    """The scale that suits the teacher's latents; in a stage that has begun, the one that it began with.
 
     Raises:
-        UserError: a checkpoint that does not say its own.
+        UserError: a checkpoint that does not hold its scale.
     """
     last = last_checkpoint(folder)
     if not last.is_file():
@@ -65,7 +65,7 @@ def pupil_scale(teacher: Autoencoder, tiles: Tiles, stage: StagePlan, folder: Pa
 
 @torch.no_grad()
 def _some_latents(vae: Autoencoder, tiles: Tiles, stage: StagePlan) -> list[Tensor]:
-    """Scaled latents of the stage's first training tiles, images and maps; one at a time, as these are whole tiles."""
+    """Scaled latents of the stage's first training tiles, images and maps; one whole tile at a time."""
     dataset = TileDataset(tiles.training, stage.train[:_TILES_FOR_SCALE], target=RELATIVE_HEIGHT)
     logger.info("%s: measuring the scale of the latents on %d tiles", stage.name, len(dataset))
     device = next(vae.parameters()).device

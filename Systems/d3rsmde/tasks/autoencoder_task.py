@@ -20,15 +20,15 @@ from Utils.scoring.height_scorer import HeightScorer
 from Utils.scoring.scores import Scorer
 from Utils.training.task import ParameterGroup, View, one_group
 
-# Enough to keep the latents near the origin, too little to cost sharpness: the weight Stable Diffusion's VAE had.
+# Weight of the KL term, as for Stable Diffusion's VAE: it keeps the latents near the origin and costs no sharpness.
 _KL_WEIGHT = 1e-6
 
 
 def to_draw(batch: Batch, multiple: int) -> tuple[Tensor, Tensor]:
-    """What an autoencoder learns to draw, and which pixels of it count.
+    """The maps and images that an autoencoder learns to draw, and which of their pixels count.
 
     Args:
-        batch: B tiles.
+        batch: a batch of B tiles.
         multiple: height and width are padded up to a multiple of this many pixels, repeating the border.
 
     Returns:

@@ -19,7 +19,7 @@ from Utils.training.task import ParameterGroup, View, one_group
 
 
 class CoarseTask:
-    """Stage 1: a map from an image."""
+    """Stage 1: it learns to draw a map from an image."""
 
     name = "coarse"
     monitor = MONITOR

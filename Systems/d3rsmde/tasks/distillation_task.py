@@ -18,20 +18,21 @@ from Utils.data.sample import Batch
 class DistillationTask(AutoencoderTask):
     """The light VAE learns the teacher's latent space, on images and maps alike.
 
-    Its encoder learns the teacher's scaled latents; its decoder learns to draw, from the teacher's latents and from
-    those of its own encoder, what was encoded.  A refiner that was trained in the teacher's latent space can so be used
-    with the light VAE.  What the teacher's decoder would draw is not asked: it is most of a large VAE's cost, and a
-    pupil that was shown it as well came no nearer to the truth.
+    Its encoder learns the teacher's scaled latents. Its decoder learns to draw what was encoded, both from the
+    teacher's latents and from those of its own encoder. So a refiner that was trained in the teacher's latent space can
+    be used with the light VAE. The teacher's decoder is not used: it is most of a large VAE's cost, and a light VAE
+    that was also shown the teacher's drawings came no nearer to the truth.
 
-    Its decoder squeezes large values together (see ``Modules.d3rsmde.autoencoders``), and a large VAE's latents of maps
-    reach several times their spread, at the highest and lowest places.  Its scaling factor should therefore bring them
-    where the squeeze is mild, as ``measure_squeezed_scale`` does; at 1 its decoder tells summits apart badly.
+    The light VAE's decoder squeezes large values together (see ``Modules.d3rsmde.autoencoders``), and at the highest
+    and lowest places a large VAE's latents of maps reach several times their spread. The scaling factor should
+    therefore bring them to where the squeeze is mild, as ``measure_squeezed_scale`` does; with a factor of 1 different
+    summits are drawn alike.
 
     Args:
         vae: the light VAE.
-        vae_type: its family.
-        teacher: the large VAE; frozen, and of the same latent channels and stride.
-        margin: as ``AutoencoderTask``'s.
+        vae_type: family of the light VAE.
+        teacher: the large VAE, which is frozen and has the same latent channels and stride.
+        margin: pixels beyond each border, as for ``AutoencoderTask``.
     """
 
     loss_name = "distillation"
@@ -49,11 +50,11 @@ class DistillationTask(AutoencoderTask):
         """The mean absolute error of the latents, and ``drawing_l1`` of both drawings; nothing is drawn at random."""
         values, counted = to_draw(batch, latent_stride(self._vae))
         with torch.no_grad():
-            # In full precision, as a refiner in the teacher's latent space gets them.
+            # In full precision, as in the training of a refiner in the teacher's latent space.
             with torch.autocast(values.device.type, enabled=False):
                 taught = encode(self._teacher, values)
         latents = encode(self._vae, values)
-        # Detached: the encoder would trade the teacher's latents for some that its own decoder draws more easily.
+        # Detached, because otherwise the encoder would leave the teacher's latents for some that are easier to draw.
         from_taught, from_own = decode(self._vae, torch.cat([taught, latents.detach()])).chunk(2)
         drawing = drawing_l1(from_taught, values, counted) + drawing_l1(from_own, values, counted)
         return functional.l1_loss(latents, taught) + drawing

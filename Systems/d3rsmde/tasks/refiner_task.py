@@ -25,20 +25,21 @@ from Utils.training.task import ParameterGroup, View, one_group
 
 LATENT_LOSS = "L1Loss"
 LATENTS = ("image_latent", "coarse_latent", "truth_latent")
-# Beside the latents: which of their cells lie on valid pixels alone.
+# Entry beside the latents: which of their cells lie only on valid pixels.
 WHOLE = "whole"
 
 
 class RefinerTask:
-    """Stage 2: the truth's latent from a blend of truth and prior.
+    """Stage 2: it learns to predict the truth's latent from a blend of truth and prior.
 
     Args:
         model: VAE (frozen), U-Net and schedule; the priors come with the batches.
         loss_types: ``L1Loss`` is the mean absolute error of the latent; every other loss acts on the decoded map.
-        own_prediction_share: share of the draws in which the U-Net's own first prediction stands for the truth in the
-            blend, as it does at inference.  0 is the published training.
-        one_step: train the walk's first step alone, to be its only one: from the coarse latent to the truth's, judged
-            by the decoded map as well as by the latent (by L1, where ``loss_types`` names no other loss of maps).
+        own_prediction_share: share of the draws in which the U-Net's own first prediction replaces the truth in the
+            blend, as at inference. 0 is the published training.
+        one_step: whether only the first step of the walk is trained, which is then the only one: from the coarse latent
+            to the truth's. The decoded map is compared as well as the latent (by L1, if ``loss_types`` names no other
+            loss of maps).
     """
 
     name = "unet"
@@ -93,14 +94,15 @@ class RefinerTask:
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """The frozen autoencoder's latents of image, prior and truth, each (B, C, h, w), of padded tiles.
 
-        Beside them ``whole`` (B, 1, h, w) bool, the cells all of whose pixels are valid; padding is not.  Always in the
-        precision of the autoencoder's weights, so that latents that were kept are those that a step would compute.
+        Beside them it gives ``whole`` (B, 1, h, w) bool, the cells whose pixels are all valid; padding is not valid.
+        The precision is always that of the autoencoder's weights, so that kept latents equal those that a step would
+        compute.
         """
-        # Under invalid pixels the truth says nothing; the prior there keeps an edge out of the latent.
+        # At invalid pixels there is no truth; the prior takes its place, so that the latent gets no edge there.
         filled = torch.where(batch["valid"], batch["height"], batch["prior"])
         kinds = dict(zip(LATENTS, (batch["image"], batch["prior"], filled), strict=True))
         with torch.autocast(filled.device.type, enabled=False):
-            # One after another: in one batch they would take three times the memory, and on a CPU more time.
+            # Encoded one after another: in one batch they would take three times the memory, and on a CPU more time.
             latents = {
                 name: encode(self._vae, pad_to_multiple(to_vae(values), self._model.size_multiple))
                 for name, values in kinds.items()
@@ -136,9 +138,9 @@ class RefinerTask:
     ) -> Tensor:
         """The U-Net's input: coarse latents blended with the truth's or, for a share of the tiles, with a prediction.
 
-        Blended with the truth, the input shows fine detail that can be trusted.  At inference it shows the U-Net's own
-        guess instead, and a U-Net that never met one in training sharpens its errors with every step.  ``draws``, the
-        timesteps, are on the CPU: asking the device which tiles are meant would wait for it.
+        Blended with the truth, the input shows fine detail that can be trusted. At inference it shows the U-Net's own
+        guess instead, and a U-Net that has never seen one in training sharpens its errors with every step. ``draws``,
+        the timesteps, are on the CPU, because reading them from the device would wait for it.
         """
         shares = torch.stack([torch.rand((), generator=generator) for generator in generators])
         first = len(self._schedule.weights) - 1
@@ -152,7 +154,7 @@ class RefinerTask:
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
-        """Maps refined from the priors, by the whole walk of inference."""
+        """Maps that are refined from the priors by the whole walk, as at inference."""
         return self._model.refine(batch["image"], batch["prior"]).height
 
     def panels(self, batch: Batch) -> Sequence[View]:
@@ -161,14 +163,14 @@ class RefinerTask:
 
 
 def _without_fp16(device: torch.device) -> torch.autocast:
-    """Mixed precision as it is, but for fp16, in which a large autoencoder's activations overflow."""
+    """Mixed precision as configured, except fp16, in which a large autoencoder's activations overflow."""
     dtype = torch.get_autocast_dtype(device.type)
     enabled = torch.is_autocast_enabled(device.type) and dtype != torch.float16
     return torch.autocast(device.type, dtype, enabled=enabled)
 
 
 def _whole_cells(valid: Tensor, size: Sequence[int], stride: int) -> Tensor:
-    """The latent cells (B, 1, h, w), ``size`` being (h, w), all of whose pixels in ``valid`` (B, 1, H, W) are set."""
+    """The latent cells (B, 1, h, w) whose pixels in ``valid`` (B, 1, H, W) are all set; ``size`` is (h, w)."""
     right, bottom = (size[d] * stride - valid.shape[d] for d in (-1, -2))
     invalid = functional.pad((~valid).float(), (0, right, 0, bottom), value=1.0)  # padding is not valid
     return functional.max_pool2d(invalid, stride) == 0.0

@@ -1,4 +1,4 @@
-"""The data audit: reads a dataset once and reports everything that is wrong with it, or only odd.
+"""The data audit: it reads a dataset once and reports everything that is wrong or unusual in it.
 
 python -m Systems.audit --dataset DIR [--config FILE] [--splits FILE ...] [--priors DIR] [--output FOLDER]
 """

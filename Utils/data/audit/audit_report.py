@@ -72,7 +72,7 @@ def write_audit(folder: Path, summary: dict[str, Any], rows: Sequence[TileRow]) 
     """Write ``audit.json`` and ``tiles.csv``.
 
     Raises:
-        UserError: they cannot be written.
+        UserError: the files cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def write_audit(folder: Path, summary: dict[str, Any], rows: Sequence[TileRow]) 
 
 
 def describe(summary: dict[str, Any]) -> str:
-    """The summary for people: a table of the parts, a table of the findings, the first of each, the verdict."""
+    """The summary for people: a table of the parts, a table of the findings with their first items, and the verdict."""
     lines = [_describe_parts(summary), ""]
     findings = summary["findings"]
     if findings:

@@ -1,4 +1,4 @@
-"""The training that a dataset is audited for, as its own system describes it."""
+"""The training that a dataset is audited for, as the system of that training describes it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from Utils.data.stage_plan import StagePlan, Tiles
 
 @dataclass(frozen=True)
 class AuditedTraining:
-    """What an audit asks of a training.
+    """What an audit has to know about a training.
 
     Attributes:
-        config: of the training; its ``dataset_path`` is the audited dataset.
+        config: config of the training; its ``dataset_path`` is the audited dataset.
         plan: divides tiles into the training's stages; raises UserError where split files cannot be followed.
-        check: the training's own checks before it starts; raises UserError with what is wrong.
+        check: makes the checks with which the training begins; raises UserError with what is wrong.
         folds: split files of folds.
         prior_path: folder of the coarse priors that the training reads; None where it reads none.
     """

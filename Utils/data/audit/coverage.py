@@ -1,4 +1,4 @@
-"""Which tiles training would use, and what its split files leave out, name twice or name in vain."""
+"""Which tiles training would use, and which ids its split files leave out, repeat or name without a tile."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Paths = str | Sequence[str] | None
 
 @dataclass(frozen=True)
 class Coverage:
-    """What training would use.
+    """The tiles that training would use.
 
     Attributes:
-        used: tile ids by part: those that training reads before it starts.
-        priors: tile ids by part whose coarse prior training reads.
+        used: ids, by part, of the tiles that training reads before it starts.
+        priors: ids, by part, of the tiles whose coarse prior training reads.
         findings: what is wrong with the split files.
     """
 
@@ -48,7 +48,7 @@ def cover(training: AuditedTraining, tiles: Tiles, extra: Sequence[Path]) -> Cov
         try:
             plan = training.plan(tiles)
         except UserError as error:
-            # A split file that cannot be followed was told above, completely.
+            # A split file that cannot be followed was already reported above.
             if not any(finding.level == ERROR for finding in findings):
                 findings.append(_refused(error))
         else:
@@ -58,7 +58,7 @@ def cover(training: AuditedTraining, tiles: Tiles, extra: Sequence[Path]) -> Cov
 
 
 def last_word(training: AuditedTraining) -> list[Finding]:
-    """Let training's own checks decide, where the audit found no error."""
+    """Where the audit found no error, let the checks of the training decide."""
     try:
         training.check()
     except UserError as error:

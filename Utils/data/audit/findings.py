@@ -1,4 +1,4 @@
-"""What an audit finds: one finding is one kind of trouble, with everything that it befell."""
+"""The findings of an audit: a finding is one kind of problem, with all files or tiles that have it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ ERROR, WARNING = "error", "warning"
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of trouble.
+    """One kind of problem.
 
     Attributes:
         level: ``ERROR`` (training would not start) or ``WARNING``.
-        code: a name for programs.
+        code: a short name of the problem, for programs.
         what: what is wrong with the items and what to do, for people.
-        items: files or tiles, all of them.
+        items: all files or tiles with this problem.
     """
 
     level: str
@@ -26,7 +26,7 @@ class Finding:
 
 
 def printable(text: str) -> str:
-    """The text with everything that a terminal would obey, or that is no character at all, as an escape."""
+    """The text with control characters, which a terminal would obey, and invalid characters as escapes."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
         for character in text

@@ -28,13 +28,13 @@ _ABSURD = 1e30
 
 @dataclass
 class TileRow:
-    """What was found in one tile; None where it could not be known.
+    """What was found in one tile; None where it could not be found out.
 
     Attributes:
         part: folder of the part.
         id: the tile.
-        height: pixels.
-        width: pixels.
+        height: height in pixels.
+        width: width in pixels.
         image_bands: bands of the image file.
         image_dtype: data type of the image file.
         map_bands: bands of the map file.
@@ -43,20 +43,20 @@ class TileRow:
         image_max: brightest value of the image.
         min: lowest valid height, in the file's unit.
         max: highest valid height.
-        mean: of the valid heights.
-        std: of the valid heights.
+        mean: mean of the valid heights.
+        std: standard deviation of the valid heights.
         nodata_share: share of invalid pixels.
         flat: whether all valid heights are equal.
         image_flat: whether all pixels of the image are equal.
-        duplicate_of: part and id of the first tile with the same image, turned or mirrored or as it is.
+        duplicate_of: part and id of the first tile with the same image, unchanged, turned or mirrored.
         map_duplicate_of: the same for the map.
-        shift_y: pixels by which the map lies too far down, where that can be told.
+        shift_y: pixels by which the map lies too far down, where the shift is known.
         shift_x: pixels by which the map lies too far to the right.
         peak: the alignment's peak, in standard deviations.
         peak_ratio: the peak over the highest value at any other shift.
-        orientation: how the map has to be turned to fit its image, empty where it fits as it is or nothing is known.
+        orientation: how the map has to be turned to fit its image; empty where it fits unturned or nothing is known.
         status: ``ok``, ``warning`` or ``error``.
-        problem: what is wrong.
+        problem: description of what is wrong.
     """
 
     part: str
@@ -110,7 +110,7 @@ class TileRow:
         return None
 
     def note(self, level: str, problem: str) -> None:
-        """Add a problem; the gravest one decides on the status."""
+        """Add a problem; the most serious one decides the status."""
         self.problem = printable("; ".join(filter(None, [self.problem, problem])))
         if level == ERROR or self.status == "ok":
             self.status = level
@@ -122,12 +122,12 @@ class TileRow:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Hashes of decoded pixels; None for what is flat or cannot be read.
+    """Hashes of decoded pixels; None for a raster that is flat or cannot be read.
 
     Attributes:
-        image: of the image as it is.
-        any_image: of the image, the same in each of its 8 orientations.
-        any_map: the same of the map, its mask included.
+        image: hash of the unchanged image.
+        any_image: hash of the image that is the same for its 8 orientations.
+        any_map: such a hash of the map and its mask.
     """
 
     image: bytes | None = None
@@ -159,7 +159,7 @@ def inspect(part: str, tile: str, files: TileFiles, prior: Path | None) -> Inspe
     alignment = None
     if not (row.flat or row.image_flat or row.empty or row.mostly_nodata) and min(valid.shape) >= SMALLEST_SIDE:
         alignment = _align(row, item)
-    # 16 bits hold an 8-bit image exactly: the same picture saved with 8 and with 16 bits has one hash.
+    # 16 bits hold an 8-bit image exactly, so the same picture saved with 8 and with 16 bits has the same hash.
     pixels = np.zeros(valid.shape, np.uint64)
     for place, band in enumerate(image):
         pixels |= np.rint(band * np.float32(65535)).astype(np.uint64) << np.uint64(16 * place)
@@ -177,11 +177,11 @@ def _header(path: Path) -> tuple[int | None, str | None]:
     try:
         return raster_type(path)
     except (RasterError, OSError):
-        return None, None  # reading the tile says why
+        return None, None  # the error of reading the tile says why
 
 
 def _all_problems(first: str, tile: str, files: TileFiles, prior: Path | None) -> list[str]:
-    """Everything that is wrong with a tile's files, beginning with what training would say."""
+    """All problems of a tile's files, first the one that training would report."""
     attempts: list[Callable[[], object]] = [
         lambda: read_image(files.image),
         lambda: read_truth(files.height),
@@ -207,7 +207,7 @@ def _prior_fits(image: Path, prior: Path) -> None:
 def _measure(row: TileRow, image: NDArray[np.float32], heights: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
     row.height, row.width = valid.shape
     row.image_min, row.image_max = float(image.min()), float(image.max())
-    # Flat means that each band is: a plain colour shows nothing either.
+    # An image counts as flat if every band is flat: a plain colour shows nothing either.
     row.image_flat = bool((image.min(axis=(1, 2)) == image.max(axis=(1, 2))).all())
     row.nodata_share = 1.0 - float(valid.mean())
     known = heights[valid].astype(np.float64)
@@ -228,7 +228,7 @@ def _measure(row: TileRow, image: NDArray[np.float32], heights: NDArray[np.float
 
 
 def _align(row: TileRow, item: Sample) -> MapShift:
-    # Heights stretched to 0..1: the file's unit may be anything, and numbers near the end of float32 would overflow.
+    # Heights are stretched to 0..1: they may be in any unit, and numbers near the limit of float32 would overflow.
     image, height, valid = (middle(values.numpy()) for values in (item["image"], stretched(item), item["valid"]))
     height, valid = height[0], valid[0]
     found = align(image, height, valid)
@@ -255,7 +255,7 @@ def describe_shift(down: float, right: float) -> str:
 
 
 def _hash_any_orientation(pixels: NDArray[np.uint64]) -> tuple[int, int, int]:
-    """A hash of a field (H, W) that turning it by quarters and mirroring it leave as it is.
+    """A hash of a field (H, W) that does not change when the field is mirrored or turned by quarters.
 
     Each pixel is hashed with its distance from the middle, and the hashes are summed, modulo 2^64.
     """

@@ -1,6 +1,7 @@
-"""What lies in a dataset's folders: pairs, and whatever is no pair.
+"""The content of a dataset's folders: pairs of image and map, and files without a partner.
 
-``published_layout.list_tiles`` stops at the first file that it cannot pair; this goes on, and lists the rest too.
+``published_layout.list_tiles`` stops at the first file that it cannot pair; this listing continues and names all of
+them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Listing:
 
     Attributes:
         pairs: tiles with image and map, in natural order.
-        findings: what is wrong with the others.
+        findings: what is wrong with the other files.
     """
 
     pairs: Mapping[str, TileFiles]
@@ -43,9 +44,9 @@ def list_part(dataset: Path, part: str, needed: bool) -> Listing:
     """List one part of a dataset.
 
     Args:
-        dataset: its folder.
+        dataset: folder of the dataset.
         part: ``TRAINING_PART`` or ``TEST_PART``.
-        needed: whether training reads this part, so that what it refuses is an error.
+        needed: whether training reads this part; then whatever training refuses is an error.
     """
     level = ERROR if needed else WARNING
     sides: list[dict[str, Path]] = []

@@ -7,9 +7,9 @@ light, and with it the sign of the first two, is unknown.  Gradient magnitudes a
 shift of all real tiles but of only 28 % of the procedural ones.
 
 Measured on 19 real tiles of 512 x 512 pixels (Japan and Korea) and 40 procedural ones of 256 x 256
-(``Utils.synthetic.terrain``), and on pieces cut out of them; flat pieces left out.  Told: the true shift stood out
-enough to be believed.  Rolled: by 8 to 40 px, at most a quarter of the tile, in any direction.  Turned: mirrored or
-turned by quarters.
+(``Utils.synthetic.terrain``), and on pieces cut out of them; flat pieces left out.  Told: the peak at the true shift
+was high enough to be trusted. Rolled: by 8 to 40 px, at most a quarter of the tile, in any direction.  Turned: mirrored
+or turned by quarters.
 
     ===========  =====  ===========  ============  ============  ============
     tiles        pairs  aligned:     aligned:      rolled:       turned:
@@ -24,8 +24,8 @@ turned by quarters.
     terrain 64     300   33 %        0               6 %         26 of 80
     ===========  =====  ===========  ============  ============  ============
 
-Of as many pairs of an image with another tile's map, none was believed to have a shift, or to be turned.  That an image
-and a map do not belong together is not told from a missing peak, which water and plains lack too.
+Of as many pairs of an image with another tile's map, none was reported as shifted or turned. A missing peak does not
+tell that an image and a map do not belong together, because water and plains have no peak either.
 """
 
 from __future__ import annotations
@@ -40,14 +40,15 @@ from scipy import fft, ndimage
 Floats = NDArray[np.float32]
 
 SMALLEST_SIDE = 64
-"""Shorter tiles show too little to be judged."""
+"""The shortest side that is judged: smaller tiles show too little."""
 
 TOLERATED_SHIFT = 3.0
-"""Pixels; shadows and the resampling of the map shift edges by one or two."""
+"""Largest shift in pixels that is tolerated: shadows and the resampling of the map shift edges by one or two."""
 
 _LARGEST_SIDE = 512
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
-# Peaks in standard deviations of the correlation, and over the highest value elsewhere.
+# Least height of a trusted peak: in standard deviations of the correlation, and relative to the highest value
+# elsewhere.
 _LOWEST_PEAK = 13.0
 _LOWEST_RATIO = 1.5
 _SMOOTHING = 1.0
@@ -80,17 +81,17 @@ class MapShift:
 
     @property
     def trusted(self) -> bool:
-        """Whether the peak stands out so far that the shift can be believed."""
+        """Whether the peak is high enough for the shift to be trusted."""
         return self.peak >= _LOWEST_PEAK and self.ratio >= _LOWEST_RATIO
 
     @property
     def fits(self) -> bool:
-        """Whether the map lies on the image for certain."""
+        """Whether the map certainly lies on the image."""
         return self.trusted and float(np.hypot(*self.shift)) <= TOLERATED_SHIFT
 
     @property
     def shifted(self) -> bool:
-        """Whether the map lies off the image for certain."""
+        """Whether the map certainly lies beside the image."""
         return self.trusted and float(np.hypot(*self.shift)) > TOLERATED_SHIFT
 
 
@@ -100,7 +101,7 @@ def _slopes(field: Floats) -> tuple[Floats, Floats]:
 
 
 def middle(field: NDArray[Any]) -> NDArray[Any]:
-    """The middle of a tile (..., H, W), at most 512 pixels a side: more costs time and says nothing new."""
+    """The middle of a tile (..., H, W), at most 512 pixels a side: more would cost time and tell nothing new."""
     height, width = field.shape[-2:]
     top, left = max(height - _LARGEST_SIDE, 0) // 2, max(width - _LARGEST_SIDE, 0) // 2
     return field[..., top : top + _LARGEST_SIDE, left : left + _LARGEST_SIDE]
@@ -123,7 +124,7 @@ def height_spectra(height: Floats, valid: NDArray[np.bool_]) -> list[NDArray[np.
 
 
 def _spectrum(field: Floats) -> NDArray[np.complex64]:
-    # Without a window the borders, which do not match, would be the strongest edges of all.
+    # Without a window the tile's borders, which do not match, would be the strongest edges.
     window = np.outer(np.hanning(field.shape[0]), np.hanning(field.shape[1])).astype(np.float32)
     return fft.rfft2((field - field.mean()) * window)
 
@@ -134,8 +135,8 @@ def correlate(
     """Find the shift at which a map fits an image best, up to a quarter of the tile.
 
     Args:
-        image: from ``image_spectra``.
-        height: from ``height_spectra``, of a map of the same size.
+        image: the result of ``image_spectra``.
+        height: the result of ``height_spectra`` for a map of the same size.
         size: (height, width) in pixels.
     """
     squares = np.zeros(size, np.float32)
@@ -145,7 +146,7 @@ def correlate(
     for one, other in zip(image, height, strict=True):
         cross = other * np.conj(one)
         strength = np.abs(cross)
-        # Frequencies that are empty but for rounding have no phase.
+        # Frequencies that contain only rounding errors have no phase.
         cross = np.where(strength > 1e-6 * strength.max(), cross / np.maximum(strength, 1e-30), 0)
         surface = fft.irfft2(cross * smooth, s=size)
         squares += (surface / max(float(surface.std()), 1e-12)) ** 2
@@ -171,7 +172,7 @@ def align(image: Floats, height: Floats, valid: NDArray[np.bool_]) -> MapShift:
 
 
 def align_turned(image: Floats, height: Floats, valid: NDArray[np.bool_]) -> str:
-    """How a map (H, W) that does not fit its image (3, H, W) has to be turned to fit, empty where nothing fits.
+    """How a map (H, W) that does not fit its image (3, H, W) has to be turned to fit; empty where no way fits.
 
     A map that was turned in an export lies exactly on its image once it is turned back: only then is it reported.
     """

@@ -1,4 +1,4 @@
-"""What the rows of an audit say together: unreadable tiles, sizes, oddities, duplicates, misaligned maps."""
+"""Findings from all rows of an audit: unreadable tiles, sizes, unusual tiles, duplicates, misaligned maps."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from Utils.data.audit.inspection import Fingerprint, Inspection, TileRow, descri
 from Utils.data.audit.map_shifts import TOLERATED_SHIFT
 from Utils.data.published_layout import TEST_PART
 
-# A shift that so many tiles share is believed, though each of them may lie within what is tolerated of one.
+# A shift that so many tiles share is reported even if it is within the tolerance for a single tile.
 _LEAST_SHARED_SHIFT = 2.0
 _LEAST_TILES = 3
-# In tiles of this side, 95 % or more of the pairs that belong together were recognised, and none of the others.
+# In tiles of this side, at least 95 % of the pairs that belong together were recognised, and no others.
 _TELLING_SIDE = 256
 _TELLING_TILES = 10
 _TELLING_SHARE = 0.2
@@ -27,7 +27,7 @@ def name_of(row: TileRow) -> str:
 
 
 def judge_rows(rows: Sequence[TileRow], used: Mapping[str, Sequence[str]]) -> list[Finding]:
-    """Findings about single tiles and their sizes; those that training stumbles over are errors."""
+    """Findings about single tiles and their sizes; those that would stop training are errors."""
     used_ids = {part: frozenset(ids) for part, ids in used.items()}
 
     def is_used(row: TileRow) -> bool:
@@ -69,7 +69,7 @@ def _judge_sizes(rows: Sequence[TileRow], is_used: Callable[[TileRow], bool]) ->
         common = Counter(row.size for row in mixed).most_common(1)[0][0]
         assert common is not None
         others = [row for row in mixed if row.size != common]
-        if level == WARNING:  # the tiles that were named as errors need not be named again
+        if level == WARNING:  # tiles that are reported as errors are not reported again
             others = [row for row in others if row.status != ERROR]
         for row in others:
             row.note(level, f"{row.width} x {row.height} pixels, most tiles have {common[1]} x {common[0]}")
@@ -100,7 +100,7 @@ def _judge_types(rows: Sequence[TileRow]) -> list[Finding]:
 
 
 def judge_duplicates(inspections: Sequence[Inspection]) -> list[Finding]:
-    """The same image or map twice, turned, mirrored or as it is; between training and test it is a leak."""
+    """Images or maps that occur twice, unchanged, turned or mirrored; between training and test that is a leak."""
     leaks, copies, maps = [], [], []
     for first, again in _repeated(inspections, lambda print_: print_.any_image):
         row, original = again.row, first.row
@@ -117,7 +117,7 @@ def judge_duplicates(inspections: Sequence[Inspection]) -> list[Finding]:
     for first, again in _repeated(inspections, lambda print_: print_.any_map):
         row, original = again.row, first.row
         row.map_duplicate_of = name_of(original)
-        # With the image a copy too, it has been told.
+        # If the image is a copy too, that was already reported.
         if again.fingerprint.any_image is None or again.fingerprint.any_image != first.fingerprint.any_image:
             maps.append(f"{name_of(row)} has the map of {name_of(original)}")
             row.note(WARNING, maps[-1])
@@ -144,7 +144,7 @@ def _repeated(
 
 
 def judge_alignment(inspections: Sequence[Inspection]) -> list[Finding]:
-    """Maps that lie beside their images: each that is certain, and a shift that most share."""
+    """Maps that lie beside their images: every certain case, and a shift that most tiles share."""
     findings = []
     judged = [(item.row, item.alignment) for item in inspections if item.alignment is not None]
     trusted = [(row, found) for row, found in judged if found.trusted]

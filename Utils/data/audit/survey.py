@@ -1,4 +1,4 @@
-"""The audit from end to end: list, plan, read every tile once, judge."""
+"""The whole audit: list the files, plan the training, read every tile once, judge."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Audit:
     """What an audit found.
 
     Attributes:
-        inspections: one a tile, the training part first.
-        findings: errors first.
+        inspections: one for each tile, the training part first.
+        findings: all findings, errors first.
     """
 
     inspections: list[Inspection]
@@ -40,11 +40,11 @@ def audit(training: AuditedTraining, splits: Sequence[Path], priors: Path | None
     Args:
         training: the training that would start; its config's ``dataset_path`` names the dataset.
         splits: more split files to check.
-        priors: folder of coarse priors to check though the config's training does not read them.
+        priors: folder of coarse priors to check, also if the config's training does not read them.
         workers: threads that read tiles.
 
     Raises:
-        UserError: the dataset is no folder.
+        UserError: the dataset is not a folder.
     """
     config = training.config
     dataset = Path(config.dataset_path)
@@ -71,7 +71,7 @@ def audit(training: AuditedTraining, splits: Sequence[Path], priors: Path | None
 
 
 def _merged(findings: Sequence[Finding]) -> list[Finding]:
-    """Findings of one kind, such as those of several split files, as one."""
+    """Merge findings of one kind, such as those of several split files."""
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for finding in findings:
         grouped.setdefault((finding.level, finding.code, finding.what), []).extend(finding.items)
@@ -104,14 +104,14 @@ def _find_priors(
         return priors
     for part in PARTS:
         ids = list(listed[part].pairs)
-        # Without a config that reads priors, whoever asks for a look at them means all of them.
+        # Without a config that reads priors, a folder of priors is checked for all tiles.
         needed = frozenset(wanted.get(part, []) if wanted else ids if part == TRAINING_PART else [])
         priors.files[part] = {}
         for level, some in (
             (ERROR, [tile for tile in ids if tile in needed]),
             (WARNING, [tile for tile in ids if tile not in needed]),
         ):
-            # evaluateViT.py makes the priors of the test part, often later: without their folder nothing is missing.
+            # evaluateViT.py makes the priors of the test part, often later, so a missing folder of them is no finding.
             if level == ERROR or (folder / part / PRIOR_FOLDER).is_dir():
                 there, findings = list_priors(folder, part, some, level)
                 priors.files[part].update(there)
@@ -129,13 +129,13 @@ def _read_all(
         part, tile = job
         return inspect(part, tile, listed[part].pairs[tile], priors.get(part, {}).get(tile))
 
-    # Threads: decoding, hashing and the Fourier transform release the interpreter.
+    # Threads are enough: decoding, hashing and the Fourier transform release the interpreter's lock.
     with ThreadPoolExecutor(max_workers=workers) as pool:
         looked = pool.map(look, jobs)
         try:
             # disable=None: no bar where stderr is a file.
             return list(progress_bar(looked, total=len(jobs), desc="reading", unit="tile"))
         except BaseException:
-            # Else Ctrl-C would wait for the thousands of tiles that are still to be read.
+            # Otherwise Ctrl-C would wait for the thousands of tiles that are not read yet.
             pool.shutdown(wait=False, cancel_futures=True)
             raise

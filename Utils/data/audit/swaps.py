@@ -1,6 +1,6 @@
-"""Maps that lie under the wrong id: of tiles whose image and map show nothing in common, each map on each image.
+"""Maps with the wrong id: for tiles whose image and map have nothing in common, every map is tried on every image.
 
-Only a map that lies exactly on another tile's image is reported, so water and plains, which fit nothing, stay out.
+Only a map that lies exactly on another tile's image is reported, so water and plains, which fit nowhere, are not.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class _Spectra:
 def find_swaps(inspections: Sequence[Inspection], files: Mapping[str, TileFiles]) -> list[Finding]:
     """Look for the maps of one part's tiles under the ids of other tiles.
 
-    At most 24 candidates are tried, in natural order, because their number counts squared: a part whose ids are off
-    by one shows it in these.
+    At most 24 candidates are tried, in natural order, because the cost grows with the square of their number. If the
+    ids of a part are off by one, these show it.
 
     Args:
-        inspections: of the tiles of one part.
+        inspections: the inspections of the tiles of one part.
         files: the part's tiles.
     """
     lost = [

@@ -124,7 +124,7 @@ class HeightWriter:
 
     def __enter__(self) -> HeightWriter:
         with self._disk_errors(), georeference_optional(), ExitStack() as undo:
-            # A folder, because GDAL's COG driver makes files of its own beside its target.
+            # A folder, because GDAL's COG driver makes temporary files beside its target.
             name = f".{self.path.name[:100]}."
             self._folder = Path(tempfile.mkdtemp(prefix=name, suffix=".tmp", dir=self.path.parent))
             undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
@@ -274,7 +274,7 @@ def _cause(error: Exception, folder: Path, room: int) -> Exception:
     Args:
         error: the error that was raised.
         folder: where the files are.
-        room: bytes that a file of its own should have found there.
+        room: bytes that a trial file must find room for there.
     """
     if isinstance(error, OSError) and error.errno:
         return error

@@ -1,4 +1,4 @@
-"""Who works on a stage of a run: one launch at a time, on whatever machine shares the file system.
+"""Claims on the stages of a run: one launch at a time works on a stage, on any machine that shares the file system.
 
 <stage>/claim.lock    locked as long as a process works on the stage, by the operating system: it ends with the process
 <stage>/status.json   what became of it, for people and for ``python -m Utils.training.runs``
@@ -26,16 +26,16 @@ from Utils.training.run_files import LOCK_FILE, STATUS_FILE
 
 logger = logging.getLogger(__name__)
 
-# Who only looks whether a lock is free may hold it for an instant.
+# A process that only checks whether a lock is free may hold it for an instant.
 _SECONDS_TO_TRY = 2.0
 
 
 class ClaimedError(Exception):
-    """Another launch works on the stage; the message says which."""
+    """Another launch works on the stage; the message names it."""
 
 
 def claimed_by(stage: Path) -> str:
-    """Who works on a stage; empty where nobody does."""
+    """The launch that works on a stage; empty where there is none."""
     if not (stage / LOCK_FILE).is_file():
         return ""
     locks: list[BaseFileLock] = []
@@ -47,7 +47,7 @@ def claimed_by(stage: Path) -> str:
 
 @contextmanager
 def claim(stage: Path) -> Iterator[None]:
-    """Be the one launch that works on a stage; its status file says how that ends.
+    """Claim a stage for this launch; its status file says how the work ended.
 
     Args:
         stage: folder of the stage; made if it is missing.
@@ -76,7 +76,7 @@ def claim(stage: Path) -> Iterator[None]:
 
 
 def _lock(stage: Path, locks: list[BaseFileLock]) -> str:
-    """Lock a stage and add the lock to ``locks``; who has it, where another one has."""
+    """Lock a stage and add the lock to ``locks``; returns the holder if another launch has it."""
     lock = FileLock(stage / LOCK_FILE)
     try:
         stage.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def _owner(stage: Path) -> str:
 
 
 def _write_status(stage: Path, started: str, state: str, reason: str = "") -> None:
-    """Say how a stage stands.  What it stands for is worth more than the note: a full disk does not stop it here."""
+    """Write the status of a stage. The work matters more than this note, so a full disk does not stop it here."""
     if not launch().is_main_process:
         return
     status = {
@@ -121,7 +121,7 @@ def _now() -> str:
 
 
 def claimed_elsewhere(run: Path, claims: Sequence[ClaimedError]) -> UserError:
-    """What to say where other launches have all that is left to do."""
+    """The error for a run whose remaining stages are all claimed by other launches."""
     return agreed(
         UserError(
             f"nothing is left to do in '{run}': {'; '.join(str(error) for error in claims)}; "

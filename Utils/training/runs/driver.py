@@ -16,16 +16,16 @@ logger = logging.getLogger(__name__)
 def carry_out(run: Run, folder: Path, resume: bool) -> None:
     """Train a run to its end.
 
-    Stages that another launch has claimed are left to it, where stages do not need one another: several launches can
+    If stages do not need one another, those that another launch has claimed are left to it. So several launches can
     work on one run, on any machines that share its folder, each started with ``--resume``.
 
     Args:
-        run: what is trained.
-        folder: of the run.
-        resume: whether it goes on with the run in ``folder``.
+        run: the run to train.
+        folder: folder of the run.
+        resume: whether to continue the run in ``folder``.
 
     Raises:
-        UserError: whatever the user can mend; checkpoints up to then are kept.
+        UserError: an error that the user can correct; checkpoints up to then are kept.
         Stopped: a signal asked for it.
     """
     setup = on_main(run.check)

@@ -1,4 +1,4 @@
-"""List runs: how far each came, how good it is, why it stopped, and what sets their configs apart.
+"""List runs: how far each came, how good it is, why it stopped, and how their configs differ.
 
 python -m Utils.training.runs [FOLDER ...] [--diff | --json | --csv] [--sort updated|best|name] [--state failed]
 """
@@ -34,7 +34,7 @@ from Utils.training.runs.run_history import (
 _RESUMABLE = (STOPPED, FAILED, KILLED)
 _ABSENT = "-"
 _LONGEST_VALUE = 40
-# What several long values have in common is left out but for its end.
+# The common beginning of several long values is left out but for its end.
 _KEPT_IN_COMMON = 10
 _COLUMNS_OF_DIFFERENCES = 5
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = [(n, r) for n, r in list_runs(given.folders) if not given.states or r.state in given.states]
         runs = sort_runs(runs, given.sort)
         if given.json:
-            # In ASCII; of the control characters it leaves but one as it is.
+            # JSON in ASCII escapes all control characters but this one.
             _print(json.dumps([_facts(*run) for run in runs], indent=2).replace("\x7f", "\\u007f"))
         elif given.csv:
             _print_csv(runs)
@@ -180,7 +180,7 @@ def _differences(runs: Sequence[NamedRun]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    """One form for what means the same in a config; None for what is not given."""
+    """One form for values that mean the same in a config; None for a value that is not given."""
     while isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(value, float) and value.is_integer():
@@ -260,7 +260,7 @@ def _utc_time(seconds: float | None) -> str | None:
 
 
 def _encodable(text: str) -> str:
-    """A text with question marks for what the terminal's encoding lacks."""
+    """A text with question marks for characters that the terminal's encoding lacks."""
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "replace").decode(encoding)
 

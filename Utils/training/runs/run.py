@@ -1,4 +1,4 @@
-"""What a training script carries out: a run of one or several stages; without torch."""
+"""The run that a training script carries out, in one or several stages; without torch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Run(ABC):
     """The training of one config.
 
     Args:
-        config: what to train, and how.
+        config: the config of the run.
 
     Attributes:
         script: the script that trains it, for the command that resumes it.
-        kind: what ``python -m Utils.training.runs`` calls it; also its folder below ``output``.
-        monitor: the validation score that chooses ``best``, with ``lower_is_better``, for whoever lists runs.
-        in_turn: whether each stage needs the one before it; else several launches can train different stages.
+        kind: its name in the list of ``python -m Utils.training.runs``, and its folder below ``output``.
+        monitor: the validation score that chooses ``best``, for the list of runs; its direction is ``lower_is_better``.
+        in_turn: whether each stage needs the one before it; if not, several launches can train different stages.
     """
 
     script: ClassVar[str]
@@ -35,7 +35,7 @@ class Run(ABC):
 
     @abstractmethod
     def check(self) -> RunSetup:
-        """Find the tiles, and whatever can be known to be wrong before anything is written; in one process.
+        """Find the tiles, and every mistake that can be found before anything is written; called in one process.
 
         Raises:
             UserError: what is wrong.
@@ -43,7 +43,7 @@ class Run(ABC):
 
     @abstractmethod
     def build(self, setup: RunSetup) -> None:
-        """Build the networks, so that what can fail of them fails before anything is written; in every process.
+        """Build the networks, so that errors in building come before anything is written; called in every process.
 
         Raises:
             UserError: names, sizes or weights that do not fit.
@@ -51,23 +51,23 @@ class Run(ABC):
 
     @abstractmethod
     def train(self, setup: RunSetup, stage: StagePlan, folder: Path) -> None:
-        """Train one stage of the run in ``folder``, or what is left of it.
+        """Train one stage of the run in ``folder``, or the rest of it.
 
         Raises:
-            UserError: whatever the user can mend; checkpoints up to then are kept.
+            UserError: an error that the user can correct; checkpoints up to then are kept.
             Stopped: a signal asked for it.
         """
 
     def epochs_of(self, stage: str) -> int | None:
-        """Epochs that a stage is to have; None where steps are counted instead."""
+        """Number of epochs that a stage will have; None where steps are counted instead."""
         return None if self.config.max_steps is not None else self.config.epochs
 
     @abstractmethod
     def finish(self, setup: RunSetup, folder: Path, whole: bool) -> None:
-        """Say what came of it; ``whole``: no stage was left to another launch."""
+        """Log the results; ``whole`` says that no stage was left to another launch."""
 
     def describe(self, setup: RunSetup, folder: Path) -> str:
-        """What the run would do, for ``--dry-run``."""
+        """A description of what the run would do, for ``--dry-run``."""
         height, width = setup.check.size
         lines = [f"config and dataset are in order: tiles of {width} x {height} pixels in '{self.config.dataset_path}'"]
         for stage in setup.plan:

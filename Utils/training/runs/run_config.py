@@ -1,4 +1,4 @@
-"""Which config a training script follows: a file's, or that of the run that it resumes; without torch."""
+"""The config that a training script follows: from a file, or from the run that it resumes; without torch."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def resolve_config(config: Path | None, resume: Path | None, overrides: Sequence
 
 
 def default_folder(kind: str, config: Path | None) -> Path:
-    """Where a run goes whose config names no ``output_dir``: ``output/<kind>/<config's name>``."""
+    """The folder of a run whose config names no ``output_dir``: ``output/<kind>/<config's name>``."""
     return Path("output") / kind / (config.stem if config is not None else "run")

@@ -1,4 +1,4 @@
-"""A run's folder: the effective config, the plan it follows, and the folders of finished models in it."""
+"""The folder of a run: the effective config, the plan that the run follows, and the folders of finished models."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def open_run(folder: Path, run: Run, plan: Sequence[StagePlan], resume: bool) ->
     try:
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        # Of two that start in one folder at the same time, the second one finds the first one's run.
+        # If two start in one folder at the same time, the second one finds the run of the first.
         with FileLock(folder / _OPENING_LOCK):
             remove_leftovers(folder, recursively=False)
             _open(folder, run, plan, resume)
@@ -63,13 +63,13 @@ def _open(folder: Path, run: Run, plan: Sequence[StagePlan], resume: bool) -> No
     if resume:
         _same_plan(folder, stages)
         stored = _read_json(folder / CONFIG_FILE)
-        # Its folder may have another name on another machine.
+        # The folder may have another name on another machine.
         changed = {key for key, value in effective.items() if stored.get(key) != value} - {"output_dir"}
         if not changed:
             return
         owners = [owner for stage in plan if (owner := claimed_by(folder / stage.name))]
         if owners and changed <= config.keys_that_may_change(own_of_launch=True):
-            return  # this launch uses its own, the run keeps those that it has
+            return  # this launch uses its value, and the run keeps the value that it has
         if owners:
             raise UserError(
                 f"the config of run '{folder}' ({', '.join(sorted(changed))}) cannot change while {owners[0]} trains "
@@ -111,7 +111,7 @@ def _same_plan(folder: Path, stages: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _difference(old: Any, new: Any) -> str:
-    """What became of a list of tile ids, or of another value of a plan."""
+    """How a list of tile ids, or another value of a plan, has changed."""
     if not (isinstance(old, list) and isinstance(new, list)):
         return f"{json.dumps(old)} -> {json.dumps(new)}"
     parts = []
@@ -125,10 +125,10 @@ def _difference(old: Any, new: Any) -> str:
 
 @contextmanager
 def resumable(script: str, folder: Path) -> Iterator[None]:
-    """Around the long work of a run: Ctrl-C and SIGTERM end it in good order, with the line that resumes it.
+    """A context for the long work of a run: Ctrl-C and SIGTERM end it in good order and tell how to resume it.
 
     Raises:
-        Stopped: it was asked to stop, and what was done is saved.
+        Stopped: the run was asked to stop, and everything done is saved.
     """
     with stopping_on_signals():
         try:
@@ -152,7 +152,7 @@ def _read_json(path: Path) -> Any:
 
 
 def loop_settings(config: TrainingConfig, **changes: Any) -> LoopSettings:
-    """The loop's part of a config, with ``changes`` for a stage of its own."""
+    """The settings of the loop in a config, with ``changes`` for a particular stage."""
     given = {name: getattr(config, name) for name in LoopSettings.__dataclass_fields__}
     for name in ("save_i_epoch", "lr_milestones"):
         given[name] = tuple(given[name])
@@ -160,10 +160,10 @@ def loop_settings(config: TrainingConfig, **changes: Any) -> LoopSettings:
 
 
 def save_folder(folder: Path, save: Callable[[Path], object]) -> None:
-    """Let ``save`` write a folder beside the one of that name, and swap it in.
+    """Let ``save`` write a folder under a temporary name, which then replaces the one of that name.
 
     Raises:
-        UserError: it cannot be written; an older folder and the checkpoints are intact.
+        UserError: the folder cannot be written; an older folder and the checkpoints stay unchanged.
     """
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     try:

@@ -1,6 +1,7 @@
-"""What a run's folder says about it: how far it came, whether it still runs, how good it is.
+"""Reading the folder of a run: how far the run came, whether it still runs, how good it is.
 
-Folders may be strangers' or damaged: all that is read is checked, nothing is written, and no checkpoint is opened.
+Folders may come from strangers or be damaged: everything that is read is checked, nothing is written, and no checkpoint
+is opened.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ STATES = (RUNNING, FINISHED, STOPPED, FAILED, KILLED, WAITING, DAMAGED)
 UNKNOWN = "unknown"
 _WRITTEN_STATES = (RUNNING, FINISHED, STOPPED, FAILED)
 _LARGEST = 2**31 - 1
-# A kind, a script or a score in a run's folder, which may be a stranger's: nothing that a shell would act on.
+# A kind, a script or a score in a run's folder, which may come from a stranger: nothing that a shell would act on.
 _PLAIN = re.compile(r"[\w.-]{1,60}")
 
 
@@ -37,8 +38,8 @@ class Best:
 
     Attributes:
         value: the score.
-        name: its name in the log; of the training loss where the stage was not validated.
-        epoch: the first epoch that reached it.
+        name: name of the score in the log; it is the training loss where the stage was not validated.
+        epoch: the first epoch that reached the score.
         lower_is_better: the score's direction.
     """
 
@@ -55,21 +56,21 @@ class Best:
 
 @dataclass(frozen=True)
 class Run:
-    """One run, as its folder tells.
+    """One run, as described by its folder.
 
     Attributes:
-        folder: where it lies.
+        folder: folder of the run.
         kind: what is trained, such as ``ViT``; ``unknown`` where the folder does not tell.
         script: the script that trains it; empty where unknown.
         state: one of ``STATES``.
-        reason: why it is not finished and not running, or which stages ended while others run; may be empty.
-        stage: the stage it works on, or ended in.
-        epoch: epochs done in that stage.
-        epochs: epochs that stage is to have, None where the config does not say.
-        best: None before the last stage has a row.
-        updated: seconds since 1970, None where unknown.
-        tiles_per_second: of that stage's last epoch.
-        hours: spent in all epochs of all stages.
+        reason: why the run is neither finished nor running, or which stages ended while others run; may be empty.
+        stage: the stage that is trained, or in which the run ended.
+        epoch: number of epochs done in that stage.
+        epochs: number of epochs that this stage will have, None where the config does not say.
+        best: best score of the last stage, None before it has a row in its log.
+        updated: time of the last change in seconds since 1970, None where unknown.
+        tiles_per_second: speed in the last epoch of that stage.
+        hours: time spent in all epochs of all stages.
         settings: the effective config, nested keys dotted.
     """
 
@@ -114,7 +115,7 @@ class _Stage:
 
 
 def visible(text: str) -> str:
-    """A text from a file on one line, without what could steer a terminal."""
+    """A text from a file on one line, without characters that could control a terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
 
 
@@ -152,7 +153,7 @@ def read_run(folder: Path) -> Run:
     stage = (running or unfinished or stages[-1:])[0]
     state, reason = stage.state, stage.reason
     if state == RUNNING:
-        # Several launches can share a run's stages: one that goes on must not hide one that ended.
+        # Several launches can share the stages of a run: a running stage must not hide one that ended early.
         ended = [each for each in unfinished if each.state in (STOPPED, FAILED, KILLED)]
         reason = "; ".join(f"{each.name} {each.state}: {each.reason}" for each in ended)
     if not unfinished and not has_model:
@@ -185,9 +186,9 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def is_claimed(stage: Path) -> bool | None:
-    """Whether a process works on a stage, on this host or another that shares the disk; None: cannot be known.
+    """Whether a process works on a stage, on this host or another that shares the disk; None if that is unknown.
 
-    The lock is touched for an instant only, and the file is never made.
+    The lock is held only for an instant, and its file is never created.
     """
     path = stage / LOCK_FILE
     if not path.is_file():
@@ -209,7 +210,7 @@ def is_claimed(stage: Path) -> bool | None:
     except OSError:
         return None
     try:
-        # A shared lock needs no right to write, and several listings do not take each other for runs.
+        # A shared lock needs no permission to write, and several listings do not take each other for runs.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         return True
@@ -221,10 +222,10 @@ def is_claimed(stage: Path) -> bool | None:
 
 
 def read_kind(folder: Path, config: Mapping[str, Any]) -> RunKind:
-    """The kind of a run with a config; those of versions before 2026-12 do not say it, and their config's keys tell.
+    """The kind of a run. Runs of versions before 2026-12 do not name it; it follows from the keys of their config.
 
     Raises:
-        ValueError: neither says a kind that this version knows.
+        ValueError: there is no kind that this version knows.
     """
     epochs = config.get("epochs")
     if (folder / KIND_FILE).is_file():
@@ -247,7 +248,7 @@ def _stage_names(folder: Path) -> list[str]:
     plan = _read_json(folder, PLAN_FILE)
     stages = plan if isinstance(plan, list) else []
     names = [stage.get("name") if isinstance(stage, dict) else None for stage in stages]
-    # A name is that of a folder in the run, never a way out of it.
+    # A name must be that of a folder in the run, and must not lead out of it.
     if not names or not all(isinstance(n, str) and n not in ("", ".", "..") and Path(n).name == n for n in names):
         raise ValueError(f"{PLAN_FILE}: no list of named stages")
     return [str(name) for name in names]
@@ -266,8 +267,8 @@ def _read_stage(run: Path, name: str, kind: RunKind) -> _Stage:
         state, reason = _judge_by_log(folder, rows, epochs)
         updated = None
     if updated is None or state in (RUNNING, KILLED):
-        # The status is written at a stage's beginning and end, the log every epoch.  When all is over the status
-        # counts alone: a copy of the folder gives the log another date.
+        # The status is written at a stage's beginning and end, the log every epoch.  When a stage is over, only the
+        # status counts: in a copy of the folder the log has another date.
         updated = max((t for t in (updated, _changed(folder / LOG_FILE)) if t is not None), default=None)
     return _Stage(name, state, reason, epochs, updated, rows)
 
@@ -283,7 +284,7 @@ def _read_status(run: Path, name: str, stage: Path) -> tuple[str, str, float | N
 
 
 def _judge_by_log(folder: Path, rows: Sequence[Mapping[str, Any]], epochs: int | None) -> tuple[str, str]:
-    """The state of a stage that keeps no status: not begun, begun this instant, or trained by an older version."""
+    """The state of a stage without a status: it has not begun, has just begun, or was trained by an older version."""
     if is_claimed(folder):
         return RUNNING, ""
     if not rows:
@@ -309,7 +310,7 @@ def _read_log(run: Path, name: str) -> Iterator[Mapping[str, Any]]:
 
 def _read_json(run: Path, name: str) -> Any:
     try:
-        # Anything but a file, such as a pipe, might keep the reader waiting.
+        # Reading anything but a file, such as a pipe, might never end.
         if not (run / name).is_file():
             raise ValueError("no file")
         return json.loads((run / name).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The course of every training script: arguments, config, then a dry run or the run itself."""
+"""The common course of all training scripts: arguments, config, then a dry run or the run itself."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def training_script(
     """Carry out a training script; returns its exit status.
 
     Args:
-        arguments: the command line's, None for the process's own.
-        description: what ``--help`` says.
-        config_class: of the config.
-        make_run: makes the run of a config; only then are torch and the networks imported.
+        arguments: arguments of the command line; None takes those of the process.
+        description: the text of ``--help``.
+        config_class: class of the config.
+        make_run: makes the run of a config; torch and the networks are imported only then.
     """
     given = parse_arguments(config_parser(description, resumable=True), arguments)
 
