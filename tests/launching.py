@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib.util
 import multiprocessing
 import os
 import runpy
@@ -56,6 +57,8 @@ PRELOADED = (
 
 def fork_server() -> ForkServerContext:
     """The server, started if it was not; what the benchmarks fork in the same test process comes from it as well."""
+    # The server leaves out what it cannot find, and would then be slow without a word.
+    assert all(importlib.util.find_spec(name) for name in PRELOADED)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOADED))
     # It finds its imports in the working directory.

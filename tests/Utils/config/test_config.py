@@ -37,6 +37,7 @@ from tests.conftest import (
     write_config,
     write_split,
 )
+from tests.fuzzing import is_clean
 from tests.paths import ROOT
 from Utils.config.config_files import load_config, parse_config
 from Utils.config.sections import Section
@@ -310,6 +311,12 @@ JSON_VALUES = st.recursive(
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+def assert_names_what_is_wrong(error: UserError, path: Path, overrides: list[str]) -> None:
+    """One line that a terminal can show, about the file or about an override."""
+    assert is_clean(error)
+    assert str(error).startswith((f"config '{path}'", "--set ")) and (str(path) in str(error) or overrides)
+
+
 @pytest.mark.parametrize("kind", PUBLISHED)
 @FUZZ
 @given(data=st.data())
@@ -319,9 +326,15 @@ def test_only_user_errors_come_out_of_values(kind: type[Section], data: st.DataO
     overrides = data.draw(st.lists(st.text(max_size=12) | keys.map(lambda key: f"{key}.x=1"), max_size=2))
     path = write_config(tmp_path / "c.json", config)
     try:
-        assert isinstance(load_config(path, kind, overrides), kind)
+        read = load_config(path, kind, overrides)
     except UserError as error:
-        assert str(error)
+        assert_names_what_is_wrong(error, path, overrides)
+        return
+    # What was taken is what was written, and can be written again.
+    for key, value in config.items():
+        if isinstance(value, int) and not overrides:
+            assert getattr(read, key) == value
+    assert kind.model_validate(json.loads(json.dumps(read.model_dump()))) == read
 
 
 @FUZZ
@@ -334,7 +347,7 @@ def test_only_user_errors_come_out_of_files(content: bytes | str, tmp_path: Path
     try:
         load_config(path, ViTTrainingConfig)
     except UserError as error:
-        assert str(error).encode("utf-8", "backslashreplace")
+        assert_names_what_is_wrong(error, path, [])
 
 
 def sections(kind: type[Section]) -> Iterator[type[Section]]:
