@@ -12,7 +12,8 @@ import torch
 from Utils.core.device import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
-torch.zeros(16 * 2**20)
+for _ in range(3):  # the heap grows to its size
+    torch.zeros(16 * 2**20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
     torch.zeros(16 * 2**20)
