@@ -12,7 +12,7 @@ import torch
 from Utils.core.device import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
-for _ in range(3):  # the heap grows to its size
+for _ in range(10):  # the heap grows by its padding, 256 MB, before it gives blocks again
     torch.zeros(16 * 2**20)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
