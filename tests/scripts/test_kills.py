@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import trainViT
 from tests.conftest import Config, small_diffusion, small_vit, write_config
 from tests.launching import run, shown
 from tests.Utils.training.test_training import assert_same_model, assert_same_state, rows_without_times
-from Utils.training.checkpoint import HEADER_KEY, load_checkpoint
+from Utils.training.checkpoint import load_checkpoint
 from Utils.training.run_files import last_checkpoint
 
 # Every step is saved, so that many kills meet a checkpoint that is being written.
@@ -71,27 +70,13 @@ def test_killed_while_it_writes_a_checkpoint(
     """With nothing, half or all of the second epoch's checkpoint in its temporary file."""
     config: Config = {"epochs": 3, "batch_size": 2}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    arguments = {
-        folder: ["--config", str(write_config(folder.with_suffix(".json"), small_vit(shared_dataset, folder) | config))]
+    configs = {
+        folder: write_config(folder.with_suffix(".json"), small_vit(shared_dataset, folder) | config)
         for folder in (whole, killed)
     }
-    assert trainViT.main(arguments[whole]) == 0
-    process = os.fork()
-    if process == 0:
-        from Utils.training import checkpoint
-
-        write = checkpoint.save_file
-
-        def write_and_die(tensors: Any, path: Path, metadata: Any) -> None:
-            write(tensors, path, metadata)
-            if path.name.startswith(".last") and json.loads(metadata[HEADER_KEY])["progress"]["epoch"] == 2:
-                content = path.read_bytes()
-                path.write_bytes(content[: int(share * len(content))])
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        monkeypatch.setattr(checkpoint, "save_file", write_and_die)
-        os._exit(trainViT.main(arguments[killed]))
-    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+    assert trainViT.main(["--config", str(configs[whole])]) == 0
+    died = run(["-m", "tests.dying_writer", configs[killed], share])
+    assert died.returncode == -signal.SIGKILL, shown(died)
     assert load_checkpoint(last_checkpoint(killed / "final")).progress.epoch == 1, "the one before is whole"
     assert len(list((killed / "final" / "checkpoints").glob(".*.tmp"))) == 1
     assert trainViT.main(["--resume", str(killed)]) == 0
