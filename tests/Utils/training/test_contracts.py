@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.launching import launch, shown
+from tests.Utils.training.test_optimisation import PLAIN
 from tests.Utils.training.test_training import assert_same_state
 from Utils.core.errors import UserError
 from Utils.data.dataset import SampleDataset
@@ -31,19 +32,7 @@ from Utils.training.task import Monitor, ParameterGroup, View
 
 CLASSES = ("low", "high")
 SETTINGS = LoopSettings(
-    lr=0.05,
-    lr_schedule="plateau",
-    threshold_epoch=0,
-    downgrade_lr_ratio=0.5,
-    lr_power=0.9,
-    lr_milestones=(),
-    warmup_steps=0,
-    optimiser="AdamW",
-    optimiser_options={},
-    weight_decay=0.01,
-    gradient_clip=None,
-    ema_decay=0.0,
-    precision="fp32",
+    **asdict(replace(PLAIN, lr=0.05, weight_decay=0.01)),
     epochs=2,
     max_steps=None,
     epoch_share=1.0,
