@@ -389,4 +389,4 @@ def test_tests_that_are_named_exist() -> None:
 def test_nothing_needs_files_that_a_stranger_lacks() -> None:
     for page in pages():
         text = page.read_text(encoding="utf-8")
-        assert "../shared" not in text and str(ROOT.parent) not in text, page.name
+        assert "../shared" not in text and str(ROOT) not in text, page.name
