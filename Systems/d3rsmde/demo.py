@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from Systems.d3rsmde.demo_processes import available_threads, train_together
+from Systems.d3rsmde.demo_processes import Job, available_threads, run_together
 from Systems.d3rsmde.demo_progress import EpochLines, Progress, Step
 from Utils.core.errors import UserError
 from Utils.core.stopping import Stopped, stop_asked, stopping_on_signals
@@ -25,23 +25,20 @@ TRAIN_TILES, TEST_TILES, TILE_SIZE = 480, 60, 128
 SCENE_SIZE = 1024
 # Far from the seeds of the dataset's scenes, so that the scene is new to the model.
 _SCENE_SEED = 1_000_000
-_SCRIPTS = (
-    ("trainViT", "vit_train", "stage 1: the ViT, 3 folds for out-of-fold priors, then the final model"),
-    ("evaluateViT", "vit_evaluate", "stage 1 on the test tiles"),
-    ("trainDiffusion", "diffusion_train", "stage 2: the VAE, then the refiner in its latent space"),
-    ("evaluateDiffusion", "diffusion_evaluate", "both stages on the test tiles"),
-)
+_CONFIGS = ("vit_train", "vit_evaluate", "diffusion_train", "diffusion_evaluate")
+# The longest first, so that the last two processes end at about the same time.
+_STAGES = ("final", "fold-1", "fold-2", "fold-3")
 _DATA, _SCENE, _HEIGHTS, _ACCURACY = "data", "scene", "heights", "accuracy"
 # In the order in which they run: scripts by name, but training by the names of its stages, whose epochs also count.
 _STEPS = (
     Step(_DATA, 16),
+    Step("vae", 56),
+    Step("final", 36),
     Step("fold-1", 24),
     Step("fold-2", 24),
     Step("fold-3", 24),
-    Step("final", 48),
     Step("evaluateViT", 4),
-    Step("vae", 56),
-    Step("unet", 100),
+    Step("unet", 130),
     Step("evaluateDiffusion", 12),
     Step(_SCENE, 5),
     Step(_HEIGHTS, 12),
@@ -50,7 +47,7 @@ _STEPS = (
 
 
 def run_demo(seed: int) -> None:
-    """Make the data and run the scripts with the demo's configs, in this process except for stage 1.
+    """Make the data and run the scripts with the demo's configs, in this process where they run one after another.
 
     Args:
         seed: seed of the terrain and of all training.
@@ -61,20 +58,23 @@ def run_demo(seed: int) -> None:
     from Utils.synthetic.terrain import write_dataset  # imports scipy, which --help does not need
 
     progress = Progress(_STEPS)
-    folders = {name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8")) for _, name, _ in _SCRIPTS}
-    dataset = Path(folders["vit_train"]["dataset_path"])
-    for folder in (dataset, *(Path(config["output_dir"]) for config in folders.values())):
+    folders = {name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8")) for name in _CONFIGS}
+    dataset, runs = Path(folders["vit_train"]["dataset_path"]), [Path(folders[name]["output_dir"]) for name in _CONFIGS]
+    for folder in (dataset, *runs):
         shutil.rmtree(folder, ignore_errors=True)
     _announce(_DATA, f"data: {TRAIN_TILES} training and {TEST_TILES} test tiles of synthetic terrain", progress)
     write_dataset(dataset, TRAIN_TILES, TEST_TILES, TILE_SIZE, seed)
+    coarse, _, refiner, _ = runs
     with _following_epochs(progress):
-        for script, config, title in _SCRIPTS:
-            _announce({"trainViT": "fold-1", "trainDiffusion": "vae"}.get(script, script), title, progress)
-            arguments = ["--config", CONFIGS / f"{config}.json", "--set", f"seed={seed}"]
-            if script == "trainViT" and _can_train_together():
-                _train_together(script, arguments, Path(folders[config]["output_dir"]), progress)
-            else:
-                _call(script, arguments)
+        title = "stage 1: the ViT, a final model and 3 folds for out-of-fold priors; beside it the VAE of stage 2"
+        _announce("vae", title, progress)
+        _train_first_stages(coarse, seed, progress)
+        _announce("evaluateViT", "stage 1 on the test tiles", progress)
+        _call("evaluateViT", _arguments("vit_evaluate", seed))
+        _announce("unet", "stage 2: the refiner in the VAE's latent space", progress)
+        _call("trainDiffusion", ["--resume", refiner])
+        _announce("evaluateDiffusion", "both stages on the test tiles", progress)
+        _call("evaluateDiffusion", _arguments("diffusion_evaluate", seed))
     results = Path(folders["diffusion_evaluate"]["output_dir"])
     model = Path(folders["diffusion_train"]["output_dir"]) / "model"
     scene = _predict_scene(dataset, results, model, seed, progress)
@@ -117,7 +117,7 @@ def _call(script: str, arguments: Sequence[object]) -> None:
 
 def _check(script: str, status: int) -> None:
     if status:
-        raise UserError(f"the demo stopped: {script}.py failed")
+        raise UserError(f"the demo stopped: {script} failed")
     if stop_asked():
         raise Stopped("the demo was stopped; it begins anew when it is started again")
 
@@ -129,12 +129,28 @@ def _can_train_together() -> bool:
     return available_threads() > 1 and not torch.accelerator.is_available()
 
 
-def _train_together(script: str, arguments: Sequence[object], run: Path, progress: Progress) -> None:
+def _train_first_stages(coarse: Path, seed: int, progress: Progress) -> None:
+    """Train the ViTs and the VAE, which do not need one another: side by side where there are cores for it."""
+    vae = [*_arguments("diffusion_train", seed), "--stages", "vae"]
+    vit = [*_arguments("vit_train", seed), "--stages", *_STAGES]
+    if not _can_train_together():
+        _call("trainDiffusion", vae)
+        _call("trainViT", vit)
+        return
+    script, threads = ROOT / "trainViT.py", available_threads()
+    # Once the run exists, other processes share its stages: never more processes than stages.
+    helper = Job([script, "--resume", coarse, "--stages", *_STAGES], after=coarse / "config.json")
+    helpers = [helper] * min(threads - 1, len(_STAGES) - 1)
+    jobs = [Job([script, *vit]), Job([ROOT / "trainDiffusion.py", *vae]), *helpers]
+
     def tell(line: str) -> None:
         print(progress.follow(line), flush=True)
 
-    words = [str(argument) for argument in arguments]
-    _check(script, train_together(ROOT / f"{script}.py", words, run, available_threads(), tell))
+    _check("training", run_together(jobs, threads, tell))
+
+
+def _arguments(config: str, seed: int) -> list[object]:
+    return ["--config", CONFIGS / f"{config}.json", "--set", f"seed={seed}"]
 
 
 def _announce(step: str, title: str, progress: Progress) -> None:

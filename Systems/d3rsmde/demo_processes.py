@@ -1,4 +1,4 @@
-"""Trains one run in several processes, for ``make demo``: each process takes the next free stage of the run.
+"""Runs training scripts side by side, for ``make demo``: each process takes the next free stage of its run.
 
 The threads of one process wait for one another after every operation, and the demo's networks have many small ones.
 On two cores with other work beside it a step of the ViT took 0.17 s with one thread and 0.64 s with two.
@@ -13,11 +13,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from Utils.core.stopping import stop_asked
 
-_MOST_PROCESSES = 4
 # Seconds between two checks whether a process has ended or a signal has come.
 _PAUSE = 0.1
 
@@ -29,28 +29,47 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def train_together(script: Path, arguments: Sequence[str], run: Path, threads: int, tell: Callable[[str], None]) -> int:
-    """Train a run whose stages do not depend on one another.
+@dataclass(frozen=True)
+class Job:
+    """A command of a training script, as a process of its own.
+
+    Attributes:
+        command: script and arguments.
+        after: the job starts only once this file exists; None for at once.
+    """
+
+    command: Sequence[object]
+    after: Path | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the job can start."""
+        return self.after is None or self.after.is_file()
+
+
+def run_together(jobs: Sequence[Job], threads: int, tell: Callable[[str], None]) -> int:
+    """Run jobs, as many at a time as there are threads for, in their order.
 
     Args:
-        script: the training script.
-        arguments: arguments with which the run begins.
-        run: the folder of the run that they name.
+        jobs: the jobs; one that waits for a file does not hold up those behind it.
         threads: number of threads, which are divided among the processes.
         tell: is called with every line that one of the processes writes.
 
     Returns:
         The exit status of the first process that failed, after which the others are stopped; 0 if none failed.
     """
-    count = min(threads, _MOST_PROCESSES)
+    count = max(min(threads, len(jobs)), 1)
     environment = os.environ | {"OMP_NUM_THREADS": str(max(threads // count, 1))}
-    workers = [_Worker([sys.executable, str(script), *arguments], environment)]
+    waiting, workers = list(jobs), list[_Worker]()
     try:
-        while not stop_asked() and not any(_ended(workers)) and len(_ended(workers)) < len(workers):
-            # From then on the run exists; each of its stages is claimed by the first process that comes to it.
-            if len(workers) < count and (run / "config.json").is_file():
-                command = [sys.executable, str(script), "--resume", str(run)]
-                workers += [_Worker(command, environment) for _ in range(count - 1)]
+        while not stop_asked() and not any(_ended(workers)):
+            ready = next((job for job in waiting if job.is_ready), None)
+            running = len(workers) - len(_ended(workers))
+            if ready is not None and running < count:
+                waiting.remove(ready)
+                workers.append(_Worker([sys.executable, *map(str, ready.command)], environment))
+            elif not running:
+                break  # all are done, or what is left waits for a file that none will write
             _pass_on(workers, tell)
             time.sleep(_PAUSE)
     finally:

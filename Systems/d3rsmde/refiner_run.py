@@ -61,7 +61,7 @@ class RefinerRun(Run):
         config = self.config
         tiles = find_tiles(config)
         plan = plan_refiner(config, tiles)
-        priors = find_all_priors(config, plan)
+        priors = find_all_priors(config, plan) if self._trains_unet(plan) else {}
         check = check_stages(plan, tiles, priors)
         size = check.size
         if config.vae_epochs and config.vae_lr == 0.0:
@@ -74,6 +74,10 @@ class RefinerRun(Run):
             )
         self._check_teacher()
         return RunSetup(tiles, plan, check, priors)
+
+    def _trains_unet(self, plan: Sequence[StagePlan]) -> bool:
+        """Whether this launch comes to the U-Net, which alone needs what stage 1 has made."""
+        return self.chosen(plan)[-1].name == _UNET_STAGE
 
     def _check_teacher(self) -> None:
         """Check that the teacher fits, as far as that is known without a download, which only the run makes."""
@@ -98,7 +102,9 @@ class RefinerRun(Run):
             stride = latent_stride(vae)
             raise UserError(f"vae_crop_size {config.vae_crop_size} is no multiple of the latent stride {stride}")
         self._teacher = build_teacher(config, vae)
-        coarse = load_coarse(Path(config.coarse_checkpoint_path)) if config.coarse_checkpoint_path else None
+        coarse = None
+        if config.coarse_checkpoint_path and self._trains_unet(setup.plan):
+            coarse = load_coarse(Path(config.coarse_checkpoint_path))
         torch.manual_seed(derive_seed(config.seed, _UNET_STAGE, "weights"))
         self._model = build_model(config, vae, coarse)
 
@@ -114,12 +120,11 @@ class RefinerRun(Run):
     def _train_vae(self, vae: Autoencoder, setup: RunSetup, stage: StagePlan, folder: Path) -> None:
         """Train or tune the autoencoder.
 
-        For an autoencoder that was built here, the scale of its latents is measured. Normally that is done after
-        training, to unit variance; with a teacher it is done before, because the teacher's latents are what it learns.
+        With a teacher, an autoencoder that was built here gets the scale of its latents first, because the teacher's
+        latents are what it learns.
         """
         from Modules.d3rsmde.autoencoders import vae_precision
-        from Systems.d3rsmde.build import VAE_FOLDER
-        from Systems.d3rsmde.latents.latent_scale import own_scale, pupil_scale
+        from Systems.d3rsmde.latents.latent_scale import pupil_scale
         from Systems.d3rsmde.targets import RELATIVE_HEIGHT
         from Systems.d3rsmde.tasks.autoencoder_task import AutoencoderTask
         from Systems.d3rsmde.tasks.distillation_task import DistillationTask
@@ -127,7 +132,6 @@ class RefinerRun(Run):
         from Utils.training.runs.run_folder import loop_settings
 
         config, teacher, tiles = self.config, self._teacher, setup.tiles
-        is_built = config.vae_path is None and config.pretrained_vae_path is None
         # Tiles without a valid height are not left out: images teach the autoencoder as well.
         train, validation = stage_datasets(config, tiles, stage, crop=config.vae_crop_size, target=RELATIVE_HEIGHT)
         settings = loop_settings(
@@ -142,26 +146,35 @@ class RefinerRun(Run):
         if teacher is not None:
             task = DistillationTask(vae, config.vae_type, teacher, config.margin)
         task.to(launch().device)
-        if teacher is not None and is_built:
+        if teacher is not None and self._builds_vae:
             scale = on_main(lambda: pupil_scale(teacher, tiles, stage, folder / stage.name))
             vae.register_to_config(scaling_factor=scale)
         fit(task, train, validation, settings, folder / stage.name)
-        if teacher is None and is_built:
-            vae.eval().register_to_config(scaling_factor=1.0)
-            scale = on_main(lambda: own_scale(vae, tiles, stage, folder / VAE_FOLDER))
-            vae.register_to_config(scaling_factor=scale)
+
+    @property
+    def _builds_vae(self) -> bool:
+        """Whether the autoencoder is built and trained by this run, and not loaded."""
+        return self.config.vae_path is None and self.config.pretrained_vae_path is None
 
     def _train_unet(self, model: D3RSMDE, setup: RunSetup, stage: StagePlan, folder: Path) -> None:
-        """Train the U-Net and save the model."""
+        """Train the U-Net and save the model.
+
+        The latents of an autoencoder that this run built, without a teacher, are first scaled to unit variance.
+        """
         from Systems.d3rsmde.build import VAE_FOLDER
         from Systems.d3rsmde.latents.kept_latents import keep_latents
+        from Systems.d3rsmde.latents.latent_scale import own_scale
         from Systems.d3rsmde.targets import RELATIVE_HEIGHT
         from Systems.d3rsmde.tasks.refiner_task import RefinerTask
         from Utils.training.loop import fit
         from Utils.training.runs.run_folder import loop_settings, save_folder
 
         config = self.config
-        model.vae.requires_grad_(False).eval()
+        vae = model.vae.requires_grad_(False).eval()
+        if self._builds_vae and not config.teacher_vae_path:
+            vae.register_to_config(scaling_factor=1.0)
+            scale = on_main(lambda: own_scale(vae, setup.tiles, stage, folder / VAE_FOLDER))
+            vae.register_to_config(scaling_factor=scale)
         # Kept beside the U-Net's checkpoints, which hold only the U-Net.
         on_main(lambda: save_folder(folder / VAE_FOLDER, model.vae.save_pretrained))
         train, validation = stage_datasets(
@@ -180,7 +193,8 @@ class RefinerRun(Run):
 
     def finish(self, setup: RunSetup, folder: Path, whole: bool) -> None:
         """Log where the model is."""
-        logger.info("model: %s", folder / MODEL_FOLDER)
+        if (folder / MODEL_FOLDER).is_dir():
+            logger.info("model: %s", folder / MODEL_FOLDER)
 
 
 def plan_refiner(config: DiffusionTrainingConfig, tiles: Tiles) -> list[StagePlan]:

@@ -78,6 +78,12 @@ def config_parser(description: str, resumable: bool) -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="check config and dataset, say what would run, stop")
     if resumable:
         parser.add_argument("--resume", type=Path, metavar="RUN", help="continue the run in this folder, exactly")
+        parser.add_argument(
+            "--stages",
+            nargs="+",
+            metavar="STAGE",
+            help="train only these stages of the run, in this order; --dry-run lists them, --resume trains the others",
+        )
     return parser
 
 

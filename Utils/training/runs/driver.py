@@ -29,11 +29,12 @@ def carry_out(run: Run, folder: Path, resume: bool) -> None:
         Stopped: a signal asked for it.
     """
     setup = on_main(run.check)
+    chosen = everywhere(lambda: run.chosen(setup.plan))
     everywhere(lambda: run.build(setup))
     on_main(lambda: open_run(folder, run, setup.plan, resume))
     elsewhere: list[ClaimedError] = []
     with resumable(run.script, folder):
-        for stage in setup.plan:
+        for stage in chosen:
             try:
                 with claim(folder / stage.name):
                     counts = f"{len(stage.train)} training, {len(stage.validation)} validation tiles"
@@ -43,8 +44,8 @@ def carry_out(run: Run, folder: Path, resume: bool) -> None:
                 elsewhere.append(error)
                 if run.in_turn:
                     raise claimed_elsewhere(folder, elsewhere) from error
-    if len(elsewhere) == len(setup.plan):
+    if len(elsewhere) == len(chosen):
         raise claimed_elsewhere(folder, elsewhere)
     for other in elsewhere:
         logger.info("left to another process: %s", other)
-    run.finish(setup, folder, whole=not elsewhere)
+    run.finish(setup, folder, whole=len(chosen) == len(setup.plan) and not elsewhere)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from Utils.config.training_keys import TrainingConfig
+from Utils.core.errors import UserError
 from Utils.data.published_layout import TEST_PART
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ class Run(ABC):
         kind: its name in the list of ``python -m Utils.training.runs``, and its folder below ``output``.
         monitor: the validation score that chooses ``best``, for the list of runs; its direction is ``lower_is_better``.
         in_turn: whether each stage needs the one before it; if not, several launches can train different stages.
+        only: names of the stages that this launch trains, in this order; None for all of the plan.
     """
 
     script: ClassVar[str]
@@ -32,6 +35,7 @@ class Run(ABC):
     lower_is_better: ClassVar[bool] = True
     in_turn: ClassVar[bool] = False
     config: TrainingConfig
+    only: Sequence[str] | None = None
 
     @abstractmethod
     def check(self) -> RunSetup:
@@ -58,19 +62,37 @@ class Run(ABC):
             Stopped: a signal asked for it.
         """
 
+    def chosen(self, plan: Sequence[StagePlan]) -> list[StagePlan]:
+        """The stages of a plan that this launch trains.
+
+        Raises:
+            UserError: ``only`` names a stage that the plan lacks, or one without those that it needs.
+        """
+        if self.only is None:
+            return list(plan)
+        stages = {stage.name: stage for stage in plan}
+        unknown = [name for name in self.only if name not in stages]
+        if unknown:
+            raise UserError(f"--stages: this run has no stage {unknown[0]!r}; its stages are {', '.join(stages)}")
+        chosen = [stages[name] for name in dict.fromkeys(self.only)]
+        if self.in_turn and chosen != list(plan[: len(chosen)]):
+            order = ", ".join(stages)
+            raise UserError(f"--stages: each stage of this run needs the one before it; give the first ones of {order}")
+        return chosen
+
     def epochs_of(self, stage: str) -> int | None:
         """Number of epochs that a stage will have; None where steps are counted instead."""
         return None if self.config.max_steps is not None else self.config.epochs
 
     @abstractmethod
     def finish(self, setup: RunSetup, folder: Path, whole: bool) -> None:
-        """Log the results; ``whole`` says that no stage was left to another launch."""
+        """Log the results; ``whole`` says that this launch trained all stages."""
 
     def describe(self, setup: RunSetup, folder: Path) -> str:
         """A description of what the run would do, for ``--dry-run``."""
         height, width = setup.check.size
         lines = [f"config and dataset are in order: tiles of {width} x {height} pixels in '{self.config.dataset_path}'"]
-        for stage in setup.plan:
+        for stage in self.chosen(setup.plan):
             on_test = stage.validation_part == TEST_PART and bool(stage.validation)
             validated = f"{len(stage.validation)} {'TEST ' if on_test else ''}tiles" if stage.validation else "nothing"
             lines.append(

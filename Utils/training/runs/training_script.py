@@ -34,6 +34,7 @@ def training_script(
     def work() -> None:
         config = everywhere(lambda: resolve_config(given.config, given.resume, given.overrides, config_class))
         run = make_run(config)
+        run.only = given.stages
         folder = given.resume or Path(config.output_dir or default_folder(run.kind, given.config))
         if given.dry_run:
             setup = on_main(run.check)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from Systems.d3rsmde import demo, demo_processes
+from Systems.d3rsmde.demo_processes import Job, run_together
 from Systems.d3rsmde.demo_progress import EpochLines, Progress, Step
 from Utils.training.loop import logger as loop_logger
 
@@ -68,7 +69,7 @@ def test_every_stage_of_the_demo_is_a_step() -> None:
 SCRIPT = """
 import sys, time, pathlib
 run = pathlib.Path("{run}")
-if "--resume" in sys.argv:
+if "helper" in sys.argv:
     print("helper")
     sys.exit({status})
 run.mkdir()
@@ -79,16 +80,31 @@ print("over")
 """
 
 
-def train(folder: Path, status: int = 0, seconds: float = 1.0, threads: int = 3) -> tuple[int, list[str]]:
+def train(
+    folder: Path, status: int = 0, seconds: float = 1.0, threads: int = 3, never: bool = False
+) -> tuple[int, list[str]]:
     script, run, told = folder / "script.py", folder / "run", list[str]()
     script.write_text(SCRIPT.format(run=run, status=status, seconds=seconds))
-    return demo_processes.train_together(script, ["--config", "x"], run, threads, told.append), told
+    helper = Job([script, "helper"], after=run / ("never" if never else "config.json"))
+    return run_together([helper, Job([script]), helper], threads, told.append), told
 
 
 def test_helpers_join_a_run_once_it_exists(tmp_path: Path) -> None:
     status, told = train(tmp_path)
     assert status == 0
     assert sorted(told) == ["begun", "helper", "helper", "over"]
+
+
+def test_with_one_thread_jobs_run_one_after_another(tmp_path: Path) -> None:
+    status, told = train(tmp_path, threads=1)
+    assert status == 0
+    assert told == ["begun", "over", "helper", "helper"]
+
+
+def test_a_job_whose_file_never_comes_is_left_out(tmp_path: Path) -> None:
+    status, told = train(tmp_path, never=True)
+    assert status == 0
+    assert told == ["begun", "over"]
 
 
 def test_a_process_that_fails_stops_the_others(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,52 @@ def test_two_and_two_epochs_of_stage_2_equal_four(shared_dataset: Path, tmp_path
     assert trainDiffusion.main(["--resume", str(tmp_path / "halves"), "--set", "epochs=4"]) == 0
     assert_same_state(tmp_path / "whole" / "unet", tmp_path / "halves" / "unet")
     assert_same_model(tmp_path / "whole", tmp_path / "halves")
+
+
+def test_the_vae_can_be_trained_before_there_are_priors(shared_dataset: Path, tmp_path: Path) -> None:
+    changes = {"epochs": 2, "vae_epochs": 1}
+    whole = small_diffusion(shared_dataset, tmp_path / "whole") | changes
+    train(trainDiffusion, whole, tmp_path / "a")
+    priors = tmp_path / "priors"
+    apart = whole | {"output_dir": str(tmp_path / "apart"), "prior_path": str(priors)}
+    train(trainDiffusion, apart, tmp_path / "b", "--stages", "vae")
+    assert not (tmp_path / "apart" / "unet").exists()
+    shutil.copytree(whole.get("prior_path", shared_dataset), priors)
+    assert trainDiffusion.main(["--resume", str(tmp_path / "apart")]) == 0
+    assert_same_state(tmp_path / "whole" / "unet", tmp_path / "apart" / "unet")
+    assert_same_model(tmp_path / "whole", tmp_path / "apart")
+
+
+def test_stages_are_trained_in_the_given_order(
+    shared_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = small_vit(shared_dataset, tmp_path / "run") | {"epochs": 1, "k_folds": 2}
+    train(trainViT, config, tmp_path / "a", "--stages", "final", "fold-2")
+    begun = [line.split(":")[0] for line in capsys.readouterr().err.splitlines() if line.endswith("validation tiles")]
+    assert begun == ["final", "fold-2"]
+    assert not (tmp_path / "run" / "fold-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "small", "stages", "said"),
+    [
+        (trainViT, small_vit, ["fold-9"], "no stage 'fold-9'; its stages are final"),
+        (trainDiffusion, small_diffusion, ["unet"], "needs the one before it; give the first ones of vae, unet"),
+    ],
+)
+def test_stages_that_cannot_be_trained(
+    script: Any,
+    small: Any,
+    stages: list[str],
+    said: str,
+    shared_dataset: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = write_config(tmp_path / "config.json", small(shared_dataset, tmp_path / "run"))
+    assert script.main(["--config", str(config), "--stages", *stages]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_killed_cross_fitting_run_picks_up_its_fold_and_epoch(shared_dataset: Path, tmp_path: Path) -> None:
