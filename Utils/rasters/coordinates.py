@@ -13,7 +13,15 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform
 
-__all__ = ["TRANSFORM_ERRORS", "horizontal_crs", "longitude_period", "nearest_turn", "on_earth", "transformed"]
+__all__ = [
+    "TRANSFORM_ERRORS",
+    "horizontal_crs",
+    "longitude_period",
+    "nearest_turn",
+    "on_earth",
+    "transformed",
+    "whole_turns",
+]
 
 Floats = NDArray[np.float64]
 
@@ -80,6 +88,24 @@ def nearest_turn(crs: CRS, xs: ArrayLike, centre: float) -> Floats:
     if period is None:
         return values
     return values - period * np.rint((values - centre) / period)
+
+
+def whole_turns(crs: CRS, span: tuple[float, float], wanted: tuple[float, float]) -> tuple[int, ...]:
+    """By how many whole turns of longitude a raster must be moved to meet a range of longitudes.
+
+    Args:
+        crs: the raster's system.
+        span: its least and greatest x.
+        wanted: the range.
+
+    Returns:
+        The numbers, the least move first; (0,) for systems without longitudes; () where no move helps.
+    """
+    period = longitude_period(crs)
+    if period is None:
+        return (0,)
+    turns = (0, -1, 1, -2, 2)
+    return tuple(turn for turn in turns if span[0] + turn * period < wanted[1] and span[1] + turn * period > wanted[0])
 
 
 def transformed(source: CRS, target: CRS, xs: ArrayLike, ys: ArrayLike) -> tuple[Floats, Floats]:

@@ -145,9 +145,8 @@ class Finisher:
     def _fit_as_a_whole(self, alignment: TileAlignment, mosaic: Mosaic) -> tuple[TileAlignment, Mosaic]:
         """Bring the scene to metres by one fit, where no tile holds enough cells of the reference."""
         assert self._reference is not None and self._geometry is not None
-        what = (
-            f"a cell of the reference is {self._reference.pixels_a_cell:.0f} pixels wide, too wide to fit single tiles"
-        )
+        wide = self._reference.pixels_a_cell
+        what = f"no tile holds enough cells of the reference with heights (a cell is {wide:.0f} pixels wide)"
         fitted = fit_whole_scene(self._reference, mosaic.path, self._geometry, self._grid.tiles, alignment)
         if fitted is None:
             logger.warning(

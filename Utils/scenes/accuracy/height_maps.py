@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,13 +18,22 @@ from rasterio.crs import CRS
 from rasterio.dtypes import in_dtype_range
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
-from rasterio.warp import transform, transform_bounds
+from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 from tqdm import tqdm
 
 from Utils.core.errors import RasterError, UserError
+from Utils.rasters.coordinates import (
+    horizontal_crs,
+    longitude_period,
+    nearest_turn,
+    on_earth,
+    transformed,
+    whole_turns,
+)
 from Utils.rasters.environment import georeference_optional, raster_errors, root_cause
-from Utils.rasters.ground import ground_sample_distance, has_transform
+from Utils.rasters.grids import straightened
+from Utils.rasters.ground import ground_sample_distance, has_transform, metres_per_unit
 from Utils.scenes.accuracy.scene_scores import BASELINE, PREDICTION, FloatArray, HeightFit
 
 BoolArray = NDArray[np.bool_]
@@ -38,12 +47,14 @@ _TOLERANCE = 0.01
 _FINER = 1.1
 # Most pixels along a side that one step of averaging takes: it reads the square of this for each of its results.
 _MOST_AVERAGED = 8
+# Shorter metres in a map unit than this share of the longest are those of a pole, where rounding leaves more than 0.
+_LEAST_WIDTH = 1e-9
 _METRES = frozenset({"", "m", "metre", "metres", "meter", "meters"})
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A raster's grid; ``crs`` is None where the file lacks either a CRS or a transform."""
+    """A raster's grid; ``crs`` is its CRS without heights, None where the file lacks either a CRS or a transform."""
 
     crs: CRS | None
     transform: Affine
@@ -53,8 +64,8 @@ class Grid:
     @classmethod
     def of(cls, source: Any) -> Grid:
         """The grid of an open raster."""
-        crs = source.crs if has_transform(source.transform) else None
-        return cls(crs, source.transform, source.height, source.width)
+        crs = horizontal_crs(source.crs) if has_transform(source.transform) else None
+        return cls(crs, straightened(source.transform, source.height, source.width), source.height, source.width)
 
     @property
     def size(self) -> int:
@@ -78,6 +89,12 @@ class Grid:
         """The grid with so many pixels along each side of a pixel, as a warped view takes it."""
         transform = self.transform @ Affine.scale(1 / times)
         return {"transform": transform, "height": self.height * times, "width": self.width * times}
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """Map coordinates of the middle."""
+        x, y = self.transform @ (self.width / 2, self.height / 2)
+        return float(x), float(y)
 
     def bounds(self) -> tuple[float, float, float, float]:
         """Left, bottom, right and top in map units; for a rotated grid, those of the box around it."""
@@ -117,19 +134,14 @@ class Grid:
     def metres_per_unit(self) -> FloatArray:
         """(2, H): metres in one map unit along x and along y at every row, half-way along it; NaN where unknown."""
         rows = np.arange(self.height) + 0.5
+        x = self.transform.a * self.width / 2 + self.transform.b * rows + self.transform.c
         y = self.transform.d * self.width / 2 + self.transform.e * rows + self.transform.f
-        if not self.has_metres:
+        found = metres_per_unit(self.crs, x, y) if self.has_metres else None
+        if found is None:
             return np.full((2, self.height), np.nan)
-        samples = {self._metres_at(y[row]) for row in (0, self.height // 2, -1)}
-        if len(samples) == 1:  # a projection in metres or feet
-            return np.repeat(np.array([*samples]).T, self.height, axis=1)
-        return np.array([self._metres_at(one) for one in y]).T
-
-    def _metres_at(self, y: float) -> tuple[float, float]:
-        # The pixel of one map unit around the place.
-        found = ground_sample_distance(self.crs, Affine(1.0, 0.0, 1.0, 0.0, 1.0, y - 0.5), 1, 1)
-        assert found is not None, "asked for only where the grid's pixels have a size"
-        return found[1], found[0]
+        metres = np.stack(found)
+        # Along a pole's row all pixels are one place: it has no slope to the east.
+        return np.where(metres > _LEAST_WIDTH * metres.max(), metres, np.nan)
 
 
 class HeightMap:
@@ -147,7 +159,7 @@ class HeightMap:
         with raster_errors(self.path):
             values = self._reader.read(self._band, window=window).astype(np.float64)
             # A warped map holds NaN already where there is nothing.
-            valid = isinstance(self._reader, WarpedVRT) or self._mask(values, window)
+            valid = isinstance(self._reader, WarpedVRT | _FirstKnown) or self._mask(values, window)
         scale, offset = self._scaling
         return np.where(valid & np.isfinite(values), values * scale + offset, np.nan)
 
@@ -340,6 +352,13 @@ def _check_georeference(grid: Grid, other: Grid, prediction: Path, path: Path, r
             f"'{without}' has no CRS (or no transform), but '{with_crs}' has: they cannot be laid over each other; "
             "georeference the first (gdal_edit.py -a_srs EPSG:N -a_ullr WEST NORTH EAST SOUTH FILE)"
         )
+    if grid.crs is not None and other.crs is not None and grid.crs != other.crs:
+        for one, crs in ((prediction, grid.crs), (path, other.crs)):
+            if not on_earth(crs):
+                raise UserError(
+                    f"'{one}' has a local CRS ({crs.to_wkt()[:60]}), of which nobody knows where on Earth it lies; "
+                    "give both rasters one that does (gdal_edit.py -a_srs EPSG:N FILE)"
+                )
     if grid.crs is None and (grid.height, grid.width) != (other.height, other.width):
         raise UserError(
             f"prediction '{prediction}' ({grid.width} x {grid.height}) and {role} '{path}' "
@@ -351,6 +370,7 @@ def _check_georeference(grid: Grid, other: Grid, prediction: Path, path: Path, r
 def _check_overlap(grid: Grid, other: Grid, prediction: Path, path: Path, role: str) -> None:
     """Refuse rasters of different places. Doubtful cases pass; they fail later, if no common pixel is found."""
     try:
+        transformed(grid.crs, other.crs, *grid.middle)
         left, bottom, right, top = transform_bounds(grid.crs, other.crs, *grid.bounds())
     except Exception as error:  # GDAL's own errors come through here, and share no public base
         raise UserError(
@@ -360,7 +380,12 @@ def _check_overlap(grid: Grid, other: Grid, prediction: Path, path: Path, role: 
     box = other.bounds()
     # Left beyond right: the scene crosses the antimeridian.
     known = np.isfinite([left, bottom, right, top]).all() and left <= right
-    if known and (right <= box[0] or left >= box[2] or top <= box[1] or bottom >= box[3]):
+    beside = (
+        not whole_turns(other.crs, (box[0], box[2]), (left, right))
+        if longitude_period(other.crs)
+        else (right <= box[0] or left >= box[2])
+    )
+    if known and (beside or top <= box[1] or bottom >= box[3]):
         theirs, mine = (", ".join(f"{value:.6g}" for value in one) for one in (box, (left, bottom, right, top)))
         raise UserError(
             f"{role} '{path}' ({theirs}) does not overlap the prediction '{prediction}' ({mine} in the same CRS); "
@@ -373,24 +398,77 @@ def _pixels_per_pixel(grid: Grid, other: Grid) -> float:
     column, row = grid.width / 2, grid.height / 2
     points = [(column, row), (column + 1, row), (column, row + 1)]
     x, y = zip(*(grid.transform @ point for point in points), strict=True)
-    xs, ys = transform(grid.crs, other.crs, x, y)[:2]
+    xs, ys = transformed(grid.crs, other.crs, x, y)
+    xs = nearest_turn(other.crs, xs, float(xs[0]))
     places = np.array([~other.transform @ place for place in zip(xs, ys, strict=True)])
     side = math.sqrt(abs(float(np.linalg.det(places[1:] - places[0]))))
     # Outside the other raster's map projection there is no answer, and there are no common pixels either.
     return side if math.isfinite(side) else 1.0
 
 
+class _FirstKnown:
+    """Several views on one grid; each pixel is that of the first view that knows it."""
+
+    def __init__(self, views: Sequence[Any]) -> None:
+        self._views = views
+        self.height: int = views[0].height
+        self.width: int = views[0].width
+
+    def read(self, band: int, window: Window) -> FloatArray:
+        """(H, W), NaN where no view knows a value."""
+        found: FloatArray = self._views[0].read(band, window=window)
+        for view in self._views[1:]:
+            found = np.where(np.isnan(found), view.read(band, window=window), found)
+        return found
+
+
+def _turns(grid: Grid, own: Grid) -> tuple[int, ...]:
+    """By how many whole turns of longitude a raster must be moved so that warping finds all of it under the grid."""
+    assert grid.crs is not None and own.crs is not None
+    half = (longitude_period(own.crs) or 0.0) / 2
+    left, _, right, _ = own.bounds()
+    # A transformation gives longitudes within half a turn; between two geographic systems it may keep them as they are.
+    low, high = -half, half
+    if longitude_period(grid.crs) is not None:
+        first, _, last, _ = grid.bounds()
+        low, high = (first, last) if grid.crs == own.crs else (min(low, first), max(high, last))
+    return whole_turns(own.crs, (left, right), (low, high)) or (0,)
+
+
 def _warped(
     stack: ExitStack, source: Any, band: int, grid: Grid, method: Resampling, nodata: float | None, finer: float
-) -> WarpedVRT:
+) -> WarpedVRT | _FirstKnown:
     """A view of ``source`` on the grid, NaN where it has no data."""
+    own = Grid.of(source)
+    period = (longitude_period(own.crs) if own.crs is not None else None) or 0.0
+    views = [
+        _view(stack, source, band, grid, method, nodata, finer, Affine.translation(turn * period, 0.0) @ own.transform)
+        for turn in _turns(grid, own)
+    ]
+    return views[0] if len(views) == 1 else _FirstKnown(views)
+
+
+def _view(
+    stack: ExitStack,
+    source: Any,
+    band: int,
+    grid: Grid,
+    method: Resampling,
+    nodata: float | None,
+    finer: float,
+    place: Affine,
+) -> WarpedVRT:
+    """A view of ``source``, whose transform is ``place``, on the grid, NaN where it has no data."""
     # float32 can hold heights of 16 bits; wider ones, and their nodata values, need float64.
     dtype = np.promote_types(source.dtypes[band - 1], np.float32)
     options = {"crs": grid.crs, "tolerance": _TOLERANCE, "dtype": str(dtype), "nodata": math.nan}
     # GDAL would guess the ratio from each block's size and so blur a little, differently in each.
     ratio = min(1.0, 1.0 / finer) if method == Resampling.cubic else 1.0
     options |= {"XSCALE": ratio, "YSCALE": ratio}
-    own_nodata = _source_nodata(source, band, nodata)
+    own_nodata = _source_nodata(source, band, nodata) | {
+        "src_crs": horizontal_crs(source.crs),
+        "src_transform": place,
+    }
     if method != Resampling.average:
         return stack.enter_context(WarpedVRT(source, resampling=method, **options, **own_nodata, **grid.finer(1)))
     # GDAL averages correctly only between grids that are not rotated against each other. So the source is first

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from Utils.core.errors import UserError
-from Utils.rasters.coordinates import TRANSFORM_ERRORS, horizontal_crs, longitude_period, on_earth, transformed
+from Utils.rasters.coordinates import (
+    TRANSFORM_ERRORS,
+    horizontal_crs,
+    longitude_period,
+    on_earth,
+    transformed,
+    whole_turns,
+)
 from Utils.rasters.grids import upright
 from Utils.scenes.fusion.geometry import Geometry
 
@@ -77,7 +84,7 @@ def plan_cells(path: Path, source: Any, scene: Geometry) -> CellPlan:
     if not known.any() or not np.isfinite(change).all(axis=(-2, -1)).any():
         raise UserError(f"--reference '{path}': the scene lies outside of what its CRS ({source.crs}) can express")
     if not known.all() or _uneven(own, scene, change):
-        return _along_pixels(scene, change)
+        return _along_pixels(own, scene, change)
     box = (float(min(rows)), float(min(columns)), float(max(rows)), float(max(columns)))
     if not _turns(own, box):
         raise _no_overlap(path, source, own, scene)
@@ -181,14 +188,18 @@ def _joined(change: NDArray[np.float64]) -> tuple[int, int]:
     return (times, 1) if down < across else (1, times)
 
 
-def _along_pixels(scene: Geometry, change: NDArray[np.float64]) -> CellPlan:
+def _along_pixels(own: Geometry, scene: Geometry, change: NDArray[np.float64]) -> CellPlan:
     """Square cells along the scene's pixels, as wide as the DEM's are long."""
     short, long = sorted(_sides(change))
     side = max(_FEWEST_PIXELS_A_CELL, float(long), max(scene.height, scene.width) / _MOST_CELLS_A_SIDE)
     coarse = Geometry(math.ceil(scene.height / side), math.ceil(scene.width / side), scene.crs, scene.transform)
     grid = Geometry(coarse.height, coarse.width, scene.crs, scene.transform @ Affine.scale(side)).grown(_MARGIN)
     samples = int(np.clip(math.ceil(side / short), *_SAMPLES))
-    return CellPlan(grid, side, side / float(long), (0,), samples)
+    # A transformation gives longitudes of less than half a turn.
+    half = (longitude_period(own.crs) or 0.0) / 2
+    xs, _ = own.coordinates([0, own.height, 0, own.height], [0, 0, own.width, own.width])
+    turns = whole_turns(own.crs, (float(xs.min()), float(xs.max())), (-half, half))
+    return CellPlan(grid, side, side / float(long), turns, samples)
 
 
 def _pixels_a_cell(scene: Geometry, cells: Geometry, near: float | None = None) -> float:

@@ -111,7 +111,7 @@ def _own_cells(source: Any, plan: CellPlan, options: Mapping[str, Any]) -> Cells
     method = Resampling.average if plan.averaged > 1.01 else Resampling.nearest
     for turn in plan.turns:
         place = Affine.translation(-turn * period, 0.0) @ grid.transform if turn else grid.transform
-        part = _read(source, replace(grid, transform=place), method, options, None)
+        part = _read(source, replace(grid, transform=place), method, options)
         heights = np.where(np.isnan(heights), part, heights)
     return heights
 
@@ -119,27 +119,39 @@ def _own_cells(source: Any, plan: CellPlan, options: Mapping[str, Any]) -> Cells
 def _sampled_cells(source: Any, plan: CellPlan, options: Mapping[str, Any]) -> Cells:
     """Means of the surface through the DEM's cells over other cells: (h, w), NaN in voids."""
     grid, times = plan.grid, plan.samples
+    own = horizontal_crs(source.crs)
+    period = (longitude_period(own) if own is not None else None) or 0.0
     fine = grid.finer(times)
     heights = np.full((grid.height, grid.width), np.nan, np.float32)
     rows = max(1, _SAMPLES_AT_ONCE // (fine.width * times))
     for row in range(0, grid.height, rows):
         count = min(rows, grid.height - row)
         window = Window(0, row * times, fine.width, count * times)
-        samples = _read(source, fine, Resampling.cubic, options, window).reshape(count, times, grid.width, times)
-        known = np.isfinite(samples)
+        samples = np.full((count * times, fine.width), np.nan, np.float32)
+        for turn in plan.turns:
+            part = _read(source, fine, Resampling.cubic, options, window, turn * period)
+            samples = np.where(np.isnan(samples), part, samples)
+        blocks = samples.reshape(count, times, grid.width, times)
+        known = np.isfinite(blocks)
         counts = known.sum(axis=(1, 3))
-        sums = np.where(known, samples, 0.0).sum(axis=(1, 3), dtype=np.float64)
+        sums = np.where(known, blocks, 0.0).sum(axis=(1, 3), dtype=np.float64)
         # A cell half of which is void is a void.
         heights[row : row + count] = np.where(2 * counts > times**2, sums / np.maximum(counts, 1), np.nan)
     return heights
 
 
 def _read(
-    source: Any, grid: Geometry, method: Resampling, options: Mapping[str, Any], window: Window | None
+    source: Any,
+    grid: Geometry,
+    method: Resampling,
+    options: Mapping[str, Any],
+    window: Window | None = None,
+    moved: float = 0.0,
 ) -> NDArray[np.float32]:
-    """A window of the DEM on a grid, NaN in voids."""
+    """A window of the DEM, moved along x, on a grid; NaN in voids."""
     with WarpedVRT(
         source,
+        src_transform=Affine.translation(moved, 0.0) @ source.transform,
         src_crs=horizontal_crs(source.crs),
         crs=grid.crs,
         transform=grid.transform,
