@@ -288,6 +288,19 @@ def check_blocks(path: str | os.PathLike[str], source: Any) -> None:
     Raises:
         RasterError: the blocks are too large.
     """
+    _check_bands(path, source)
+    if source.count and MaskFlags.per_dataset in source.mask_flag_enums[0]:
+        for driver, name in _mask_files(path, source):
+            try:
+                with rasterio.open(name, driver=driver) as directory:
+                    # Its bands only. GDAL gives an overview the mask of the whole file, which would lead back here.
+                    _check_bands(path, directory)
+            except RasterioError:
+                return  # beyond the last directory
+
+
+def _check_bands(path: str | os.PathLike[str], source: Any) -> None:
+    """Check the blocks of an open raster's own bands, as ``check_blocks`` does."""
     # Where bands are interleaved, a block holds all of them.
     interleaved = source.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL"
     for (height, width), dtype in zip(source.block_shapes, source.dtypes, strict=True):
@@ -299,13 +312,6 @@ def check_blocks(path: str | os.PathLike[str], source: Any) -> None:
                 f"its pixels lie in blocks of {width} x {height}, too large to decode",
                 "write it again in tiles, for example with gdal_translate -co TILED=YES",
             )
-    if source.count and MaskFlags.per_dataset in source.mask_flag_enums[0]:
-        for mask in _mask_files(path, source):
-            try:
-                with rasterio.open(mask[1], driver=mask[0]) as directory:
-                    check_blocks(path, directory)
-            except RasterioError:
-                return  # beyond the last directory
 
 
 def _mask_files(path: str | os.PathLike[str], source: Any) -> Iterator[tuple[str, str]]:

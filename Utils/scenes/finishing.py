@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from Utils.core.errors import UserError
+from Utils.rasters.coordinates import horizontal_crs
 from Utils.scenes.fusion.anchors import Points, anchor_to_points, anchor_to_reference
 from Utils.scenes.fusion.detail_fusion import Correction, fuse
 from Utils.scenes.fusion.points import correct_to_points, read_points, sample_mosaic
 from Utils.scenes.fusion.reference import CoarseHeights, Geometry, average_onto, border_cells, read_reference
+from Utils.scenes.fusion.whole_scene import fit_whole_scene
 from Utils.scenes.joining.mosaic import Mosaic, blend, write_mosaic
 from Utils.scenes.joining.overlaps import Overlap, measure_overlap
 from Utils.scenes.joining.tile_alignment import Anchor, TileAlignment, align
@@ -51,7 +53,9 @@ def scene_geometry(source: SceneSource) -> Geometry:
             f"'{source.path}' {lacks}, so metres cannot be brought to it; set it (gdal_edit -a_srs, gdal_translate "
             "-a_ullr), or predict relative heights, without --reference and --points"
         )
-    return Geometry(source.height, source.width, source.crs, source.transform)
+    crs = horizontal_crs(source.crs)
+    assert crs is not None, "checked above"
+    return Geometry(source.height, source.width, crs, source.transform)
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,9 @@ class Finisher:
             raise UserError(f"'{self._source.path}' has no valid pixel; nothing was written")
         facts: dict[str, Any] = {"kind": "metric" if self._options.metric else "relative"}
         correction: Correction | None = None
-        if self._options.metric:
+        if self._reference is not None and self._geometry is not None and not anchors:
+            alignment, mosaic = self._fit_as_a_whole(alignment, mosaic)
+        elif self._options.metric:
             self._check_support(anchors)
         if self._reference is not None and self._geometry is not None:
             correction = fuse(self._reference, mosaic.path, self._geometry, self._with_spread)
@@ -135,6 +141,22 @@ class Finisher:
         if self._points is not None:
             facts["points"]["after"] = _spread(self._points.heights - sample_mosaic(self._points, output))
         return facts | self._tiles_document(alignment, anchors)
+
+    def _fit_as_a_whole(self, alignment: TileAlignment, mosaic: Mosaic) -> tuple[TileAlignment, Mosaic]:
+        """Bring the scene to metres by one fit, where no tile holds enough cells of the reference."""
+        assert self._reference is not None and self._geometry is not None
+        wide = self._reference.pixels_a_cell
+        what = f"no tile holds enough cells of the reference with heights (a cell is {wide:.0f} pixels wide)"
+        fitted = fit_whole_scene(self._reference, mosaic.path, self._geometry, self._grid.tiles, alignment)
+        if fitted is None:
+            logger.warning(
+                "%s, and over the whole scene its heights do not go with the model's map; check that they belong to "
+                "this scene, and the bands' order. What is written is the reference",
+                what,
+            )
+            return alignment, mosaic
+        logger.warning("%s: the scene was fitted as a whole; a larger --tile-size would let tiles be fitted", what)
+        return fitted, self._blend(fitted, [])
 
     def _check_support(self, anchors: Sequence[Anchor]) -> None:
         """Warn when the model's maps agree with the heights nowhere, or stop where no result is possible."""
@@ -174,7 +196,8 @@ class Finisher:
             supported = np.zeros(len(self._grid), bool)
             supported[[anchor.tile for anchor in anchors if anchor.supports]] = True
         strips = blend(self._grid, self._store, alignment, self._with_spread, supported)
-        georeference = {"crs": self._source.crs, "transform": self._source.transform or Affine.identity()}
+        crs = self._source.crs if self._geometry is None else self._geometry.crs
+        georeference = {"crs": crs, "transform": self._source.transform or Affine.identity()}
         bands = 1 + self._with_spread + self._options.metric
         return write_mosaic(self._store.scratch("mosaic.tif"), strips, self._grid, bands, georeference)
 
@@ -271,7 +294,7 @@ def _strips(path: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
 def _agreement(reference: CoarseHeights, output: Path, scene: Geometry) -> dict[str, Any]:
     """How the result, averaged to the reference's cells, differs from it."""
     with rasterio.open(output) as source:
-        cells = average_onto(reference.geometry, rasterio.band(source, 1))
+        cells = average_onto(reference.geometry, rasterio.band(source, 1), scene)
     cells[border_cells(reference, scene)] = np.nan
     return _spread(cells - reference.heights)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from rasterio.windows import Window
 
-from Utils.scenes.accuracy.height_maps import Grid
+from Utils.scenes.accuracy.height_grid import Grid
 from Utils.scenes.accuracy.scene_scores import BLOCK, FloatArray, HeightFit
 
 _THUMBNAIL = 640

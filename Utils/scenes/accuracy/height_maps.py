@@ -12,124 +12,37 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from rasterio.dtypes import in_dtype_range
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
-from rasterio.warp import transform, transform_bounds
+from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 from tqdm import tqdm
 
 from Utils.core.errors import RasterError, UserError
+from Utils.rasters.coordinates import (
+    longitude_period,
+    nearest_turn,
+    on_earth,
+    transformed,
+    whole_turns,
+)
 from Utils.rasters.environment import georeference_optional, raster_errors, root_cause
-from Utils.rasters.ground import ground_sample_distance, has_transform
+from Utils.rasters.ground import ground_sample_distance
+from Utils.scenes.accuracy.height_grid import WINDOW, Grid
 from Utils.scenes.accuracy.scene_scores import BASELINE, PREDICTION, FloatArray, HeightFit
+from Utils.scenes.accuracy.warping import FirstKnown, warped_view
+
+__all__ = ["KIND_TAG", "UNCERTAINTY", "WINDOW", "BoolArray", "Grid", "HeightMap", "Maps", "WindowMaps", "inner"]
+__all__ += ["opened_maps", "progress"]
 
 BoolArray = NDArray[np.bool_]
 KIND_TAG = "D3RSMDE_KIND"
 UNCERTAINTY = "uncertainty"
-WINDOW = 512
-"""Side of the windows that are read, in pixels."""
-# Tolerance of warping, in pixels of the warped map. GDAL's default, an eighth, is metres of height on a steep slope.
-_TOLERANCE = 0.01
 # Below this many truth pixels along a pixel's side the truth is interpolated, above it averaged.
 _FINER = 1.1
-# Most pixels along a side that one step of averaging takes: it reads the square of this for each of its results.
-_MOST_AVERAGED = 8
 _METRES = frozenset({"", "m", "metre", "metres", "meter", "meters"})
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A raster's grid; ``crs`` is None where the file lacks either a CRS or a transform."""
-
-    crs: CRS | None
-    transform: Affine
-    height: int
-    width: int
-
-    @classmethod
-    def of(cls, source: Any) -> Grid:
-        """The grid of an open raster."""
-        crs = source.crs if has_transform(source.transform) else None
-        return cls(crs, source.transform, source.height, source.width)
-
-    @property
-    def size(self) -> int:
-        """Pixels in all."""
-        return self.height * self.width
-
-    @property
-    def has_metres(self) -> bool:
-        """Whether pixels have a known size; without a georeference it is unknown, and so is every slope."""
-        return ground_sample_distance(self.crs, self.transform, self.height, self.width) is not None
-
-    def same_as(self, other: Grid) -> bool:
-        """Whether the two grids have the same pixels, to a millionth of a pixel."""
-        if (self.height, self.width, self.crs) != (other.height, other.width, other.crs):
-            return False
-        corners = [(0, 0), (self.width, 0), (0, self.height)]
-        moved = np.array([~self.transform @ (other.transform @ corner) for corner in corners])
-        return bool(np.abs(moved - corners).max() < 1e-6)
-
-    def finer(self, times: int) -> dict[str, Any]:
-        """The grid with so many pixels along each side of a pixel, as a warped view takes it."""
-        transform = self.transform @ Affine.scale(1 / times)
-        return {"transform": transform, "height": self.height * times, "width": self.width * times}
-
-    def bounds(self) -> tuple[float, float, float, float]:
-        """Left, bottom, right and top in map units; for a rotated grid, those of the box around it."""
-        w, h = self.width, self.height
-        corners = np.array([self.transform @ corner for corner in ((0, 0), (w, 0), (w, h), (0, h))])
-        (left, bottom), (right, top) = corners.min(axis=0), corners.max(axis=0)
-        return float(left), float(bottom), float(right), float(top)
-
-    def windows(self) -> list[Window]:
-        """Windows that cover the grid, row by row; all but the last of a row or column have full size."""
-        return [
-            Window(column, row, min(WINDOW, self.width - column), min(WINDOW, self.height - row))
-            for row in range(0, self.height, WINDOW)
-            for column in range(0, self.width, WINDOW)
-        ]
-
-    def gradient(self, heights: FloatArray, window: Window) -> tuple[FloatArray, FloatArray]:
-        """Rise to the east and to the north, metres a metre, by central differences.
-
-        Args:
-            heights: (H + 2, W + 2) metres, the window and one pixel around it; NaN where unknown.
-            window: of H x W pixels.
-
-        Returns:
-            (H, W) each; NaN where one of the four neighbours or the size of a pixel is unknown.
-        """
-        across = (heights[1:-1, 2:] - heights[1:-1, :-2]) / 2
-        down = (heights[2:, 1:-1] - heights[:-2, 1:-1]) / 2
-        a, b, _, d, e, _ = self.transform[:6]
-        # A step of one column goes (a, d) over the map, one of a row (b, e): two equations for the two slopes.
-        x, y = self.metres_per_unit[:, window.row_off : window.row_off + window.height, None]  # (rows, 1) each
-        east = (e * across - d * down) / ((a * e - b * d) * x)
-        north = (a * down - b * across) / ((a * e - b * d) * y)
-        return east, north
-
-    @cached_property
-    def metres_per_unit(self) -> FloatArray:
-        """(2, H): metres in one map unit along x and along y at every row, half-way along it; NaN where unknown."""
-        rows = np.arange(self.height) + 0.5
-        y = self.transform.d * self.width / 2 + self.transform.e * rows + self.transform.f
-        if not self.has_metres:
-            return np.full((2, self.height), np.nan)
-        samples = {self._metres_at(y[row]) for row in (0, self.height // 2, -1)}
-        if len(samples) == 1:  # a projection in metres or feet
-            return np.repeat(np.array([*samples]).T, self.height, axis=1)
-        return np.array([self._metres_at(one) for one in y]).T
-
-    def _metres_at(self, y: float) -> tuple[float, float]:
-        # The pixel of one map unit around the place.
-        found = ground_sample_distance(self.crs, Affine(1.0, 0.0, 1.0, 0.0, 1.0, y - 0.5), 1, 1)
-        assert found is not None, "asked for only where the grid's pixels have a size"
-        return found[1], found[0]
 
 
 class HeightMap:
@@ -147,7 +60,7 @@ class HeightMap:
         with raster_errors(self.path):
             values = self._reader.read(self._band, window=window).astype(np.float64)
             # A warped map holds NaN already where there is nothing.
-            valid = isinstance(self._reader, WarpedVRT) or self._mask(values, window)
+            valid = isinstance(self._reader, WarpedVRT | FirstKnown) or self._mask(values, window)
         scale, offset = self._scaling
         return np.where(valid & np.isfinite(values), values * scale + offset, np.nan)
 
@@ -328,7 +241,11 @@ def _on_grid(
     finer = _pixels_per_pixel(grid, own)
     method = Resampling.cubic if role == BASELINE else Resampling.average if finer > _FINER else Resampling.bilinear
     with raster_errors(path):
-        reader = _warped(stack, source, band, grid, method, nodata, finer)
+        # float32 can hold heights of 16 bits; wider ones, and their nodata values, need float64.
+        dtype = str(np.promote_types(facts["type"], np.float32))
+        reader = warped_view(
+            stack, source, grid, method, finer, {"dtype": dtype, **_source_nodata(source, band, nodata)}
+        )
     facts |= {"resampling": method.name, "pixels_along_a_predicted_one": finer}
     return HeightMap(path, reader, band, _scaling(source, band), nodata), facts
 
@@ -340,6 +257,13 @@ def _check_georeference(grid: Grid, other: Grid, prediction: Path, path: Path, r
             f"'{without}' has no CRS (or no transform), but '{with_crs}' has: they cannot be laid over each other; "
             "georeference the first (gdal_edit.py -a_srs EPSG:N -a_ullr WEST NORTH EAST SOUTH FILE)"
         )
+    if grid.crs is not None and other.crs is not None and grid.crs != other.crs:
+        for one, crs in ((prediction, grid.crs), (path, other.crs)):
+            if not on_earth(crs):
+                raise UserError(
+                    f"'{one}' has a local CRS ({crs.to_wkt()[:60]}), of which nobody knows where on Earth it lies; "
+                    "give both rasters one that does (gdal_edit.py -a_srs EPSG:N FILE)"
+                )
     if grid.crs is None and (grid.height, grid.width) != (other.height, other.width):
         raise UserError(
             f"prediction '{prediction}' ({grid.width} x {grid.height}) and {role} '{path}' "
@@ -351,6 +275,7 @@ def _check_georeference(grid: Grid, other: Grid, prediction: Path, path: Path, r
 def _check_overlap(grid: Grid, other: Grid, prediction: Path, path: Path, role: str) -> None:
     """Refuse rasters of different places. Doubtful cases pass; they fail later, if no common pixel is found."""
     try:
+        transformed(grid.crs, other.crs, *grid.middle)
         left, bottom, right, top = transform_bounds(grid.crs, other.crs, *grid.bounds())
     except Exception as error:  # GDAL's own errors come through here, and share no public base
         raise UserError(
@@ -360,7 +285,12 @@ def _check_overlap(grid: Grid, other: Grid, prediction: Path, path: Path, role: 
     box = other.bounds()
     # Left beyond right: the scene crosses the antimeridian.
     known = np.isfinite([left, bottom, right, top]).all() and left <= right
-    if known and (right <= box[0] or left >= box[2] or top <= box[1] or bottom >= box[3]):
+    beside = (
+        not whole_turns(other.crs, (box[0], box[2]), (left, right))
+        if longitude_period(other.crs)
+        else (right <= box[0] or left >= box[2])
+    )
+    if known and (beside or top <= box[1] or bottom >= box[3]):
         theirs, mine = (", ".join(f"{value:.6g}" for value in one) for one in (box, (left, bottom, right, top)))
         raise UserError(
             f"{role} '{path}' ({theirs}) does not overlap the prediction '{prediction}' ({mine} in the same CRS); "
@@ -373,38 +303,12 @@ def _pixels_per_pixel(grid: Grid, other: Grid) -> float:
     column, row = grid.width / 2, grid.height / 2
     points = [(column, row), (column + 1, row), (column, row + 1)]
     x, y = zip(*(grid.transform @ point for point in points), strict=True)
-    xs, ys = transform(grid.crs, other.crs, x, y)[:2]
+    xs, ys = transformed(grid.crs, other.crs, x, y)
+    xs = nearest_turn(other.crs, xs, float(xs[0]))
     places = np.array([~other.transform @ place for place in zip(xs, ys, strict=True)])
     side = math.sqrt(abs(float(np.linalg.det(places[1:] - places[0]))))
     # Outside the other raster's map projection there is no answer, and there are no common pixels either.
     return side if math.isfinite(side) else 1.0
-
-
-def _warped(
-    stack: ExitStack, source: Any, band: int, grid: Grid, method: Resampling, nodata: float | None, finer: float
-) -> WarpedVRT:
-    """A view of ``source`` on the grid, NaN where it has no data."""
-    # float32 can hold heights of 16 bits; wider ones, and their nodata values, need float64.
-    dtype = np.promote_types(source.dtypes[band - 1], np.float32)
-    options = {"crs": grid.crs, "tolerance": _TOLERANCE, "dtype": str(dtype), "nodata": math.nan}
-    # GDAL would guess the ratio from each block's size and so blur a little, differently in each.
-    ratio = min(1.0, 1.0 / finer) if method == Resampling.cubic else 1.0
-    options |= {"XSCALE": ratio, "YSCALE": ratio}
-    own_nodata = _source_nodata(source, band, nodata)
-    if method != Resampling.average:
-        return stack.enter_context(WarpedVRT(source, resampling=method, **options, **own_nodata, **grid.finer(1)))
-    # GDAL averages correctly only between grids that are not rotated against each other. So the source is first
-    # interpolated, at its own resolution, on grids that fit into this one, and then averaged, in steps that read little
-    # at once.
-    steps, needed = [1], math.ceil(finer - 0.01)
-    while steps[-1] < needed:
-        steps.append(steps[-1] * min(_MOST_AVERAGED, math.ceil(needed / steps[-1])))
-    view = stack.enter_context(
-        WarpedVRT(source, resampling=Resampling.bilinear, **options, **own_nodata, **grid.finer(steps.pop()))
-    )
-    for step in reversed(steps):
-        view = stack.enter_context(WarpedVRT(view, resampling=method, **options, **grid.finer(step)))
-    return view
 
 
 def _source_nodata(source: Any, band: int, given: float | None) -> dict[str, float]:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.transform import xy
-from rasterio.warp import transform
 from scipy.ndimage import map_coordinates
 
 from Utils.scenes.fusion.reference import CoarseHeights, Geometry, average_onto
@@ -19,7 +17,8 @@ Map = NDArray[np.float32]
 
 _HUBER = 1.345
 _MAD_TO_SIGMA = 1.4826
-_FEWEST = 8
+FEWEST_HEIGHTS = 8
+"""Fewer heights than this fix no scale and shift."""
 # Cells of a DEM resemble their neighbours, and so do a model's errors: this many count as one.
 _CELLS_AN_OBSERVATION = 8.0
 # A slope that is fewer standard errors than this above 0 does not support the tile's scale.
@@ -101,7 +100,8 @@ def anchor_to_reference(tile: Tile, values: Map, scene: Geometry, reference: Coa
     """
     place = scene.window(tile.row, tile.column, tile.height, tile.width)
     part = reference.part(place)
-    if part is None:
+    # Cells so wide that too few fit into the tile; around the tile they would need a border without bounds.
+    if part is None or FEWEST_HEIGHTS * reference.pixels_a_cell**2 > 2.0 * tile.height * tile.width:
         return None
     # With a border of NaN around the tile, a cell that reaches beyond the tile counts as not covered.
     border = int(np.ceil(reference.pixels_a_cell)) + 2
@@ -109,11 +109,10 @@ def anchor_to_reference(tile: Tile, values: Map, scene: Geometry, reference: Coa
     share = average_onto(part.geometry, known, place.grown(border))
     cells = average_onto(part.geometry, values, place)
     rows, columns = np.nonzero((share > 0.95) & np.isfinite(cells) & np.isfinite(part.heights))
-    if len(rows) < _FEWEST:
+    if len(rows) < FEWEST_HEIGHTS:
         return None
-    xs, ys = xy(part.geometry.transform, rows, columns)
-    there = transform(part.geometry.crs, scene.crs, np.atleast_1d(xs), np.atleast_1d(ys))
-    scene_columns, scene_rows = ~scene.transform @ (np.asarray(there[0]), np.asarray(there[1]))
+    xs, ys = part.geometry.coordinates(rows + 0.5, columns + 0.5)
+    scene_rows, scene_columns = scene.place(xs, ys, part.geometry.crs)
     return _anchor(
         tile,
         scene_rows,
@@ -129,7 +128,7 @@ def anchor_to_points(tile: Tile, values: Map, points: Points) -> Anchor | None:
     mine = points.under(tile)
     found = sample(values, mine.rows - tile.row, mine.columns - tile.column)
     known = np.isfinite(found)
-    if known.sum() < _FEWEST:
+    if known.sum() < FEWEST_HEIGHTS:
         return None
     return _anchor(
         tile, mine.rows[known], mine.columns[known], found[known], mine.heights[known], observations=known.sum() / 2.0
@@ -142,10 +141,16 @@ def sample(values: NDArray[np.floating], rows: Floats, columns: Floats) -> Float
     return np.asarray(map_coordinates(values.astype(np.float64), places, order=1, mode="nearest"))
 
 
+def supports_scale(line: Line, count: int, observations: float) -> bool:
+    """Say whether a line's slope is surely positive, where so many heights are worth so many independent ones."""
+    error = line.scale_error * float(np.sqrt(count / max(observations, 1.0)))
+    return line.scale > 0 and (line.residual == 0 or line.scale > _LEAST_SIGNIFICANCE * error)
+
+
 def _anchor(tile: Tile, rows: Floats, columns: Floats, values: Floats, heights: Floats, observations: float) -> Anchor:
     line = fit_line(values, heights)
     error = line.scale_error * float(np.sqrt(len(values) / max(observations, 1.0)))
-    held = line.scale > 0 and (line.residual == 0 or line.scale > _LEAST_SIGNIFICANCE * error)
+    held = supports_scale(line, len(values), observations)
     group = _groups(tile, rows, columns)
     inside = line.inside.astype(np.float64)
     counts = np.bincount(group, inside)

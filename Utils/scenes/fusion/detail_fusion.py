@@ -100,8 +100,8 @@ def fuse(reference: CoarseHeights, mosaic: Path, scene: Geometry, with_spread: b
         with_spread: whether the mosaic's second band is its spread, whose level is then set by the reference.
     """
     with rasterio.open(mosaic) as source:
-        model = average_onto(reference.geometry, rasterio.band(source, 1))
-        own = average_onto(reference.geometry, rasterio.band(source, 2)) if with_spread else np.zeros_like(model)
+        model = average_onto(reference.geometry, rasterio.band(source, 1), scene)
+        own = average_onto(reference.geometry, rasterio.band(source, 2), scene) if with_spread else np.zeros_like(model)
     model[border_cells(reference, scene)] = np.nan
     known = np.isfinite(reference.heights)
     if not (known & np.isfinite(model)).any():

@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from Utils.core.errors import RasterError, UserError
+from Utils.rasters.coordinates import on_earth
 from Utils.rasters.environment import georeference_optional, raster_errors
+from Utils.rasters.grids import straightened, upright
 from Utils.rasters.ground import ground_sample_distance, has_transform
 from Utils.rasters.png import is_png, png_is_whole
 from Utils.rasters.tile_files import check_blocks
@@ -45,7 +48,8 @@ class SceneSource:
         height: rows.
         width: columns.
         crs: rasterio's CRS; None where the file has none, or has no transform.
-        transform: from (column, row) to map coordinates, possibly rotated; the identity where the file has none.
+        transform: from (column, row) to map coordinates, possibly rotated; the identity where the file has none. On a
+            map, rows run to the south and columns to the east: a file stored the other way round is read in reverse.
         georeferenced: whether the file has a transform; it may lack a CRS all the same.
         bands: numbers (1-based) of the 1 or 3 bands in use.
         nodata: the value given on opening, or None; the nodata of the file itself is always respected.
@@ -58,9 +62,9 @@ class SceneSource:
         self.path = path
         self.height: int = dataset.height
         self.width: int = dataset.width
-        self.transform = dataset.transform
         self.georeferenced = has_transform(dataset.transform)
         self.crs = dataset.crs if self.georeferenced else None
+        self.transform, self._reversed = _orientation(dataset)
         self.bands = reader.bands
         self.nodata = reader.nodata
         self.dtype = str(reader.dtype)
@@ -103,7 +107,9 @@ class SceneSource:
             raise ValueError(f"{self.path}: a window of {window} in a scene of {self.height} x {self.width}")
         # A GDAL dataset must not be read by two threads at once.
         with self._lock, raster_errors(self.path):
-            values, valid = self._reader.read(Window(column, row, width, height), (height, width))
+            from_row, from_column = self._place_in_file(row, column, height, width)
+            values, valid = self._reader.read(Window(from_column, from_row, width, height), (height, width))
+        values, valid = self._turned(values), self._turned(valid)
         image = self.stretch.apply(values)  # (1 or 3, h, w)
         image[:, ~valid] = 0.0
         return np.repeat(image, 3, axis=0) if len(image) == 1 else image, valid
@@ -114,9 +120,25 @@ class SceneSource:
         shape = (max(1, round(self.height / shrink)), max(1, round(self.width / shrink)))
         with self._lock, raster_errors(self.path):
             values, valid = self._reader.read(None, shape)
+        values, valid = self._turned(values), self._turned(valid)
         image = self.stretch.apply(values)
         image[:, ~valid] = 0.0
         return np.repeat(image, 3, axis=0) if len(image) == 1 else image
+
+    @property
+    def is_reversed(self) -> bool:
+        """Whether the file stores rows from south to north, or columns from east to west."""
+        return any(self._reversed)
+
+    def _place_in_file(self, row: int, column: int, height: int, width: int) -> tuple[int, int]:
+        """First row and column of a window in the file, which may store the scene in reverse."""
+        rows, columns = self._reversed
+        return self.height - row - height if rows else row, self.width - column - width if columns else column
+
+    def _turned(self, values: NDArray[Any]) -> NDArray[Any]:
+        """What was read from the file, (..., h, w), as it lies on the map."""
+        rows, columns = self._reversed
+        return np.ascontiguousarray(values[..., :: -1 if rows else 1, :: -1 if columns else 1])
 
     def fingerprint(self) -> dict[str, Any]:
         """Give, as JSON, all that the image depends on: two runs with equal fingerprints read the same image."""
@@ -128,6 +150,7 @@ class SceneSource:
             "width": self.width,
             "height": self.height,
             "bands": list(self.bands),
+            **({"reversed": list(self._reversed)} if self.is_reversed else {}),
             "stretch": self.stretch.describe(),
             # JSON has no NaN.
             "nodata": str(self.nodata) if self.nodata is not None and math.isnan(self.nodata) else self.nodata,
@@ -261,7 +284,23 @@ def _hint_at_void(path: Path, sample: NDArray[Any]) -> None:
         )
 
 
+def _orientation(dataset: Any) -> tuple[Affine, tuple[bool, bool]]:
+    """The transform of the scene as it lies on a map, and whether rows and columns of the file are in reverse.
+
+    A model has learnt from images with the north at the top. Without a CRS nobody knows where the north is.
+    """
+    transform = dataset.transform
+    if not has_transform(transform) or dataset.crs is None:
+        return transform, (False, False)
+    if not on_earth(dataset.crs):
+        return straightened(transform, dataset.height, dataset.width), (False, False)
+    turned, rows, columns = upright(transform, dataset.height, dataset.width)
+    return turned, (rows, columns)
+
+
 def _log_georeference(source: SceneSource, dataset: Any) -> None:
+    if source.is_reversed:
+        logger.info("%s: stored south-up or mirrored; it is read, and the output is written, north-up", source.path)
     if source.crs is not None:
         return
     points, _ = dataset.gcps

@@ -1,0 +1,211 @@
+"""Which cells of a DEM are read under a scene: its own where they are even, else some along the scene's pixels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+
+from Utils.core.errors import UserError
+from Utils.rasters.coordinates import (
+    TRANSFORM_ERRORS,
+    horizontal_crs,
+    longitude_period,
+    on_earth,
+    transformed,
+    whole_turns,
+)
+from Utils.rasters.grids import upright
+from Utils.scenes.fusion.geometry import Geometry
+
+__all__ = ["CellPlan", "plan_cells"]
+
+# Most cells that are held in memory; a finer reference is averaged to coarser cells.
+_MOST_CELLS_A_SIDE = 4096
+# A reference as fine as the scene would leave the model nothing to add: its cells are averaged to this many pixels.
+_FEWEST_PIXELS_A_CELL = 2.0
+_MARGIN = 8  # cells beyond the scene, so that interpolation has cells on both sides of its border
+# Near a pole the cells of a DEM in degrees are slivers: they are joined until they are at most so many times as long as
+# wide.
+_LONGEST_CELL = 4.0
+# Where one cell under the scene is so many times as large as another, in pixels, as around a pole, the DEM's own grid
+# does not serve.
+_MOST_UNEVEN = 4.0
+# Samples along the side of a cell that does not lie as the DEM's own ones do.
+_SAMPLES = 4, 16
+
+
+@dataclass(frozen=True)
+class CellPlan:
+    """How a DEM is read.
+
+    Attributes:
+        grid: the cells under the scene and a margin.
+        pixels: side of such a cell in pixels of the scene.
+        averaged: how many of the DEM's own cells lie along its side.
+        turns: by how many whole turns of longitude the DEM is moved to lie under the grid, in the order of preference.
+        samples: 0 where the cells are those of the DEM, or join several of them. Else the cells lie along the scene's
+            pixels, and each is the mean of so many samples a side.
+    """
+
+    grid: Geometry
+    pixels: float
+    averaged: float
+    turns: tuple[int, ...]
+    samples: int
+
+
+def plan_cells(path: Path, source: Any, scene: Geometry) -> CellPlan:
+    """Choose the cells to read, coarser than the DEM's where there would be too many.
+
+    Args:
+        path: of the DEM, for messages.
+        source: the DEM, open, with a CRS and a transform.
+        scene: where the scene's pixels lie.
+
+    Raises:
+        UserError: no way leads from the scene's CRS to the DEM's, or they show different places.
+    """
+    crs = _horizontal(path, source, scene)
+    own = Geometry(source.height, source.width, crs, upright(source.transform, source.height, source.width)[0])
+    _check_axes(path, own)
+    # Longitudes go on steadily from the scene's middle, so that those of a scene across 180 degrees do not jump.
+    middle = float(transformed(scene.crs, crs, *scene.centre)[0][0])
+    near = middle if math.isfinite(middle) else None
+    rows, columns = own.outline_of(scene, near=near)
+    change = own.steps(scene, near=near)
+    known = np.isfinite(rows) & np.isfinite(columns)
+    if not known.any() or not np.isfinite(change).all(axis=(-2, -1)).any():
+        raise UserError(f"--reference '{path}': the scene lies outside of what its CRS ({source.crs}) can express")
+    if not known.all() or _uneven(own, scene, change):
+        return _along_pixels(own, scene, change)
+    box = (float(min(rows)), float(min(columns)), float(max(rows)), float(max(columns)))
+    if not _turns(own, box):
+        raise _no_overlap(path, source, own, scene)
+    joined = _joined(change)
+    most = max((box[2] - box[0]) / joined[0], (box[3] - box[1]) / joined[1]) / _MOST_CELLS_A_SIDE
+    step = max(1.0, _FEWEST_PIXELS_A_CELL / _pixels_a_cell(scene, own, near), most)
+    down, across = step * joined[0], step * joined[1]
+    first = math.floor(box[0] / down) - _MARGIN, math.floor(box[1] / across) - _MARGIN
+    last = math.ceil(box[2] / down) + _MARGIN, math.ceil(box[3] / across) + _MARGIN
+    coarser = Geometry(own.height, own.width, crs, own.transform @ Affine.scale(across, down))
+    grid = coarser.window(first[0], first[1], last[0] - first[0], last[1] - first[1])
+    box = (first[0] * down, first[1] * across, last[0] * down, last[1] * across)
+    return CellPlan(grid, _pixels_a_cell(scene, grid), math.sqrt(down * across), _turns(own, box), samples=0)
+
+
+def _horizontal(path: Path, source: Any, scene: Geometry) -> CRS:
+    """The DEM's CRS without heights; refused where no way leads there from the scene's."""
+    crs = horizontal_crs(source.crs)
+    assert crs is not None, "checked before"
+    for what, one in (("it", crs), ("the scene", scene.crs)):
+        if crs != scene.crs and not on_earth(one):
+            raise UserError(
+                f"--reference '{path}': {what} has a local CRS ({one.to_wkt()[:60]}), of which nobody knows where on "
+                "Earth it lies; give both one that does (gdal_edit -a_srs)"
+            )
+    try:
+        transformed(scene.crs, crs, *scene.centre)
+    except TRANSFORM_ERRORS as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"--reference '{path}': the scene's CRS cannot be transformed to its own ({why})") from error
+    return crs
+
+
+def _check_axes(path: Path, own: Geometry) -> None:
+    """Refuse latitudes beyond a pole, which come from coordinates in the wrong order or unit."""
+    period = longitude_period(own.crs)
+    if period is None:
+        return
+    _, ys = own.coordinates([0, own.height, 0, own.height], [0, 0, own.width, own.width])
+    # Grids whose outermost cells are centred on the poles end half a cell beyond them.
+    if np.abs(ys).max() > period / 4 + max(np.ptp(ys) / own.height, 1e-9 * period):
+        raise UserError(
+            f"--reference '{path}' has latitudes from {ys.min():g} to {ys.max():g} ({own.crs}), beyond a pole: its "
+            "axes are swapped, or its CRS is not the one that it was made in; correct it (gdal_edit -a_ullr, -a_srs)"
+        )
+
+
+def _no_overlap(path: Path, source: Any, own: Geometry, scene: Geometry) -> UserError:
+    xs, ys = scene.outline(own.crs)
+    corners = own.coordinates([0, own.height, 0, own.height], [0, 0, own.width, own.width])
+    (left, right), (bottom, top) = ((side.min(), side.max()) for side in corners)
+    swapped = not _apart(ys, left, right) and not _apart(xs, bottom, top)
+    return UserError(
+        f"--reference '{path}' does not overlap the scene: it spans x {left:g} to {right:g}, y {bottom:g} to "
+        f"{top:g}, the scene x {np.nanmin(xs):g} to {np.nanmax(xs):g}, y {np.nanmin(ys):g} to {np.nanmax(ys):g} "
+        f"({source.crs}){'; with x and y swapped it would' if swapped else ''}"
+    )
+
+
+def _apart(values: NDArray[np.float64], low: float, high: float) -> bool:
+    return bool(np.nanmax(values) <= low or np.nanmin(values) >= high)
+
+
+def _turns(own: Geometry, box: tuple[float, float, float, float]) -> tuple[int, ...]:
+    """By how many whole turns of longitude the DEM must be moved to meet a box of its rows and columns."""
+    period = longitude_period(own.crs)
+    top, left, bottom, right = box
+    found = []
+    for turn in (0,) if period is None else (0, -1, 1, -2, 2):
+        x, y = own.transform.c + turn * (period or 0.0), own.transform.f
+        column, row = ~own.transform @ (x, y)
+        if row < bottom and row + own.height > top and column < right and column + own.width > left:
+            found.append(turn)
+    return tuple(found)
+
+
+def _uneven(own: Geometry, scene: Geometry, change: NDArray[np.float64]) -> bool:
+    """Whether the DEM's cells differ much in size under the scene, or run together in a pole inside it."""
+    areas = np.abs(np.linalg.det(change)) if np.isfinite(change).all() else np.zeros(1)
+    if areas.min() <= 0 or areas.max() > _MOST_UNEVEN * areas.min():
+        return True
+    period = longitude_period(own.crs)
+    if period is None or own.crs == scene.crs:
+        return False
+    rows, columns = scene.place([0.0, 0.0], [-period / 4, period / 4], own.crs)
+    inside = (np.abs(rows / scene.height - 0.5) < 0.6) & (np.abs(columns / scene.width - 0.5) < 0.6)
+    return bool(inside.any())
+
+
+def _sides(change: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Usual length of a cell along its rows and its columns, (2,): down and across, in pixels of the scene."""
+    known = change[np.isfinite(change).all(axis=(-2, -1))]
+    known = known[np.abs(np.linalg.det(known)) > 0]
+    return np.asarray(np.median(np.linalg.norm(np.linalg.inv(known), axis=-2), axis=0))
+
+
+def _joined(change: NDArray[np.float64]) -> tuple[int, int]:
+    """How many cells to join down and across, so that none is a sliver."""
+    down, across = _sides(change)
+    times = max(1, math.ceil(max(down, across) / min(down, across) / _LONGEST_CELL - 1e-6))
+    return (times, 1) if down < across else (1, times)
+
+
+def _along_pixels(own: Geometry, scene: Geometry, change: NDArray[np.float64]) -> CellPlan:
+    """Square cells along the scene's pixels, as wide as the DEM's are long."""
+    short, long = sorted(_sides(change))
+    side = max(_FEWEST_PIXELS_A_CELL, float(long), max(scene.height, scene.width) / _MOST_CELLS_A_SIDE)
+    coarse = Geometry(math.ceil(scene.height / side), math.ceil(scene.width / side), scene.crs, scene.transform)
+    grid = Geometry(coarse.height, coarse.width, scene.crs, scene.transform @ Affine.scale(side)).grown(_MARGIN)
+    samples = int(np.clip(math.ceil(side / short), *_SAMPLES))
+    # A transformation gives longitudes of less than half a turn.
+    half = (longitude_period(own.crs) or 0.0) / 2
+    xs, _ = own.coordinates([0, own.height, 0, own.height], [0, 0, own.width, own.width])
+    turns = whole_turns(own.crs, (float(xs.min()), float(xs.max())), (-half, half))
+    return CellPlan(grid, side, side / float(long), turns, samples)
+
+
+def _pixels_a_cell(scene: Geometry, cells: Geometry, near: float | None = None) -> float:
+    """Side of a cell in pixels of the scene, from the areas at the scene's centre."""
+    row, column = scene.height / 2, scene.width / 2
+    xs, ys = scene.coordinates([row, row, row + 1], [column, column + 1, column])
+    rows, columns = cells.place(xs, ys, scene.crs, near)
+    area = (columns[1] - columns[0]) * (rows[2] - rows[0]) - (columns[2] - columns[0]) * (rows[1] - rows[0])
+    return 1.0 / math.sqrt(max(abs(float(area)), 1e-18))
