@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -592,14 +591,15 @@ def test_a_run_that_diverges_later_keeps_the_last_good_checkpoint(script: str, b
 
 
 @pytest.mark.parametrize("how", ["offline", "no answer"])
-def test_pretrained_weights_that_cannot_be_had(how: str, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pretrained_weights_that_cannot_be_had(
+    how: str, bench: Bench, waits: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(bench.folder / "hub"))
     if how == "no answer":
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    started = time.perf_counter()
     said = bench.refuse("trainViT", model={"backbone": "vitb_rn50_384" if how == "offline" else "vit_tiny_patch16_224"})
-    assert time.perf_counter() - started < 20.0
+    assert sum(waits) < 5.0  # the hub's own retries wait three quarters of a minute
     assert "pretrained weights of backbone 'vit" in said
     assert "give pretrained_model_path, or set model.pretrained to false" in said
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -217,12 +216,11 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_pretrained_without_a_network_fails_at_once(no_network: None) -> None:
-    started = time.monotonic()
+def test_pretrained_without_a_network_fails_at_once(no_network: None, waits: list[float]) -> None:
     with pytest.raises(OSError, match="Name or service not known") as raised:
         ViTBackbone("vitb16_384", options=SMALL, weights=True)
-    # Seconds, where the hub's own retries take three quarters of a minute.
-    assert time.monotonic() - started < 10
+    # The hub's own retries wait three quarters of a minute.
+    assert sum(waits) < 5.0
     assert "pretrained_model_path" in str(raised.value) and "vitb16_384" in str(raised.value)
     with pytest.raises(OSError, match="no name of a hub repository"):
         hub.hub_file("a//b", "config.json")

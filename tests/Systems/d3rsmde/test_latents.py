@@ -40,6 +40,7 @@ from tests.conftest import (
     write_raster,
     write_tile,
 )
+from tests.launching import HANG
 from tests.toys import generators, toy_model
 from tests.Utils.training.test_training import assert_same_state, rows_without_times, train
 from Utils.core.errors import UserError
@@ -320,7 +321,7 @@ def another_builder(dataset: Path, folder: Path) -> Iterator[tuple[Any, Any]]:
     process = context.Process(target=build_slowly, args=(dataset, folder, encoded))
     process.start()
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANG
         while len(times_of(folder)) < 2 and process.is_alive() and time.monotonic() < deadline:
             time.sleep(0.01)
         yield process, encoded
@@ -352,7 +353,7 @@ def test_a_second_process_waits_and_finds_everything(dataset: Path, tmp_path: Pa
     with another_builder(dataset, folder) as (process, encoded):
         assert len(times_of(folder)) < 6, "the first was to be still building"
         build_slowly(dataset, folder, own)
-        process.join(timeout=60)
+        process.join(timeout=HANG)
         assert (process.exitcode, encoded.value, own.value) == (0, 6, 0)
     build(make_task(), open_tiles(dataset, *BOTH), tmp_path / "alone")
     assert files_of(folder) == files_of(tmp_path / "alone")

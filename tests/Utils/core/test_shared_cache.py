@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.launching import HANG
 from tests.paths import ROOT
 from Utils.core.shared_cache import NoRoomError, SharedCache
 
@@ -163,7 +164,7 @@ def test_one_process_fills_at_a_time_and_an_evicted_key_can_be_waited_for(tmp_pa
         order.append("first")
         # As an evicting process does, which holds the lock.
         (tmp_path / f"{A}.lock").unlink()
-    thread.join(timeout=10)
+    thread.join(timeout=HANG)
     assert order == ["first", "second"]
 
 

@@ -143,8 +143,12 @@ def test_more_panels_than_columns_go_on_below(tmp_path: Path) -> None:
 def test_flat_and_empty_maps(tmp_path: Path, value: float) -> None:
     flat = np.full((8, 8), value)
     panels = [Panel("h", flat, "height"), Panel("e", flat, "error"), Panel("r", flat, "relief")]
-    save_comparison(tmp_path / "p.png", panels, "flat")
-    save_comparison(tmp_path / "p.png", panels, "flat", height_range=None, height_label="height (m)")
+    for options in ({}, {"height_range": None, "height_label": "height (m)"}):
+        save_comparison(tmp_path / "p.png", panels, "flat", **options)
+        colours = pixels(tmp_path / "p.png") @ np.array([65536, 256, 1])
+        found, counts = np.unique(colours[colours != 0xFFFFFF], return_counts=True)
+        # Each panel has one colour, which fills its 220 x 220 pixels; two may have the same.
+        assert counts[counts > 0.9 * 220 * 220].sum() > 2.7 * 220 * 220, dict(zip(found, counts, strict=True))
 
 
 def test_oblong_tiles_keep_their_shape(tmp_path: Path) -> None:

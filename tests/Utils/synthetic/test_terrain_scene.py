@@ -125,17 +125,22 @@ def test_cells_hold_the_mean_of_the_truth_within(scene: SceneFiles) -> None:
     with rasterio.open(scene.truth) as truth:
         columns, rows = _to_pixels(truth.transform, UTM, x, y)
         pixels = truth.read(1)
-    inside = (columns >= 0) & (columns < SIZE) & (rows >= 0) & (rows < SIZE)
-    columns, rows = (np.clip(np.floor(values), 0, SIZE - 1).astype(int) for values in (columns, rows))
-    values = np.where(inside, pixels[rows, columns], np.nan)
-    means = values.reshape(heights.shape[0], 40, heights.shape[1], 40).mean(axis=(1, 3))
-    compared = np.isfinite(means) & ~heights.mask
-    assert compared.sum() > 80
-    error = (heights - means)[compared]
-    # GDAL averages over the upright box around a cell's corners, and the cell is turned by 0.3 degrees. A grid shifted
-    # by a tenth of a pixel would be wrong by more than half a metre on these slopes.  The terrain depends on
-    # rounding, and so on the processor: 0.29 and 0.30 were seen.
-    assert np.sqrt(np.mean(error**2)) < 0.35
+
+    def errors(right: float, down: float) -> NDArray[np.float64]:
+        """Errors of the cells, if their grid were shifted by so many pixels of the truth."""
+        places = [np.floor(values).astype(int) for values in (rows + down, columns + right)]
+        inside = np.logical_and(*((0 <= place) & (place < SIZE) for place in places))
+        found = np.where(inside, pixels[tuple(np.clip(place, 0, SIZE - 1) for place in places)], np.nan)
+        means = found.reshape(heights.shape[0], 40, heights.shape[1], 40).mean(axis=(1, 3))
+        compared = np.isfinite(means) & ~heights.mask
+        assert compared.sum() > 70
+        return np.asarray((heights - means)[compared], np.float64)
+
+    # The error is not 0, because GDAL averages over the upright box around a cell that is turned by 0.3 degrees. How
+    # large it is depends on the terrain, and that on the rounding of the processor; it is smallest where the grid lies.
+    shifted = min(errors(*shift).std() for shift in ((0.2, 0.0), (-0.2, 0.0), (0.0, 0.2), (0.0, -0.2)))
+    error = errors(0.0, 0.0)
+    assert np.sqrt(np.mean(error**2)) < 0.5 * shifted
     assert abs(error.mean()) < 0.05
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from tests.launching import HANG
 from tests.paths import ROOT
 from Utils.training.runs import run_history
 from Utils.training.runs.listing import differences, main
@@ -438,8 +439,8 @@ def test_hundreds_of_runs_are_listed_in_seconds(tmp_path: Path, capsys: pytest.C
     found = facts(capsys, tmp_path)
     seconds = time.perf_counter() - started
     assert len(found) == 300
-    # Some 0.3 s on one core; reading a checkpoint each, or the networks' libraries anew, would take far longer.
-    assert seconds < 5.0
+    # Some 0.3 s on one core; importing the networks' libraries for each would take a quarter of an hour.
+    assert seconds < 60.0
 
 
 def test_the_command_runs_as_a_module(tmp_path: Path) -> None:
@@ -449,6 +450,6 @@ def test_the_command_runs_as_a_module(tmp_path: Path) -> None:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG,
     )
     assert done.returncode == 0 and "| ViT    | finished | final" in done.stdout and done.stderr == ""
