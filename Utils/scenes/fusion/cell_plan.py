@@ -21,7 +21,7 @@ from Utils.rasters.coordinates import (
     transformed,
     whole_turns,
 )
-from Utils.rasters.grids import upright
+from Utils.rasters.grids import cell_lattice
 from Utils.scenes.fusion.geometry import Geometry
 
 __all__ = ["CellPlan", "plan_cells"]
@@ -73,7 +73,8 @@ def plan_cells(path: Path, source: Any, scene: Geometry) -> CellPlan:
         UserError: no way leads from the scene's CRS to the DEM's, or they show different places.
     """
     crs = _horizontal(path, source, scene)
-    own = Geometry(source.height, source.width, crs, upright(source.transform, source.height, source.width)[0])
+    lattice, height, width = cell_lattice(source.transform, source.height, source.width)
+    own = Geometry(height, width, crs, lattice)
     _check_axes(path, own)
     # Longitudes go on steadily from the scene's middle, so that those of a scene across 180 degrees do not jump.
     middle = float(transformed(scene.crs, crs, *scene.centre)[0][0])
