@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from affine import Affine
 
-__all__ = ["straightened", "upright"]
+__all__ = ["cell_lattice", "straightened", "upright"]
 
 # A rotation that moves no pixel by more than this many pixels is a rounding error of whoever wrote the file.
 _LEAST_ROTATION = 1e-3
@@ -24,6 +24,24 @@ def straightened(transform: Affine, height: int, width: int) -> Affine:
     if abs(a) * width <= _LEAST_ROTATION * abs(b) and abs(e) * height <= _LEAST_ROTATION * abs(d):
         return Affine(0.0, b, c, d, 0.0, f)  # turned by a right angle
     return transform
+
+
+def cell_lattice(transform: Affine, height: int, width: int) -> tuple[Affine, int, int]:
+    """Find the north-up form of a grid, for cells that are looked up by place and not by row and column.
+
+    Args:
+        transform: pixel (column, row) to map coordinates.
+        height: rows of the raster.
+        width: columns of the raster.
+
+    Returns:
+        The transform, rows and columns of the same cells. A grid on its side stands up; one
+        that is rotated otherwise is returned as ``upright`` gives it.
+    """
+    straight = straightened(transform, height, width)
+    if straight.a == straight.e == 0.0:
+        straight, height, width = straight @ Affine(0.0, 1.0, 0.0, 1.0, 0.0, 0.0), width, height
+    return upright(straight, height, width)[0], height, width
 
 
 def upright(transform: Affine, height: int, width: int) -> tuple[Affine, bool, bool]:

@@ -300,15 +300,26 @@ def _check_overlap(grid: Grid, other: Grid, prediction: Path, path: Path, role: 
 
 def _pixels_per_pixel(grid: Grid, other: Grid) -> float:
     """How many pixels of another raster lie along the side of a pixel in the middle of the grid."""
-    column, row = grid.width / 2, grid.height / 2
+    middle, *around = (
+        _pixels_at(grid, other, grid.width * across, grid.height * down)
+        for across, down in ((0.5, 0.5), (0.2, 0.3), (0.8, 0.3), (0.2, 0.7), (0.8, 0.7))
+    )
+    # In a pole all longitudes meet, so that a pixel there spans any number of them.
+    known = [side for side in around if math.isfinite(side)]
+    usual = float(np.median(known)) if known else middle
+    side = middle if not known or 0.5 * usual < middle < 2.0 * usual else usual
+    # Outside the other raster's map projection there is no answer, and there are no common pixels either.
+    return side if math.isfinite(side) else 1.0
+
+
+def _pixels_at(grid: Grid, other: Grid, column: float, row: float) -> float:
+    """The same for a pixel anywhere; NaN where it is unknown."""
     points = [(column, row), (column + 1, row), (column, row + 1)]
     x, y = zip(*(grid.transform @ point for point in points), strict=True)
     xs, ys = transformed(grid.crs, other.crs, x, y)
     xs = nearest_turn(other.crs, xs, float(xs[0]))
     places = np.array([~other.transform @ place for place in zip(xs, ys, strict=True)])
-    side = math.sqrt(abs(float(np.linalg.det(places[1:] - places[0]))))
-    # Outside the other raster's map projection there is no answer, and there are no common pixels either.
-    return side if math.isfinite(side) else 1.0
+    return math.sqrt(abs(float(np.linalg.det(places[1:] - places[0]))))
 
 
 def _source_nodata(source: Any, band: int, given: float | None) -> dict[str, float]:

@@ -21,7 +21,7 @@ from Utils.rasters.coordinates import (
     transformed,
     whole_turns,
 )
-from Utils.rasters.grids import upright
+from Utils.rasters.grids import cell_lattice
 from Utils.scenes.fusion.geometry import Geometry
 
 __all__ = ["CellPlan", "plan_cells"]
@@ -73,7 +73,8 @@ def plan_cells(path: Path, source: Any, scene: Geometry) -> CellPlan:
         UserError: no way leads from the scene's CRS to the DEM's, or they show different places.
     """
     crs = _horizontal(path, source, scene)
-    own = Geometry(source.height, source.width, crs, upright(source.transform, source.height, source.width)[0])
+    lattice, height, width = cell_lattice(source.transform, source.height, source.width)
+    own = Geometry(height, width, crs, lattice)
     _check_axes(path, own)
     # Longitudes go on steadily from the scene's middle, so that those of a scene across 180 degrees do not jump.
     middle = float(transformed(scene.crs, crs, *scene.centre)[0][0])
@@ -86,8 +87,14 @@ def plan_cells(path: Path, source: Any, scene: Geometry) -> CellPlan:
     if not known.all() or _uneven(own, scene, change):
         return _along_pixels(own, scene, change)
     box = (float(min(rows)), float(min(columns)), float(max(rows)), float(max(columns)))
-    if not _turns(own, box):
+    turns = _turns(own, box)
+    if not turns:
         raise _no_overlap(path, source, own, scene)
+    # The cells under the grid are those of the DEM as it lies after this turn; other pieces need not fit onto them.
+    period = longitude_period(crs) or 0.0
+    own = Geometry(own.height, own.width, crs, Affine.translation(turns[0] * period, 0.0) @ own.transform)
+    rows, columns = own.outline_of(scene, near=near)
+    box = (float(min(rows)), float(min(columns)), float(max(rows)), float(max(columns)))
     joined = _joined(change)
     most = max((box[2] - box[0]) / joined[0], (box[3] - box[1]) / joined[1]) / _MOST_CELLS_A_SIDE
     step = max(1.0, _FEWEST_PIXELS_A_CELL / _pixels_a_cell(scene, own, near), most)
@@ -97,7 +104,8 @@ def plan_cells(path: Path, source: Any, scene: Geometry) -> CellPlan:
     coarser = Geometry(own.height, own.width, crs, own.transform @ Affine.scale(across, down))
     grid = coarser.window(first[0], first[1], last[0] - first[0], last[1] - first[1])
     box = (first[0] * down, first[1] * across, last[0] * down, last[1] * across)
-    return CellPlan(grid, _pixels_a_cell(scene, grid), math.sqrt(down * across), _turns(own, box), samples=0)
+    pieces = tuple(turn + turns[0] for turn in _turns(own, box))
+    return CellPlan(grid, _pixels_a_cell(scene, grid), math.sqrt(down * across), pieces, samples=0)
 
 
 def _horizontal(path: Path, source: Any, scene: Geometry) -> CRS:
@@ -149,16 +157,20 @@ def _apart(values: NDArray[np.float64], low: float, high: float) -> bool:
 
 
 def _turns(own: Geometry, box: tuple[float, float, float, float]) -> tuple[int, ...]:
-    """By how many whole turns of longitude the DEM must be moved to meet a box of its rows and columns."""
+    """By how many whole turns of longitude the DEM must be moved to meet a box of its rows and columns.
+
+    The turn after which it covers most of the box comes first.
+    """
     period = longitude_period(own.crs)
     top, left, bottom, right = box
     found = []
     for turn in (0,) if period is None else (0, -1, 1, -2, 2):
         x, y = own.transform.c + turn * (period or 0.0), own.transform.f
         column, row = ~own.transform @ (x, y)
-        if row < bottom and row + own.height > top and column < right and column + own.width > left:
-            found.append(turn)
-    return tuple(found)
+        down, across = min(bottom, row + own.height) - max(top, row), min(right, column + own.width) - max(left, column)
+        if down > 0 and across > 0:
+            found.append((-across, turn))
+    return tuple(turn for _, turn in sorted(found))
 
 
 def _uneven(own: Geometry, scene: Geometry, change: NDArray[np.float64]) -> bool:

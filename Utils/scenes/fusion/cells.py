@@ -23,7 +23,7 @@ Cells = NDArray[np.float32]
 # GDAL averages over boxes along the finer grid's axes: right where a cell's sides run along them to this share.
 _MOST_SKEW = 0.1
 # Elsewhere each pixel is divided into samples, so that at least so many lie along a cell's shorter side.
-_SAMPLES_A_CELL = 6.0
+_SAMPLES_A_CELL = 16.0
 _MOST_SAMPLES_A_PIXEL = 8
 _SAMPLES_AT_ONCE = 2**22
 

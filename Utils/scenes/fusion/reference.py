@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 # Fewer cells than this wholly inside the scene cannot tell the scale of the model's map.
 _FEWEST_CELLS = 8
 _FEW = 10_000  # cells under a scene among which there are surely enough
+_SAME_PLACE = 0.01
 _SAMPLES_AT_ONCE = 2**24
 _METRES = {"": 1.0, "m": 1.0, "metre": 1.0, "metres": 1.0, "meter": 1.0, "meters": 1.0, "cm": 0.01, "dm": 0.1}
 _METRES |= {"ft": 0.3048, "foot": 0.3048, "feet": 0.3048, "us-ft": 1200 / 3937, "us survey foot": 1200 / 3937}
@@ -99,7 +100,8 @@ def _voids(source: Any, nodata: float | None) -> dict[str, Any]:
     """What the warper must be told about voids."""
     if nodata is not None:
         return {"src_nodata": nodata}
-    if source.nodata is None and source.mask_flag_enums[0] != [rasterio.enums.MaskFlags.all_valid]:
+    alpha = rasterio.enums.ColorInterp.alpha in source.colorinterp  # which the warper finds by itself
+    if source.nodata is None and not alpha and source.mask_flag_enums[0] != [rasterio.enums.MaskFlags.all_valid]:
         return {"add_alpha": True}
     return {}
 
@@ -108,12 +110,20 @@ def _own_cells(source: Any, plan: CellPlan, options: Mapping[str, Any]) -> Cells
     """Cells of the DEM, or means of them: (h, w), NaN in voids."""
     grid, period = plan.grid, longitude_period(plan.grid.crs) or 0.0
     heights = np.full((grid.height, grid.width), np.nan, np.float32)
-    method = Resampling.average if plan.averaged > 1.01 else Resampling.nearest
     for turn in plan.turns:
+        method = Resampling.average if plan.averaged > 1.01 else Resampling.nearest
+        if turn != plan.turns[0] and method == Resampling.nearest and not _fits(grid, (turn - plan.turns[0]) * period):
+            method = Resampling.cubic  # no whole number of cells goes round the Earth
         place = Affine.translation(-turn * period, 0.0) @ grid.transform if turn else grid.transform
         part = _read(source, replace(grid, transform=place), method, options)
         heights = np.where(np.isnan(heights), part, heights)
     return heights
+
+
+def _fits(grid: Geometry, moved: float) -> bool:
+    """Whether a grid that is moved along x falls onto itself, to a hundredth of a cell."""
+    column, row = ~grid.transform @ (grid.transform.c + moved, grid.transform.f)
+    return abs(column - round(column)) < _SAME_PLACE and abs(row - round(row)) < _SAME_PLACE
 
 
 def _sampled_cells(source: Any, plan: CellPlan, options: Mapping[str, Any]) -> Cells:

@@ -23,7 +23,7 @@ from scipy.ndimage import map_coordinates
 
 from Utils.core.tables import read_csv
 from Utils.scenes.accuracy import error_statistics as statistics
-from Utils.scenes.accuracy import height_maps as maps
+from Utils.scenes.accuracy import height_grid, warping
 from Utils.scenes.accuracy.accuracy_figure import save_accuracy_figure
 from Utils.scenes.accuracy.accuracy_tables import write_tables
 from Utils.scenes.accuracy.scene_scores import BASELINE, PREDICTION, SceneScores
@@ -196,7 +196,7 @@ def test_windows_and_blocks_change_no_score(
     monkeypatch.setattr(statistics, "BLOCK", 8)
     monkeypatch.setattr(statistics, "_THUMBNAIL", 17)  # cells of 3 pixels, which windows of 16 cut
     whole = score(tmp_path, *pair, **options)
-    monkeypatch.setattr(maps, "WINDOW", 16)
+    monkeypatch.setattr(height_grid, "WINDOW", 16)
     parts = score(tmp_path, *pair, **options)
     for one, other in zip(whole.strata, parts.strata, strict=True):
         assert (one.pixels, one.label) == (other.pixels, other.label)
@@ -391,7 +391,7 @@ def test_a_truth_in_degrees_lands_where_it_belongs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("most", [8, 3])
 def test_a_finer_truth_is_averaged(tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Six truth pixels along a side; holes among them are left out of the mean. In two steps as well as in one."""
-    monkeypatch.setattr(maps, "_MOST_AVERAGED", most)
+    monkeypatch.setattr(warping, "_MOST_AVERAGED", most)
     fine = as_stored(terrain(60, 90))
     fine[:12, :12] = np.nan
     fine[30:34, 30:36] = np.nan  # two of three rows of 2 x 2: in two steps the mean is still that of all
@@ -705,7 +705,7 @@ def test_the_baseline_is_brought_on_bicubically(tmp_path: Path) -> None:
 def test_changes_and_their_paired_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over blocks of one size the jackknife of a mean is the textbook's standard error of paired differences."""
     monkeypatch.setattr(statistics, "BLOCK", 16)
-    monkeypatch.setattr(maps, "WINDOW", 32)
+    monkeypatch.setattr(height_grid, "WINDOW", 32)
     truth = as_stored(terrain(64, 80))
     generator = np.random.default_rng(8)
     blocks = np.kron(generator.normal(0.0, 2.0, (4, 5)), np.ones((16, 16)))
@@ -737,7 +737,7 @@ def test_changes_and_their_paired_errors(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_standard_error_tells_how_much_changes_scatter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over many scenes drawn alike the changes of RMSE scatter by about what each scene states."""
     monkeypatch.setattr(statistics, "BLOCK", 8)
-    monkeypatch.setattr(maps, "WINDOW", 64)
+    monkeypatch.setattr(height_grid, "WINDOW", 64)
     generator = np.random.default_rng(9)
     truth = terrain(64, 64)
     changes, stated = [], []
@@ -818,7 +818,7 @@ def test_sampled_medians_are_near_the_exact_ones_and_it_is_said(tmp_path: Path) 
 
 
 def test_memory_does_not_grow_with_the_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(maps, "WINDOW", 256)
+    monkeypatch.setattr(height_grid, "WINDOW", 256)
     peaks = []
     for size in (512, 1536):
         heights = np.broadcast_to(np.arange(size, dtype=np.float32), (size, size))
