@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             align=given.align,
             truth_nodata=given.nodata,
             error_map=given.output / "errors.tif" if given.error_map else None,
+            keep_outliers=given.keep_outliers,
         )
         with writing(given.output):
             print(write_tables(scores, given.output))
@@ -63,7 +64,14 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="fit one scale and shift to the truth: for relative heights (auto), never, or always",
     )
-    parser.add_argument("--nodata", type=float, metavar="X", help="the truth's value without data, as --nodata=-9999")
+    parser.add_argument(
+        "--nodata", type=float, metavar="X", help="another value of the truth without data: --nodata=-9999"
+    )
+    parser.add_argument(
+        "--keep-outliers",
+        action="store_true",
+        help="take undeclared void values and the truth's wrong cells as heights",
+    )
     parser.add_argument("--error-map", action="store_true", help="also errors.tif: prediction minus truth")
     return parser
 

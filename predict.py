@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Only now, so that --help and a wrong argument are answered at once.
         from Systems.models import load_predictor
         from Utils.core.device import pick_device
+        from Utils.scenes.output.last_guard import check_refused
         from Utils.scenes.scene_run import check_scene, predict_scene, summary
         from Utils.scenes.source.scene_source import find_scenes
 
@@ -49,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if len(scenes) > 1:
                 logger.info("%s", scene)
             try:
-                tell(summary(predict_scene(scene, output, predictor, options, facts, device, heights)))
+                result = predict_scene(scene, output, predictor, options, facts, device, heights)
+                tell(summary(result))
+                check_refused(output, result.document)
             except (UserError, RasterError) as error:
                 if len(scenes) == 1:
                     raise
@@ -100,9 +103,21 @@ def _parser() -> argparse.ArgumentParser:
 
     metres = parser.add_argument_group("metres")
     metres.add_argument("--reference", type=Path, metavar="DEM", help="a coarse DEM, in any CRS and resolution")
-    metres.add_argument("--reference-nodata", type=float, help="its void value, if the file does not say")
+    metres.add_argument("--reference-nodata", type=float, help="a void value that the file does not name")
     metres.add_argument("--points", type=Path, metavar="CSV", help="heights at points: columns x, y, height")
     metres.add_argument("--points-crs", default="EPSG:4326", help="of x and y (EPSG:4326)")
+    metres.add_argument(
+        "--points-columns",
+        type=_columns,
+        default=("x", "y", "height"),
+        metavar="X,Y,HEIGHT",
+        help="names of its columns",
+    )
+    metres.add_argument(
+        "--keep-outliers",
+        action="store_true",
+        help="use void values that nothing declares, spikes and impossible heights",
+    )
     metres.add_argument("--vertical-datum", default="", help="what heights refer to, for the output's tags")
 
     writing = parser.add_argument_group("writing")
@@ -132,6 +147,8 @@ def _options(given: argparse.Namespace) -> SceneOptions:
         reference_nodata=given.reference_nodata,
         points=given.points,
         points_crs=given.points_crs,
+        points_columns=given.points_columns,
+        keep_outliers=given.keep_outliers,
         vertical_datum=given.vertical_datum,
         preview=given.preview,
         report=given.report,
@@ -162,6 +179,13 @@ def _bands(text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}': give numbers like 4,3,2") from None
+
+
+def _columns(text: str) -> tuple[str, str, str]:
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 3 or not all(names):
+        raise argparse.ArgumentTypeError(f"'{text}': give three names like lon,lat,h_te_best_fit")
+    return names[0], names[1], names[2]
 
 
 def _stretch(text: str) -> tuple[float, float] | None:

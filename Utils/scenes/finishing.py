@@ -18,9 +18,11 @@ from rasterio.windows import Window
 
 from Utils.core.errors import UserError
 from Utils.rasters.coordinates import horizontal_crs
+from Utils.rasters.suspect_heights import ground_limits
 from Utils.scenes.fusion.anchors import Points, anchor_to_points, anchor_to_reference
 from Utils.scenes.fusion.detail_fusion import Correction, fuse
-from Utils.scenes.fusion.points import correct_to_points, read_points, sample_mosaic
+from Utils.scenes.fusion.points import correct_to_points, sample_mosaic
+from Utils.scenes.fusion.points_on_scene import read_points
 from Utils.scenes.fusion.reference import CoarseHeights, Geometry, average_onto, border_cells, read_reference
 from Utils.scenes.fusion.whole_scene import fit_whole_scene
 from Utils.scenes.joining.mosaic import Mosaic, blend, write_mosaic
@@ -28,15 +30,17 @@ from Utils.scenes.joining.overlaps import Overlap, measure_overlap
 from Utils.scenes.joining.tile_alignment import Anchor, TileAlignment, align
 from Utils.scenes.options import SceneOptions
 from Utils.scenes.output.height_writer import Band, HeightWriter
+from Utils.scenes.output.last_guard import LastGuard, guard_of
 from Utils.scenes.source.scene_source import SceneSource
 from Utils.scenes.tiles.tile_grid import TileGrid
 from Utils.scenes.tiles.tile_store import TileStore
 
 logger = logging.getLogger(__name__)
 
-# Values of the flag band; a pixel may have both.
+# Values of the flag band; a pixel may have the first two, and the last where it has no height.
 NOT_FITTED = 1
 NO_HEIGHTS = 2
+REFUSED = 4
 
 _STRIP = 512  # number of rows that are finished at once
 
@@ -84,9 +88,11 @@ def read_heights(source: SceneSource, options: SceneOptions) -> KnownHeights:
     geometry = scene_geometry(source)
     reference, points = None, None
     if options.reference is not None:
-        reference = read_reference(options.reference, geometry, options.reference_nodata)
+        reference = read_reference(options.reference, geometry, options.reference_nodata, options.keep_outliers)
     if options.points is not None:
-        points = read_points(options.points, options.points_crs, geometry)
+        points = read_points(
+            options.points, options.points_crs, geometry, options.points_columns, options.keep_outliers
+        )
     return KnownHeights(geometry, reference, points)
 
 
@@ -135,7 +141,10 @@ class Finisher:
             spacing = max(self._options.tile_size / 4, 1.0)
             correction, residuals = correct_to_points(self._points, mosaic.path, self._geometry, spacing)
             facts["points"] = {"count": len(residuals), "before": _spread(residuals)}
-        self._write(output, mosaic, correction)
+        guard = self._guard(mosaic)
+        self._write(output, mosaic, correction, guard)
+        if guard is not None:
+            facts["guard"] = guard.describe()
         if self._reference is not None and self._geometry is not None:
             facts["reference"]["agreement"] = _agreement(self._reference, output, self._geometry)
         if self._points is not None:
@@ -201,8 +210,15 @@ class Finisher:
         bands = 1 + self._with_spread + self._options.metric
         return write_mosaic(self._store.scratch("mosaic.tif"), strips, self._grid, bands, georeference)
 
-    def _write(self, output: Path, mosaic: Mosaic, correction: Correction | None) -> None:
-        finish = self._in_metres(correction) if correction is not None else self._relative(mosaic)
+    def _guard(self, mosaic: Mosaic) -> LastGuard | None:
+        known: NDArray[np.floating] | None = self._points.heights if self._points is not None else None
+        if self._reference is not None and self._geometry is not None:
+            under = self._reference.part(self._geometry)
+            known = None if under is None else under.heights
+        return None if known is None else guard_of(known, mosaic.path, ground_limits(self._source.crs))
+
+    def _write(self, output: Path, mosaic: Mosaic, correction: Correction | None, guard: LastGuard | None) -> None:
+        finish = self._in_metres(correction, guard) if correction is not None else self._relative(mosaic)
         source = self._source
         with HeightWriter(
             output, source.height, source.width, self._bands(), source.crs, source.transform, self._tags(mosaic)
@@ -216,7 +232,9 @@ class Finisher:
         offsets = np.array([mosaic.low, 0.0], np.float32)[: 1 + self._with_spread, None, None]
         return lambda row, layers: (layers - offsets) / np.float32(span)
 
-    def _in_metres(self, correction: Correction) -> Callable[[int, NDArray[np.float32]], NDArray[np.float32]]:
+    def _in_metres(
+        self, correction: Correction, guard: LastGuard | None
+    ) -> Callable[[int, NDArray[np.float32]], NDArray[np.float32]]:
         assert self._geometry is not None
         scene = self._geometry
 
@@ -228,7 +246,10 @@ class Finisher:
                 found.append(correction.uncertainty(layers[1], place))
             flags = NOT_FITTED * (layers[-1] < 0.5) + NO_HEIGHTS * correction.filled(place)
             found.append(flags.astype(np.float32))
-            return np.where(np.isfinite(heights), np.stack(found), np.float32(np.nan))
+            refused = guard.refuse(heights) if guard is not None else np.zeros(heights.shape, bool)
+            layers = np.where(np.isfinite(heights) & ~refused, np.stack(found), np.float32(np.nan))
+            layers[-1][refused] = REFUSED
+            return layers
 
         return finish
 
@@ -239,7 +260,10 @@ class Finisher:
         if self._with_spread:
             bands.append(Band("uncertainty", "one standard deviation of the height, in its unit", unit))
         if self._options.metric:
-            says = f"{NOT_FITTED}: tile not fitted to heights itself, {NO_HEIGHTS}: no heights known here, or their sum"
+            says = (
+                f"{NOT_FITTED}: tile not fitted to heights itself, {NO_HEIGHTS}: no heights known here, or their sum; "
+            )
+            says += f"{REFUSED}: the height could not be and was left out"
             bands.append(Band("flag", says, ""))
         return bands
 

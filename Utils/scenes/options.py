@@ -24,9 +24,11 @@ class SceneOptions:
         orientations: number of ways in which each tile is laid, 1 to 8; more than 1 give the uncertainty band.
         tilt: whether each tile also gets a slope when tiles are aligned.
         reference: a coarse DEM.
-        reference_nodata: its nodata value, if the file does not say.
+        reference_nodata: a value that means no data in it, in addition to what the file names.
         points: a table of heights, in place of a reference.
         points_crs: CRS of the x and y in that table.
+        points_columns: names of its columns with x, y and height.
+        keep_outliers: whether known heights that cannot be, such as undeclared void values, are used all the same.
         vertical_datum: the datum that heights refer to, for the tags.
         preview: whether a picture is drawn too.
         report: whether a page is written too.
@@ -46,6 +48,8 @@ class SceneOptions:
     reference_nodata: float | None = None
     points: Path | None = None
     points_crs: str = "EPSG:4326"
+    points_columns: tuple[str, str, str] = ("x", "y", "height")
+    keep_outliers: bool = False
     vertical_datum: str = ""
     preview: bool = False
     report: bool = False

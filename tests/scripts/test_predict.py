@@ -18,6 +18,8 @@ import predict
 from tests.launching import start, until
 from tests.scenes import ORIGIN, UTM, brightness, landscape, without_affine, write_raster
 from Utils.core.errors import UserError
+from Utils.scenes.fusion.detail_fusion import Correction
+from Utils.scenes.fusion.reference import Geometry
 from Utils.scenes.options import SceneOptions
 from Utils.scenes.scene_run import predict_scene
 from Utils.scenes.tiles.tile_store import working_folder
@@ -139,7 +141,8 @@ def test_tiles_without_support_are_flagged(tmp_path: Path, truth: NDArray[np.flo
     assert np.sqrt(np.mean(error[:, :60] ** 2)) < 60.0  # carried by neighbours: metres, not kilometres
 
 
-def test_points_in_place_of_a_reference(tmp_path: Path, scene: Path, truth: NDArray[np.float64]) -> None:
+def coarse_points(tmp_path: Path, truth: NDArray[np.float64]) -> Path:
+    """500 heights on the scene, 1000 to 1500 m."""
     rng = np.random.default_rng(1)
     rows, columns = rng.integers(0, HEIGHT, 500), rng.integers(0, WIDTH, 500)
     xs, ys = ORIGIN @ (columns + 0.5, rows + 0.5)
@@ -148,6 +151,11 @@ def test_points_in_place_of_a_reference(tmp_path: Path, scene: Path, truth: NDAr
         for x, y, row, column in zip(xs, ys, rows, columns, strict=True)
     ]
     (tmp_path / "points.csv").write_text("x,y,height\n" + "\n".join(lines))
+    return tmp_path / "points.csv"
+
+
+def test_points_in_place_of_a_reference(tmp_path: Path, scene: Path, truth: NDArray[np.float64]) -> None:
+    coarse_points(tmp_path, truth)
     given = options(points=tmp_path / "points.csv", points_crs="EPSG:32643")
     result = predict_scene(scene, tmp_path / "height.tif", brightness, given, MODEL)
     error = read(result.output) - (1000 + 500 * truth)
@@ -305,6 +313,55 @@ def test_points_that_contradict_the_model_are_refused_and_nothing_lost(
         predict_scene(scene, tmp_path / "height.tif", brightness, given, MODEL)
     assert working_folder(tmp_path / "height.tif").exists()
     assert not (tmp_path / "height.tif").exists()
+
+
+def test_one_wrong_cell_of_the_reference_stays_without_effect(
+    tmp_path: Path, scene: Path, truth: NDArray[np.float64], caplog: pytest.LogCaptureFixture
+) -> None:
+    reference = coarse_reference(tmp_path, truth)
+    plain = read(predict_scene(scene, tmp_path / "a.tif", brightness, options(reference=reference), MODEL).output)
+    for value in (32767.0, 0.0, 8000.0):
+        with rasterio.open(reference, "r+") as target:
+            cells = target.read(1)
+            cells[15, 15] = value
+            target.write(cells, 1)
+        spiked = options(reference=reference, overwrite=True)
+        found = read(predict_scene(scene, tmp_path / "b.tif", brightness, spiked, MODEL).output)
+        assert np.abs(found - plain).max() < 20.0
+        assert "--keep-outliers" in caplog.text and f"{value:g}" in caplog.text
+
+
+def wild_correction(*given: object) -> tuple[Correction, NDArray[np.float64]]:
+    """A correction gone wrong over a tenth of the scene."""
+    offset = np.zeros((20, 20), np.float32)
+    offset[:2] = -1e6
+    ones = np.ones_like(offset)
+    place = Geometry(20, 20, UTM, ORIGIN @ Affine.scale(WIDTH / 20, HEIGHT / 20))
+    return Correction(ones, offset, ones, ones, ones.astype(bool), place), np.zeros(500)
+
+
+def test_heights_that_cannot_be_are_not_written_and_the_scene_has_failed(
+    tmp_path: Path,
+    scene: Path,
+    truth: NDArray[np.float64],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("Utils.scenes.finishing.correct_to_points", wild_correction)
+    monkeypatch.setattr("Systems.models.load_predictor", lambda *given: (brightness, MODEL, TILE))
+    points = coarse_points(tmp_path, truth)
+    output = tmp_path / "height.tif"
+    arguments = ["--model", "any", "--input", str(scene), "--output", str(output), "--preview", "--report"]
+    assert predict.main([*arguments, "--stretch", "none", "--points", str(points), "--points-crs", "EPSG:32643"]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "is written, but" in said and "could not be" in said
+    found, flags = read(output), read(output, band=2)
+    refused = np.isnan(found)
+    assert 0.05 < refused.mean() < 0.2 and (flags[refused] == 4).all() and (flags[~refused] < 4).all()
+    guard = json.loads((tmp_path / "height.json").read_text())["guard"]
+    assert guard["share"] == pytest.approx(refused.mean())
+    assert -2000 < guard["low"] <= np.nanmin(found) and np.nanmax(found) <= guard["high"] < 5000
+    assert not working_folder(output).exists()
 
 
 # By the command line, with a real (random) model folder

@@ -24,7 +24,7 @@ from Utils.core.errors import RasterError, UserError, one_line
 from Utils.data.published_layout import list_tiles
 from Utils.data.splits import read_split, select
 from Utils.rasters.tile_files import MAX_TILE_PIXELS, raster_size, read_height, read_image, read_prior
-from Utils.scenes.fusion.points import _read_table
+from Utils.scenes.fusion.point_table import read_table
 from Utils.scenes.fusion.reference import Geometry, read_reference
 from Utils.scenes.source.scene_source import open_scene
 from Utils.scenes.tiles.tile_grid import Tile
@@ -329,7 +329,7 @@ def test_devices_and_pipes_are_no_text(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"split file '{path}' {said}a text file of tile ids"):
         read_split(path)
     with pytest.raises(UserError, match=f"--points '{path}' is no regular file"):
-        _read_table(path)
+        read_table(path)
     for read in (raster_size, *READERS):
         with pytest.raises(RasterError, match="no such file"):
             read(path)

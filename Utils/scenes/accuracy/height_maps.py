@@ -30,6 +30,7 @@ from Utils.rasters.coordinates import (
 )
 from Utils.rasters.environment import georeference_optional, raster_errors, root_cause
 from Utils.rasters.ground import ground_sample_distance
+from Utils.rasters.trusted_heights import Doubts, Place, trusted_heights
 from Utils.scenes.accuracy.height_grid import WINDOW, Grid
 from Utils.scenes.accuracy.scene_scores import BASELINE, PREDICTION, FloatArray, HeightFit
 from Utils.scenes.accuracy.warping import FirstKnown, warped_view
@@ -48,19 +49,18 @@ _METRES = frozenset({"", "m", "metre", "metres", "meter", "meters"})
 class HeightMap:
     """One band of heights on the prediction's grid, read window by window."""
 
-    def __init__(self, path: Path, reader: Any, band: int, scaling: tuple[float, float], nodata: float | None) -> None:
+    def __init__(self, path: Path, reader: Any, band: int, scaling: tuple[float, float]) -> None:
         self.path = path
         self._reader = reader
         self._band = band
         self._scaling = scaling
-        self._nodata = nodata
 
     def read(self, window: Window) -> FloatArray:
         """(H, W) in the file's unit, scale and offset tags applied; NaN where the file has no data."""
         with raster_errors(self.path):
             values = self._reader.read(self._band, window=window).astype(np.float64)
             # A warped map holds NaN already where there is nothing.
-            valid = isinstance(self._reader, WarpedVRT | FirstKnown) or self._mask(values, window)
+            valid = isinstance(self._reader, WarpedVRT | FirstKnown) or self._mask(window)
         scale, offset = self._scaling
         return np.where(valid & np.isfinite(values), values * scale + offset, np.nan)
 
@@ -75,16 +75,9 @@ class HeightMap:
         values[row : row + bottom - top, column : column + right - left] = inside
         return values
 
-    def _mask(self, values: FloatArray, window: Window) -> BoolArray:
+    def _mask(self, window: Window) -> BoolArray:
         reader = self._reader
-        if self._nodata is None:
-            known: BoolArray = reader.read_masks(self._band, window=window) > 0
-        else:
-            # A given nodata value replaces the file's own, but not its mask or alpha.
-            # Rounding to float32 moves a value by less than this.
-            known = ~np.isclose(values, self._nodata, rtol=1e-6, atol=0.0)
-            if MaskFlags.per_dataset in reader.mask_flag_enums[self._band - 1]:
-                known &= reader.read_masks(self._band, window=window) > 0
+        known: BoolArray = reader.read_masks(self._band, window=window) > 0
         # GDAL uses an alpha band as a mask only if it was declared when the file was made.
         for band, use in zip(reader.indexes, reader.colorinterp, strict=True):
             if use == ColorInterp.alpha:
@@ -143,7 +136,9 @@ class Maps:
 
 
 @contextmanager
-def opened_maps(prediction: Path, truth: Path, baseline: Path | None, truth_nodata: float | None) -> Iterator[Maps]:
+def opened_maps(
+    prediction: Path, truth: Path, baseline: Path | None, truth_nodata: float | None, keep_outliers: bool = False
+) -> Iterator[Maps]:
     """Open and check all files; every mistake that can be found early is raised here, before the long work."""
     with ExitStack() as stack:
         source = stack.enter_context(_opened(prediction))
@@ -154,9 +149,10 @@ def opened_maps(prediction: Path, truth: Path, baseline: Path | None, truth_noda
         inputs, maps = {PREDICTION: facts}, {}
         for role, path in others.items():
             nodata = truth_nodata if role == "truth" else None
-            maps[role], inputs[role] = _on_grid(stack, grid, prediction, path, role, nodata)
+            maps[role], inputs[role] = _on_grid(stack, grid, prediction, path, role, nodata, keep_outliers)
         true_map = maps.pop("truth")
-        maps[PREDICTION] = HeightMap(prediction, source, band, _scaling(source, band), None)
+        trusted = _trusted(stack, source, band, None, PREDICTION, facts, None, keep_outliers)
+        maps[PREDICTION] = HeightMap(prediction, *trusted, _scaling(source, band))
         relative = {name: inputs[name]["kind"] == "relative" for name in maps}
         yield Maps(grid, true_map, maps, relative, _sigma_map(prediction, source), inputs)
 
@@ -218,11 +214,40 @@ def _sigma_map(path: Path, source: Any) -> HeightMap | None:
     if UNCERTAINTY not in names:
         return None
     band = names.index(UNCERTAINTY) + 1
-    return HeightMap(path, source, band, _scaling(source, band), None)
+    return HeightMap(path, source, band, _scaling(source, band))
+
+
+def _trusted(
+    stack: ExitStack,
+    source: Any,
+    band: int,
+    place: Place | None,
+    role: str,
+    facts: dict[str, Any],
+    nodata: float | None,
+    keep_outliers: bool,
+) -> tuple[Any, int]:
+    """The raster, or a copy of its heights without those that cannot be, and its band; the facts get their number.
+
+    Errors of what is scored are to be scored: there only void values are left out.
+    """
+    remedy = "--keep-outliers takes them as heights" + (", --nodata names a void value" if role == "truth" else "")
+    metric = facts["kind"] == "metric" and not keep_outliers
+    doubts = Doubts(f"{role} '{facts['path']}'", remedy, nodata=nodata, voids=metric, errors=metric and role == "truth")
+    with raster_errors(Path(facts["path"])):
+        trusted, band, left_out = stack.enter_context(trusted_heights(source, band, place, doubts))
+    facts["left_out"] = left_out.describe()
+    return trusted, band
 
 
 def _on_grid(
-    stack: ExitStack, grid: Grid, prediction: Path, path: Path, role: str, nodata: float | None
+    stack: ExitStack,
+    grid: Grid,
+    prediction: Path,
+    path: Path,
+    role: str,
+    nodata: float | None,
+    keep_outliers: bool,
 ) -> tuple[HeightMap, dict[str, Any]]:
     """Open the truth or the baseline on the prediction's grid; also give the facts on it."""
     source = stack.enter_context(_opened(path))
@@ -235,19 +260,21 @@ def _on_grid(
         facts["nodata"] = nodata
     own = Grid.of(source)
     _check_georeference(grid, own, prediction, path, role)
-    if grid.crs is None or grid.same_as(own):
-        return HeightMap(path, source, band, _scaling(source, band), nodata), facts | {"resampling": "none"}
-    _check_overlap(grid, own, prediction, path, role)
+    scaling, same = _scaling(source, band), grid.crs is None or grid.same_as(own)
+    if not same:
+        _check_overlap(grid, own, prediction, path, role)
+    place = None if same else Place(grid.crs, grid.transform, grid.height, grid.width)
+    source, band = _trusted(stack, source, band, place, role, facts, nodata, keep_outliers)
+    if same:
+        return HeightMap(path, source, band, scaling), facts | {"resampling": "none"}
     finer = _pixels_per_pixel(grid, own)
     method = Resampling.cubic if role == BASELINE else Resampling.average if finer > _FINER else Resampling.bilinear
     with raster_errors(path):
         # float32 can hold heights of 16 bits; wider ones, and their nodata values, need float64.
         dtype = str(np.promote_types(facts["type"], np.float32))
-        reader = warped_view(
-            stack, source, grid, method, finer, {"dtype": dtype, **_source_nodata(source, band, nodata)}
-        )
+        reader = warped_view(stack, source, grid, method, finer, {"dtype": dtype, **_source_nodata(source, band)})
     facts |= {"resampling": method.name, "pixels_along_a_predicted_one": finer}
-    return HeightMap(path, reader, band, _scaling(source, band), nodata), facts
+    return HeightMap(path, reader, band, scaling), facts
 
 
 def _check_georeference(grid: Grid, other: Grid, prediction: Path, path: Path, role: str) -> None:
@@ -322,10 +349,8 @@ def _pixels_at(grid: Grid, other: Grid, column: float, row: float) -> float:
     return math.sqrt(abs(float(np.linalg.det(places[1:] - places[0]))))
 
 
-def _source_nodata(source: Any, band: int, given: float | None) -> dict[str, float]:
+def _source_nodata(source: Any, band: int) -> dict[str, float]:
     """The nodata value that the warper must be told, if any."""
-    if given is not None:
-        return {"src_nodata": given}
     # NaN without a nodata tag would spread to every pixel whose interpolation it touches.
     untold = source.mask_flag_enums[band - 1] == [MaskFlags.all_valid] and ColorInterp.alpha not in source.colorinterp
     return {"src_nodata": math.nan} if untold and np.dtype(source.dtypes[band - 1]).kind == "f" else {}

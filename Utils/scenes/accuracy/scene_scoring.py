@@ -77,6 +77,7 @@ def score_scene(
     truth_nodata: float | None = None,
     error_map: Path | None = None,
     sample_limit: int = SAMPLE_LIMIT,
+    keep_outliers: bool = False,
 ) -> SceneScores:
     """Score a height raster of any size.
 
@@ -87,16 +88,18 @@ def score_scene(
         slope_classes: inner bounds of the slope classes, degrees, ascending.
         align: ``auto`` fits relative maps to the truth by one scale and shift and takes metric ones as they are,
             ``affine`` fits all, ``none`` fits none.
-        truth_nodata: value that means no data in the truth, in place of the one that its file names.
+        truth_nodata: value that means no data in the truth, in addition to what its file names.
         error_map: a .tif to write the prediction's error to; its folder is made where missing.
         sample_limit: most errors kept for medians and percentiles.
+        keep_outliers: whether void values that no tag declares, and in the truth also impossible heights and wrong
+            single cells, are taken as heights.
 
     Raises:
         UserError: files that cannot be compared, or an error map that cannot be written.
         RasterError: a file that cannot be read or is no DEM.
     """
     check_slope_classes(slope_classes)
-    with gdal_environment(), opened_maps(prediction, truth, baseline, truth_nodata) as maps:
+    with gdal_environment(), opened_maps(prediction, truth, baseline, truth_nodata, keep_outliers) as maps:
         inputs = [path for path in (prediction, truth, baseline) if path is not None]
         with _error_map(error_map, maps.grid, inputs) as write_errors:
             alignments = _fit(maps, align)

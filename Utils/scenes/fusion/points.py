@@ -1,17 +1,12 @@
-"""Sparse heights, such as those of ICESat-2: reading them from a table, and correcting a map towards them."""
+"""Sparse heights, such as those of ICESat-2: correcting a map towards them."""
 
 from __future__ import annotations
 
-import csv
-import logging
 from pathlib import Path
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.crs import CRS
-from rasterio.errors import CRSError, RasterioError
-from rasterio.warp import transform
 from rasterio.windows import Window
 from scipy.interpolate import RBFInterpolator
 from scipy.ndimage import spline_filter
@@ -19,83 +14,20 @@ from scipy.ndimage import spline_filter
 from Utils.core.errors import UserError
 from Utils.scenes.fusion.anchors import Points, sample
 from Utils.scenes.fusion.detail_fusion import Correction
+from Utils.scenes.fusion.points_on_scene import FEWEST_POINTS
 from Utils.scenes.fusion.reference import Geometry
-
-logger = logging.getLogger(__name__)
 
 Floats = NDArray[np.float64]
 
 _MAD_TO_SIGMA = 1.4826
-_FEWEST_POINTS = 8
 _NEIGHBOURS = 48
 _SMOOTHINGS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 _MOST_TO_CHOOSE = 1500
 _STRIP = 512
 
 
-def read_points(path: Path, crs: str, scene: Geometry) -> Points:
-    """Read a table with the columns x, y and height (others are ignored); points beside the scene are left out.
-
-    Args:
-        path: CSV with a heading line; commas or semicolons.
-        crs: CRS of x and y, such as ``EPSG:4326``, where x is the longitude.
-        scene: where its pixels lie.
-
-    Raises:
-        UserError: unreadable, columns missing, a value that is no number, an unknown CRS, too few points on the scene.
-    """
-    table = _read_table(path)
-    try:
-        system = CRS.from_user_input(crs)
-        xs, ys = transform(system, scene.crs, table[:, 0], table[:, 1])
-    except (CRSError, RasterioError) as error:
-        raise UserError(f"--points-crs '{crs}': {error}; give for example EPSG:4326") from error
-    columns, rows = ~scene.transform @ (np.asarray(xs), np.asarray(ys))
-    inside = (rows >= 0) & (rows < scene.height) & (columns >= 0) & (columns < scene.width) & np.isfinite(table[:, 2])
-    if inside.sum() < _FEWEST_POINTS:
-        raise UserError(
-            f"--points '{path}': {inside.sum()} of {len(table)} points lie on the scene, at least {_FEWEST_POINTS} are "
-            f"needed; check --points-crs (now '{crs}') and which column is x"
-        )
-    logger.info("%d of %d points lie on the scene", inside.sum(), len(table))
-    return Points(rows[inside], columns[inside], table[inside, 2])
-
-
-def _read_table(path: Path) -> Floats:
-    """(N, 3): x, y, height."""
-    wanted = ("x", "y", "height")
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        # Reading a device may never end, and reading a pipe may never begin.
-        raise UserError(f"--points '{path}' is no regular file; give a CSV file")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=";" if first.count(";") > first.count(",") else ",")
-            names = {(name or "").strip().lower(): name for name in reader.fieldnames or []}
-            missing = [name for name in wanted if name not in names]
-            if missing:
-                raise UserError(
-                    f"--points '{path}' has no column {' and no column '.join(missing)}; its columns are "
-                    f"{', '.join(names) or 'none'}, needed are x, y, height"
-                )
-            rows = [[_number(path, reader.line_num, row[names[name]]) for name in wanted] for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"--points '{path}' cannot be read: {error}") from error
-    if not rows:
-        raise UserError(f"--points '{path}' holds no points")
-    return np.array(rows, dtype=np.float64)
-
-
-def _number(path: Path, line: int, text: str | None) -> float:
-    try:
-        return float(text or "nan")
-    except ValueError:
-        raise UserError(f"--points '{path}', line {line}: '{text}' is no number") from None
-
-
 def correct_to_points(points: Points, mosaic: Path, scene: Geometry, spacing: float) -> tuple[Correction, Floats]:
-    """Fit a smooth surface, a thin-plate spline, that corrects a mosaic towards heights at points.
+    """Fit a surface that corrects a mosaic towards heights at points, however they lie.
 
     Its smoothness is chosen by leaving out a fifth of the points at a time. Outliers are left out.
 
@@ -113,14 +45,14 @@ def correct_to_points(points: Points, mosaic: Path, scene: Geometry, spacing: fl
     """
     residuals = points.heights - sample_mosaic(points, mosaic)
     known = np.isfinite(residuals)
-    if known.sum() < _FEWEST_POINTS:
-        raise UserError(f"--points: only {known.sum()} lie on valid pixels, at least {_FEWEST_POINTS} are needed")
+    if known.sum() < FEWEST_POINTS:
+        raise UserError(f"--points: only {known.sum()} lie on valid pixels, at least {FEWEST_POINTS} are needed")
     middle = float(np.median(residuals[known]))
     spread = _MAD_TO_SIGMA * float(np.median(np.abs(residuals[known] - middle)))
     inside = known & (np.abs(residuals - middle) <= 5.0 * spread + 1e-6)
     places, values = _thinned(points.rows[inside] / spacing, points.columns[inside] / spacing, residuals[inside])
     smoothing = _choose_smoothing(places, values)
-    surface = _spline(places, values, smoothing)
+    surface = _surface(places, values, smoothing)
     # One node beyond the border on each side, so that interpolation has nodes on both sides of every pixel.
     rows = np.arange(int(np.ceil(scene.height / spacing)) + 2)
     columns = np.arange(int(np.ceil(scene.width / spacing)) + 2)
@@ -169,7 +101,7 @@ def _thinned(rows: Floats, columns: Floats, values: Floats) -> tuple[Floats, Flo
 def _choose_smoothing(places: Floats, values: Floats) -> float:
     """The smoothing whose surface best predicts points that it was not fitted to (five folds, at most 1500 points)."""
     order = np.random.default_rng(0).permutation(len(places))[:_MOST_TO_CHOOSE]
-    if len(order) < 4 * _FEWEST_POINTS:
+    if len(order) < 4 * FEWEST_POINTS:
         return 1.0
     folds = np.arange(len(order)) % 5
 
@@ -177,13 +109,17 @@ def _choose_smoothing(places: Floats, values: Floats) -> float:
         misses = []
         for fold in range(5):
             known, asked = order[folds != fold], order[folds == fold]
-            misses.append(np.abs(_spline(places[known], values[known], smoothing)(places[asked]) - values[asked]))
+            misses.append(np.abs(_surface(places[known], values[known], smoothing)(places[asked]) - values[asked]))
         return float(np.mean(np.concatenate(misses)))
 
     return min(_SMOOTHINGS, key=error)
 
 
-def _spline(places: Floats, values: Floats, smoothing: float) -> RBFInterpolator:
-    return RBFInterpolator(
-        places, values, neighbors=min(_NEIGHBOURS, len(places)), smoothing=smoothing, kernel="thin_plate_spline"
-    )
+def _surface(places: Floats, values: Floats, smoothing: float) -> RBFInterpolator:
+    """Kriging with a linear variogram and a nugget.
+
+    It asks for no slope, which points on a straight track leave open: a thin-plate spline with neighbours on one line
+    is undetermined, or rises without bound beside it.
+    """
+    neighbours = min(_NEIGHBOURS, len(places))
+    return RBFInterpolator(places, values, neighbors=neighbours, smoothing=smoothing, kernel="linear", degree=0)

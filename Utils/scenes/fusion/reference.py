@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from Utils.rasters.coordinates import horizontal_crs, longitude_period
 from Utils.rasters.environment import gdal_environment
 from Utils.rasters.ground import has_transform
 from Utils.rasters.tile_files import GDAL_ERRORS, check_blocks
+from Utils.rasters.trusted_heights import Doubts, Place, trusted_heights
 from Utils.scenes.fusion.cell_plan import CellPlan, plan_cells
 from Utils.scenes.fusion.cells import Cells, CoarseHeights, average_onto, border_cells
 from Utils.scenes.fusion.geometry import Geometry
@@ -36,37 +37,42 @@ _SAME_PLACE = 0.01
 _SAMPLES_AT_ONCE = 2**24
 _METRES = {"": 1.0, "m": 1.0, "metre": 1.0, "metres": 1.0, "meter": 1.0, "meters": 1.0, "cm": 0.01, "dm": 0.1}
 _METRES |= {"ft": 0.3048, "foot": 0.3048, "feet": 0.3048, "us-ft": 1200 / 3937, "us survey foot": 1200 / 3937}
+_REMEDY = "--keep-outliers takes them as heights, --reference-nodata names a void value"
 
 
-def read_reference(path: Path, scene: Geometry, nodata: float | None = None) -> CoarseHeights:
+def read_reference(
+    path: Path, scene: Geometry, nodata: float | None = None, keep_outliers: bool = False
+) -> CoarseHeights:
     """Read a reference DEM under a scene.
 
     Args:
         path: any raster with one band of heights, in any CRS and resolution; voids by nodata, mask or NaN.
         scene: the place under which it is read.
         nodata: a value that means no data, in addition to the one that the file names.
+        keep_outliers: whether undeclared void values, impossible heights and wrong single cells are taken as heights.
 
     Raises:
         UserError: unreadable, no CRS, more bands, no overlap, cells too wide for the scene, or nothing but voids under
             the scene.
     """
     try:
-        with gdal_environment(), rasterio.open(path) as source:
+        with gdal_environment(), ExitStack() as stack:
+            source = stack.enter_context(rasterio.open(path))
             _check(path, source)
             check_blocks(path, source)
             plan = plan_cells(path, source, scene)
-            options = _voids(source, nodata)
-            heights = (_sampled_cells if plan.samples else _own_cells)(source, plan, options)
-            heights = heights * np.float32(source.scales[0]) + np.float32(source.offsets[0])
-            unit = (source.units[0] or "").strip().lower()
             name, crs = source.name, source.crs
+            unit = _unit(path, source)
+            place = Place(plan.grid.crs, plan.grid.transform, plan.grid.height, plan.grid.width)
+            doubts = Doubts(f"--reference '{path}'", _REMEDY, unit, nodata, not keep_outliers, not keep_outliers)
+            source, _, left_out = stack.enter_context(trusted_heights(source, 1, place, doubts))
+            heights = (_sampled_cells if plan.samples else _own_cells)(source, plan)
+            heights = heights * np.float32(source.scales[0]) + np.float32(source.offsets[0])
     except GDAL_ERRORS as error:
         raise UserError(f"--reference '{path}' cannot be read: {' '.join(str(error).split())}") from error
-    if unit not in _METRES:
-        raise UserError(f"--reference '{path}' has heights in '{unit}'; convert them to metres")
-    if _METRES[unit] != 1.0:
-        logger.info("reference: heights in %s, converted to metres", unit)
-        heights = heights * np.float32(_METRES[unit])
+    if unit != 1.0:
+        logger.info("reference: heights in units of %g m, converted to metres", unit)
+        heights = heights * np.float32(unit)
     described = {
         "file": Path(name).name,
         "crs": crs.to_string(),
@@ -74,6 +80,7 @@ def read_reference(path: Path, scene: Geometry, nodata: float | None = None) -> 
         "averaged": round(plan.averaged, 3) if plan.averaged > 1.01 else 1,
         "pixels_a_cell": round(plan.pixels, 3),
         "void_share": float(np.isnan(heights).mean()),
+        "left_out": left_out.describe(),
     }
     found = CoarseHeights(heights, plan.grid, plan.pixels, described)
     _check_support(path, found, scene)
@@ -96,17 +103,15 @@ def _placed(source: Any) -> bool:
     return bool(source.gcps[0] or source.rpcs)
 
 
-def _voids(source: Any, nodata: float | None) -> dict[str, Any]:
-    """What the warper must be told about voids."""
-    if nodata is not None:
-        return {"src_nodata": nodata}
-    alpha = rasterio.enums.ColorInterp.alpha in source.colorinterp  # which the warper finds by itself
-    if source.nodata is None and not alpha and source.mask_flag_enums[0] != [rasterio.enums.MaskFlags.all_valid]:
-        return {"add_alpha": True}
-    return {}
+def _unit(path: Path, source: Any) -> float:
+    """Metres in one unit of the heights."""
+    unit = (source.units[0] or "").strip().lower()
+    if unit not in _METRES:
+        raise UserError(f"--reference '{path}' has heights in '{unit}'; convert them to metres")
+    return _METRES[unit]
 
 
-def _own_cells(source: Any, plan: CellPlan, options: Mapping[str, Any]) -> Cells:
+def _own_cells(source: Any, plan: CellPlan) -> Cells:
     """Cells of the DEM, or means of them: (h, w), NaN in voids."""
     grid, period = plan.grid, longitude_period(plan.grid.crs) or 0.0
     heights = np.full((grid.height, grid.width), np.nan, np.float32)
@@ -115,7 +120,7 @@ def _own_cells(source: Any, plan: CellPlan, options: Mapping[str, Any]) -> Cells
         if turn != plan.turns[0] and method == Resampling.nearest and not _fits(grid, (turn - plan.turns[0]) * period):
             method = Resampling.cubic  # no whole number of cells goes round the Earth
         place = Affine.translation(-turn * period, 0.0) @ grid.transform if turn else grid.transform
-        part = _read(source, replace(grid, transform=place), method, options)
+        part = _read(source, replace(grid, transform=place), method)
         heights = np.where(np.isnan(heights), part, heights)
     return heights
 
@@ -126,7 +131,7 @@ def _fits(grid: Geometry, moved: float) -> bool:
     return abs(column - round(column)) < _SAME_PLACE and abs(row - round(row)) < _SAME_PLACE
 
 
-def _sampled_cells(source: Any, plan: CellPlan, options: Mapping[str, Any]) -> Cells:
+def _sampled_cells(source: Any, plan: CellPlan) -> Cells:
     """Means of the surface through the DEM's cells over other cells: (h, w), NaN in voids."""
     grid, times = plan.grid, plan.samples
     own = horizontal_crs(source.crs)
@@ -139,7 +144,7 @@ def _sampled_cells(source: Any, plan: CellPlan, options: Mapping[str, Any]) -> C
         window = Window(0, row * times, fine.width, count * times)
         samples = np.full((count * times, fine.width), np.nan, np.float32)
         for turn in plan.turns:
-            part = _read(source, fine, Resampling.cubic, options, window, turn * period)
+            part = _read(source, fine, Resampling.cubic, window, turn * period)
             samples = np.where(np.isnan(samples), part, samples)
         blocks = samples.reshape(count, times, grid.width, times)
         known = np.isfinite(blocks)
@@ -154,7 +159,6 @@ def _read(
     source: Any,
     grid: Geometry,
     method: Resampling,
-    options: Mapping[str, Any],
     window: Window | None = None,
     moved: float = 0.0,
 ) -> NDArray[np.float32]:
@@ -170,7 +174,6 @@ def _read(
         resampling=method,
         dtype="float32",
         nodata=float("nan"),
-        **options,
     ) as warped:
         heights: NDArray[np.float32] = warped.read(1, masked=True, window=window).astype(np.float32).filled(np.nan)
     heights[~np.isfinite(heights)] = np.nan

@@ -931,3 +931,40 @@ def test_the_figure_takes_baseline_and_uncertainty(full: SceneScores, tmp_path: 
     save_accuracy_figure(tmp_path / "f.png", full)
     with Image.open(tmp_path / "f.png") as picture:
         assert picture.width > 1600
+
+
+# Heights that cannot be
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+@pytest.mark.parametrize("value", [-32768, -9999, 32767, 0])
+@pytest.mark.parametrize("role", ["truth", "baseline", "prediction"])
+def test_voids_that_no_tag_declares_are_not_scored(
+    tmp_path: Path, role: str, value: float, shift: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    heights = np.rint(terrain(64, 64))
+    spoilt = heights.copy()
+    spoilt[20:30, 20:30] = value
+    place = GRID @ Affine.translation(shift, shift)
+    files = {
+        name: write_dem(
+            tmp_path / f"{name}.tif", spoilt if name == role else heights, dtype="int16", nodata=None,
+            transform=GRID if name == "prediction" else place,
+        )
+        for name in ("truth", "baseline", "prediction")
+    }  # fmt: skip
+    found = score_scene(files["prediction"], files["truth"], baseline=files["baseline"])
+    assert max(found.overall.scores[name]["rmse"] for name in ("prediction", "baseline")) < 20.0
+    (warning,) = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert f"100 cells of {value}" in warning and role in warning and "--keep-outliers" in warning
+    assert found.inputs[role]["left_out"] == {"undeclared_voids": {f"{value}": 100}}
+
+
+def test_errors_of_a_prediction_are_scored_and_those_of_the_truth_are_not(tmp_path: Path) -> None:
+    heights = np.rint(terrain(64, 64))
+    spiked = heights.copy()
+    spiked[40, 40] = 8000.0
+    good, bad = (write_dem(tmp_path / f"{name}.tif", one) for name, one in (("good", heights), ("bad", spiked)))
+    assert score_scene(bad, good).overall.scores["prediction"]["mae"] > 1.0
+    assert score_scene(good, bad).overall.scores["prediction"]["mae"] == 0.0
+    assert score_scene(good, bad, keep_outliers=True).overall.scores["prediction"]["mae"] > 1.0

@@ -16,7 +16,8 @@ from tests.scenes import ORIGIN, UTM, interpolate, landscape, write_raster
 from Utils.core.errors import UserError
 from Utils.scenes.fusion.anchors import Points, anchor_to_points, anchor_to_reference, fit_line
 from Utils.scenes.fusion.detail_fusion import fill_smoothly, fuse, injection_gain
-from Utils.scenes.fusion.points import correct_to_points, read_points
+from Utils.scenes.fusion.points import correct_to_points
+from Utils.scenes.fusion.points_on_scene import read_points
 from Utils.scenes.fusion.reference import CoarseHeights, Geometry, average_onto, border_cells, read_reference
 from Utils.scenes.tiles.tile_grid import Tile
 
