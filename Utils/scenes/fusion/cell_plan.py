@@ -201,9 +201,10 @@ def _joined(change: NDArray[np.float64]) -> tuple[int, int]:
 
 
 def _along_pixels(own: Geometry, scene: Geometry, change: NDArray[np.float64]) -> CellPlan:
-    """Square cells along the scene's pixels, as wide as the DEM's are long."""
+    """Square cells along the scene's pixels, as large as the DEM's usually are there."""
     short, long = sorted(_sides(change))
-    side = max(_FEWEST_PIXELS_A_CELL, float(long), max(scene.height, scene.width) / _MOST_CELLS_A_SIDE)
+    usual = math.sqrt(short * long)
+    side = max(_FEWEST_PIXELS_A_CELL, usual, max(scene.height, scene.width) / _MOST_CELLS_A_SIDE)
     coarse = Geometry(math.ceil(scene.height / side), math.ceil(scene.width / side), scene.crs, scene.transform)
     grid = Geometry(coarse.height, coarse.width, scene.crs, scene.transform @ Affine.scale(side)).grown(_MARGIN)
     samples = int(np.clip(math.ceil(side / short), *_SAMPLES))
@@ -211,7 +212,7 @@ def _along_pixels(own: Geometry, scene: Geometry, change: NDArray[np.float64]) -
     half = (longitude_period(own.crs) or 0.0) / 2
     xs, _ = own.coordinates([0, own.height, 0, own.height], [0, 0, own.width, own.width])
     turns = whole_turns(own.crs, (float(xs.min()), float(xs.max())), (-half, half))
-    return CellPlan(grid, side, side / float(long), turns, samples)
+    return CellPlan(grid, side, side / usual, turns, samples)
 
 
 def _pixels_a_cell(scene: Geometry, cells: Geometry, near: float | None = None) -> float:
