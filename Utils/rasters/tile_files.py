@@ -72,6 +72,8 @@ LOCAL_ONLY = {
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
     # A VRT may hold Python code, which GDAL would run where an environment variable allows it.
     "GDAL_VRT_ENABLE_PYTHON": "NO",
+    # What is read lies perhaps in a folder of somebody else: no note of a packed file's size is left beside it.
+    "CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO",
 }
 """GDAL's options for everything that is read: files of this machine alone, and no code."""
 

@@ -20,6 +20,7 @@ from Utils.rasters.coordinates import on_earth
 from Utils.rasters.environment import georeference_optional, raster_errors
 from Utils.rasters.grids import straightened, upright
 from Utils.rasters.ground import ground_sample_distance, has_transform
+from Utils.rasters.places import container, gdal_name, is_file, raster_place
 from Utils.rasters.png import is_png, png_is_whole
 from Utils.rasters.tile_files import check_blocks
 from Utils.scenes.source.bands import BandReader, choose_bands
@@ -43,8 +44,8 @@ class SceneSource:
     """An open scene, read window by window. Made by :func:`open_scene`; a context manager.
 
     Attributes:
-        path: the file.
-        files: the file and all sources of a VRT; an output must be none of them.
+        path: the file, or its place in an archive.
+        files: the file (or its archive) and all sources of a VRT; an output must be none of them.
         height: rows.
         width: columns.
         crs: rasterio's CRS; None where the file has none, or has no transform.
@@ -70,7 +71,8 @@ class SceneSource:
         self.dtype = str(reader.dtype)
         self.stretch = stretch
         # Only those of a VRT: for other formats these are side files, which other programs may rewrite.
-        self.files = tuple(Path(name) for name in dataset.files) if dataset.driver == "VRT" else (path,)
+        names = dataset.files if dataset.driver == "VRT" else (path,)
+        self.files = tuple(dict.fromkeys(container(name) for name in names))
         self._dataset = dataset
         self._reader = reader
         self._lock = threading.Lock()
@@ -146,7 +148,7 @@ class SceneSource:
         return {
             "name": self.path.name,
             "bytes": sum(state.st_size for state in states),
-            "mtime_ns": max(state.st_mtime_ns for state in states),
+            "mtime_ns": max((state.st_mtime_ns for state in states), default=0),
             "width": self.width,
             "height": self.height,
             "bands": list(self.bands),
@@ -172,7 +174,7 @@ def open_scene(
     Percentiles come from some 2048 x 2048 pixels spread over the scene, from overviews where there are any.
 
     Args:
-        path: any raster that GDAL reads.
+        path: any raster that GDAL reads, also inside an archive (:mod:`Utils.rasters.places`).
         bands: 1 or 3 band numbers, 1-based; None for the usual ones (:func:`Utils.scenes.source.bands.choose_bands`).
         nodata: a value that means no data, in addition to the one that the file names.
         stretch: the percentiles of the valid pixels that become 0 and 1, or None for the full range of the file's
@@ -182,13 +184,13 @@ def open_scene(
         RasterError: the file is missing, damaged, cut short, empty, absurdly large or of complex numbers.
         UserError: bands, percentiles or types that do not fit, or no valid pixel.
     """
-    path = Path(path)
-    if not path.is_file():
+    path = raster_place(path)
+    if not is_file(path):
         raise RasterError(path, "no such file", "check the path")
     with raster_errors(path):
         _check_whole(path)
         with georeference_optional():
-            dataset = rasterio.open(path)
+            dataset = rasterio.open(gdal_name(path))
         try:
             _check_header(path, dataset)
             reader = BandReader(dataset, choose_bands(path, dataset, bands), nodata)
@@ -203,7 +205,7 @@ def open_scene(
 
 def _check_whole(path: Path) -> None:
     """Refuse a PNG that is cut short or damaged."""
-    if is_png(path) and not png_is_whole(path):
+    if path.is_file() and is_png(path) and not png_is_whole(path):
         raise RasterError(path, "the PNG is cut short or damaged", "copy or write it again")
 
 
