@@ -102,7 +102,7 @@ def predict_scene(
     known = heights or on_main(lambda: check_scene(scene, output, options))
     started = time.monotonic()
     with gdal_environment(), ExitStack() as opened:
-        source = opened.enter_context(everywhere(lambda: _open(scene, options)))
+        source = opened.enter_context(everywhere(lambda: _open(scene, options, tell=False)))
         grid = TileGrid(source.height, source.width, options.tile_size, options.shared)
         on_main(lambda: _open_store(source, grid, output, options, model))
         on_main(lambda: remove_unfinished(output))
@@ -183,8 +183,8 @@ def summary(result: SceneResult) -> str:
     return "\n".join(lines)
 
 
-def _open(scene: Path, options: SceneOptions) -> SceneSource:
-    return open_scene(scene, options.bands, options.nodata, options.stretch)
+def _open(scene: Path, options: SceneOptions, tell: bool = True) -> SceneSource:
+    return open_scene(scene, options.bands, options.nodata, options.stretch, options.suspect_voids, tell)
 
 
 def _files_of_heights(options: SceneOptions) -> list[Path]:
