@@ -22,6 +22,8 @@ __all__ = ["container", "gdal_name", "is_file", "raster_place", "stem"]
 # What GDAL reads on this machine alone; its network file systems are refused.
 _ARCHIVES = ("vsizip", "vsitar", "vsigzip", "vsi7z", "vsirar")
 _URL = re.compile(r"(?P<scheme>[A-Za-z0-9][A-Za-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
+# Some bytes of a file: the only one of GDAL's names for them that reads from the disk.
+_PART_OF_FILE = re.compile(r"/vsisubfile/\d+(?:_\d+)?,(?P<file>[^,]+)")
 _NETWORK = frozenset("http https ftp ftps s3 gs az azure abfs oss swift webhdfs".split())
 _SCHEMES = {"zip": "vsizip", "tar": "vsitar", "gzip": "vsigzip", "7z": "vsi7z", "rar": "vsirar"}
 _KINDS = {".zip": "vsizip", ".tar": "vsitar", ".tgz": "vsitar", ".tar.gz": "vsitar", ".gz": "vsigzip"}
@@ -49,7 +51,7 @@ def raster_place(given: str | os.PathLike[str]) -> Path:
     if url is not None:
         return _from_url(text, url["scheme"].lower(), url["rest"], absolute="///" in text)
     first = text.lstrip("/").partition("/")[0]
-    if text.startswith("/vsi") and first not in _ARCHIVES:
+    if text.startswith("/vsi") and first not in (*_ARCHIVES, "vsisubfile"):
         raise _in_the_network(text)
     return _in_archive(Path(text))
 
@@ -68,6 +70,9 @@ def gdal_name(place: str | os.PathLike[str]) -> str:
 
 def container(place: str | os.PathLike[str]) -> Path:
     """The file on the disk that holds a place: itself, or its archive."""
+    part = _PART_OF_FILE.fullmatch(os.fspath(place))
+    if part is not None:
+        return Path(part["file"])
     parts = _archive_parts(os.fspath(place))
     return Path(place) if parts is None else parts[1]
 

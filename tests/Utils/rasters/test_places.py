@@ -60,12 +60,13 @@ def packed(tmp_path: Path) -> Path:
         "{0}/dem.tif.gz",
         "/vsigzip/{0}/dem.tif.gz",
         "gzip://dem.tif.gz",
+        "/vsisubfile/0_{1},{0}/a scene é.tif",
     ],
 )
 def test_the_same_raster_by_many_names(packed: Path, given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(packed)
     before = sorted(os.listdir(packed))
-    text = given.format(packed)
+    text = given.format(packed, (packed / "a scene é.tif").stat().st_size)
     # Command lines make a Path of it, which merges slashes.
     for form in (text, Path(text), raster_place(text)):
         place = raster_place(form)
