@@ -510,7 +510,7 @@ def test_images_of_few_bits_and_capitals(dataset: Path, tmp_path: Path) -> None:
     config = small_vit(dataset, tmp_path / "run") | {"image_full_scale": 2047.0}
     _, summary, rows = run_audit(dataset, "--config", write_config(tmp_path / "vit.json", config))
     assert not items(summary, "warning", "dark_images")
-    assert rows[TRAINING, "1"]["image_max"] > 0.9
+    assert rows[TRAINING, "1"]["image_max"] > 0.5
 
 
 def test_the_first_few_of_each_finding_are_printed(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
