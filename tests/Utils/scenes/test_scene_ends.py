@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
+import evaluateScene
 import predict
 from tests.conftest import full_disk
 from tests.scenes import ORIGIN, UTM, brightness, landscape, write_raster
@@ -160,6 +161,21 @@ def test_the_output_is_none_of_the_inputs_by_another_name(tmp_path: Path, scene:
         predict_scene(
             tmp_path / "scene.zip", dem, brightness, SceneOptions(tile_size=64, overwrite=True, reference=vrt), MODEL
         )
+
+
+def test_a_name_that_is_too_long_is_called_that(
+    tmp_path: Path, scene: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    long, height = "x" * 300, str(tmp_path / "height.tif")
+    for model_name, scene_name, output in (
+        (long, str(scene), height),
+        (str(model), str(scene), str(tmp_path / long / "a.tif")),
+    ):
+        assert predict.main(["--model", model_name, "--input", scene_name, "--output", output]) == 2
+        assert "too long" in capsys.readouterr().err
+    arguments = ["--prediction", str(scene), "--truth", str(scene), "--output", str(tmp_path / long)]
+    assert evaluateScene.main(arguments) == 2
+    assert "too long" in capsys.readouterr().err
 
 
 def several(folder: Path) -> Path:
