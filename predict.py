@@ -15,11 +15,15 @@ from pathlib import Path
 
 from Modules.common.precision import PRECISIONS
 from Utils.core.command_line import run_script
-from Utils.core.errors import RasterError, UserError
-from Utils.core.processes import agreed, everywhere, is_main, on_main, tell
+from Utils.core.errors import UserError
+from Utils.core.processes import everywhere, on_main, tell
+from Utils.core.stopping import interrupted_by_termination
 from Utils.scenes.options import MOST_ORIENTATIONS, SceneOptions
 
 logger = logging.getLogger(__name__)
+
+NO_VOIDS = "none"
+"""The word that --nodata takes in place of a number."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,38 +35,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from Systems.models import load_predictor
         from Utils.core.device import pick_device
         from Utils.scenes.output.last_guard import check_refused
+        from Utils.scenes.output.output_checks import name_outputs
         from Utils.scenes.scene_run import check_scene, predict_scene, summary
+        from Utils.scenes.several_scenes import SceneFailures
         from Utils.scenes.source.scene_source import find_scenes
 
         scenes = on_main(lambda: find_scenes(given.input))
-        outputs = on_main(lambda: _outputs(scenes, Path(given.output)))
+        outputs = on_main(lambda: name_outputs(scenes, given.output))
         options = everywhere(lambda: _options(given))
         device = pick_device()
         predictor, facts, tile_size = everywhere(
             lambda: load_predictor(Path(given.model), device, given.precision, given.steps, given.compile)
         )
         options = replace(options, tile_size=given.tile_size or tile_size)
-        checked = [
-            on_main(partial(check_scene, scene, output, options)) for scene, output in zip(scenes, outputs, strict=True)
-        ]
-        failed = []
-        for scene, output, heights in zip(scenes, outputs, checked, strict=True):
+        failures, checked = SceneFailures(scenes), {}
+        for scene, output in zip(scenes, outputs, strict=True):
+            with failures.noted(scene):
+                checked[scene] = on_main(partial(check_scene, scene, output, options))
+        for scene, output in zip(scenes, outputs, strict=True):
+            if scene in failures:
+                continue
             if len(scenes) > 1:
                 logger.info("%s", scene)
-            try:
-                result = predict_scene(scene, output, predictor, options, facts, device, heights)
+            with failures.noted(scene):
+                result = predict_scene(scene, output, predictor, options, facts, device, checked.pop(scene))
                 tell(summary(result))
                 check_refused(output, result.document)
-            except (UserError, RasterError) as error:
-                if len(scenes) == 1:
-                    raise
-                if is_main():
-                    logger.error("error: %s", error)
-                failed.append(scene.name)
-        if failed:
-            raise agreed(UserError(f"{len(failed)} of {len(scenes)} scenes failed: {', '.join(failed)}"))
+        failures.tell()
 
-    return run_script(work)
+    with interrupted_by_termination():
+        return run_script(work)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,7 +76,13 @@ def _parser() -> argparse.ArgumentParser:
 
     reading = parser.add_argument_group("reading")
     reading.add_argument("--bands", type=_bands, metavar="R,G,B", help="band numbers, from 1 (the first three)")
-    reading.add_argument("--nodata", type=float, help="value without data, if the file does not say")
+    reading.add_argument(
+        "--nodata",
+        type=_nodata,
+        metavar="VALUE",
+        help="value without data, if the file does not say; 'none' takes frames and voids that are only suspected as "
+        "ground",
+    )
     reading.add_argument(
         "--stretch",
         type=_stretch,
@@ -138,7 +146,8 @@ def _options(given: argparse.Namespace) -> SceneOptions:
         tile_size=given.tile_size or 512,
         overlap=given.overlap,
         bands=given.bands,
-        nodata=given.nodata,
+        nodata=None if given.nodata == NO_VOIDS else given.nodata,
+        suspect_voids=given.nodata != NO_VOIDS,
         stretch=given.stretch,
         batch_size=given.batch_size,
         orientations=given.uncertainty,
@@ -157,23 +166,6 @@ def _options(given: argparse.Namespace) -> SceneOptions:
     )
 
 
-def _outputs(scenes: Sequence[Path], output: Path) -> list[Path]:
-    """One file a scene."""
-    if len(scenes) == 1 and not output.is_dir():
-        return [output]
-    if output.suffix:
-        raise UserError(f"--output '{output}': {len(scenes)} scenes go into a folder; give its name")
-    names = [scene.with_suffix(".tif").name for scene in scenes]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(f"several scenes would be written to '{twice[0]}'; give them one by one")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output '{output}': {error.strerror}") from error
-    return [output / name for name in names]
-
-
 def _bands(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
@@ -186,6 +178,15 @@ def _columns(text: str) -> tuple[str, str, str]:
     if len(names) != 3 or not all(names):
         raise argparse.ArgumentTypeError(f"'{text}': give three names like lon,lat,h_te_best_fit")
     return names[0], names[1], names[2]
+
+
+def _nodata(text: str) -> float | str:
+    if text.lower() == NO_VOIDS:
+        return NO_VOIDS
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}': give a number, or none") from None
 
 
 def _stretch(text: str) -> tuple[float, float] | None:

@@ -43,6 +43,8 @@ class DataConfig(Section):
     """One number from which all random draws follow: splits, order, augmentation, timesteps, first weights."""
     num_workers: Annotated[NotNegative, OWN_OF_LAUNCH] = 0
     """Processes that read tiles beside the main one; 0 reads in the main process."""
+    image_full_scale: PositiveNumber | None = None
+    """Value of 16-bit images that counts as 1, such as 4095 for 12 bits; by default what files say (NBITS) or 65535."""
     batch_size: Positive = 8
     """Tiles that are computed at once, in all processes together."""
 

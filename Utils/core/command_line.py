@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import sys
 import warnings
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from Utils.core.device import keep_freed_memory
 from Utils.core.errors import RasterError, UserError, one_line
-from Utils.core.processes import disconnect, is_agreed, is_main, tell
+from Utils.core.processes import agreed, disconnect, is_agreed, is_main, tell
 from Utils.core.stopping import Stopped
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def run_script(work: Callable[[], None]) -> int:
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     keep_freed_memory()
     try:
-        work()
+        _with_short_names(work)
     except (UserError, RasterError) as error:
         if not getattr(error, "told_elsewhere", False):
             print(f"error: {one_line(str(error) or type(error).__name__)}", file=sys.stderr)
@@ -54,6 +55,17 @@ def run_script(work: Callable[[], None]) -> int:
         status = 0
     disconnect()
     return status
+
+
+def _with_short_names(work: Callable[[], None]) -> None:
+    """Do the work; a name that is too long, at which any look at a path may fail, becomes an error of the user's."""
+    try:
+        work()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        told = UserError(f"'{error.filename}': this name is too long; give a shorter one")
+        raise (agreed(told) if is_agreed(error) else told) from error
 
 
 def say_new_name(module: str) -> int:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_write_bytes", "remove_leftovers", "replacing"]
+__all__ = ["atomic_write_bytes", "hidden_name", "longest_name", "remove_leftovers", "replacing"]
+
+# Most bytes of a file's name, where the system does not say.
+_LONGEST_NAME = 255
 
 # The names that ``replacing`` gives.
 _TEMPORARY = ".*.tmp"
@@ -27,7 +31,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     # Not tempfile, whose files only their owner can read: results are there to be shared.
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(hidden_name(path, f".{secrets.token_hex(6)}.tmp"))
     try:
         yield temporary
         os.replace(temporary, path)
@@ -47,6 +51,29 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | memoryview) -
     """
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def hidden_name(path: Path, ending: str) -> str:
+    """The name of a hidden file beside ``path``, with an ending of its own; never longer than names may be.
+
+    A name that has to be cut carries a digest of the whole one, so that two long names stay two.
+    """
+    name = os.fsencode(path.name)
+    room = _LONGEST_NAME - len(os.fsencode(ending)) - 1
+    if len(name) <= room:
+        return f".{path.name}{ending}"
+    digest = hashlib.sha256(name).hexdigest()[:12]
+    # Cut between characters: a part of one is not text.
+    kept = name[: room - len(digest) - 1].decode("utf-8", "ignore")
+    return f".{kept}.{digest}{ending}"
+
+
+def longest_name(folder: Path) -> int:
+    """Most bytes that a file's name may have in an existing folder."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):
+        return _LONGEST_NAME
 
 
 def remove_leftovers(folder: Path, recursively: bool = True) -> None:

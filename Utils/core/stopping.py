@@ -40,6 +40,23 @@ def stopping_on_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def interrupted_by_termination() -> Iterator[None]:
+    """Let SIGTERM end the body as Ctrl-C does, so that what it tidies up on the way out is tidied up."""
+    if not is_main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def stop_asked() -> str:
     """The signal that asked to stop, empty for none."""
     return _asked[0] if _asked else ""

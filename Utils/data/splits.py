@@ -20,7 +20,7 @@ from Utils.core.seeds import named_generator
 from Utils.data.published_layout import TRAINING_PART, list_tiles, natural
 
 HELD_OUT_SHARE = 0.1
-_TILE_LINE = re.compile(r"(?:tile_)?([\w-]+?)(?:\.(?:png|tif|tiff))?")
+_TILE_LINE = re.compile(r"(?:tile_)?([\w-]+?)(?:\.(?i:png|tif|tiff|jpg|jpeg|npy))?")
 
 
 def read_split(path: Path) -> list[str]:

@@ -75,8 +75,9 @@ class RunSetup:
 def find_tiles(config: TrainingConfig) -> Tiles:
     """List the tiles that a training config uses."""
     dataset = Path(config.dataset_path)
-    test = list_tiles(dataset, TEST_PART) if config.validate_on == "test" else {}
-    return Tiles(list_tiles(dataset, TRAINING_PART), test)
+    scale = config.image_full_scale
+    test = list_tiles(dataset, TEST_PART, scale) if config.validate_on == "test" else {}
+    return Tiles(list_tiles(dataset, TRAINING_PART, scale), test)
 
 
 def split_stage(

@@ -13,7 +13,7 @@ from Utils.data.tile_check import check_tiles
 
 def test_tiles(config: EvaluationConfig) -> tuple[Mapping[str, TileFiles], list[str]]:
     """The test part's tiles, and the ids to evaluate."""
-    files = list_tiles(Path(config.dataset_path), TEST_PART)
+    files = list_tiles(Path(config.dataset_path), TEST_PART, config.image_full_scale)
     return files, select(list(files), config.test_split_text, config.dataset_path)
 
 

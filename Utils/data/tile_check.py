@@ -12,11 +12,14 @@ from pathlib import Path
 from Utils.core.errors import RasterError, UserError
 from Utils.core.processes import progress_bar
 from Utils.data.published_layout import TileFiles
-from Utils.rasters.tile_files import raster_size, read_height, read_image, read_prior
+from Utils.rasters.tile_files import image_scale, raster_size, read_height, read_image, read_prior
 
 logger = logging.getLogger(__name__)
 
 _LISTED_IDS = 8
+# Images that were stretched reach their full scale somewhere; 14 bits in 16 reach a quarter of it.
+_DARK = 0.25
+_WHITE_16 = 65535.0
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,9 @@ def check_tiles(
             same_size(files[tile].image, image_size, path, _size(path))
         same_size(files[first].image, size, files[tile].image, image_size, "all tiles of a dataset")
 
-    def look(tile: str) -> tuple[str, bool, bool, bool]:
+    def look(tile: str) -> tuple[str, bool, bool, bool, float]:
         try:
-            read_image(files[tile].image)
+            image = read_image(files[tile].image, files[tile].full_scale)
             raster = read_height(files[tile].height)
             if priors:
                 read_prior(priors[tile])
@@ -62,13 +65,14 @@ def check_tiles(
             raise UserError(str(error)) from error
         heights = raster.values[raster.valid]
         is_flat = bool(heights.size and heights.min() == heights.max())
-        return tile, bool(raster.valid.any()), bool(raster.valid.all()), is_flat
+        return tile, bool(raster.valid.any()), bool(raster.valid.all()), is_flat, float(image.max())
 
-    empty, flat, with_gaps = [], [], []
+    empty, flat, with_gaps, brightest = [], [], [], 0.0
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        looked: Iterator[tuple[str, bool, bool, bool]] = pool.map(look, ids)
+        looked: Iterator[tuple[str, bool, bool, bool, float]] = pool.map(look, ids)
         bar = progress_bar(looked, total=len(ids), desc="checking tiles", unit="tile")
-        for tile, has_valid, is_whole, is_flat in bar:
+        for tile, has_valid, is_whole, is_flat, bright in bar:
+            brightest = max(brightest, bright)
             if not has_valid:
                 empty.append(tile)
             elif not is_whole:
@@ -83,7 +87,30 @@ def check_tiles(
         if found:
             listed = ", ".join(found[:_LISTED_IDS]) + (", ..." if len(found) > _LISTED_IDS else "")
             logger.warning("%d of %d tiles have %s (tile ids: %s)", len(found), len(ids), what, listed)
+    if said := dark_images(brightest, files[first], len(ids)):
+        logger.warning("%s", said)
     return TileCheck(size, empty, flat, with_gaps)
+
+
+def dark_images(brightest: float, files: TileFiles, count: int) -> str:
+    """What is to be said of a dataset whose images use only the lowest part of their range; empty for others.
+
+    Args:
+        brightest: the largest value of all images, where 1 is full scale.
+        files: one of its tiles.
+        count: how many images there are.
+    """
+    if files.full_scale is not None or not 0.0 < brightest <= _DARK:
+        return ""
+    share = f"the largest value of all {count} images is {100.0 * brightest:.2g} % of full scale: they are nearly black"
+    if image_scale(files.image) != _WHITE_16:
+        return f"{share}; stretch them"
+    largest = round(brightest * _WHITE_16)
+    bits = max(largest.bit_length(), 9)
+    return (
+        f"{share}, {largest} of 65535, as if they had {bits} bits. Set image_full_scale to the value that is white, "
+        f"for example --set image_full_scale={2**bits - 1}, in training and evaluation; 65535 takes them as they are"
+    )
 
 
 def _size(path: Path) -> tuple[int, int]:

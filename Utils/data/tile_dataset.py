@@ -66,7 +66,7 @@ def read_tile(tile: str, files: TileFiles, prior: Path | None = None) -> Sample:
         UserError: a file that cannot be read, or an image, map and prior that differ in size.
     """
     try:
-        image = read_image(files.image)
+        image = read_image(files.image, files.full_scale)
         coarse = None if prior is None else read_prior(prior)
     except (RasterError, OSError) as error:
         raise UserError(str(error)) from error

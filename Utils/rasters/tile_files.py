@@ -24,6 +24,7 @@ from rasterio.io import MemoryFile
 
 from Utils.core.errors import RasterError
 from Utils.core.files import atomic_write_bytes
+from Utils.rasters.colours import named_colours, opaque_bands
 from Utils.rasters.png import PNG_SIGNATURE, png_is_whole
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "MAX_TILE_PIXELS",
     "HeightRaster",
     "check_blocks",
+    "image_scale",
     "raster_size",
     "raster_type",
     "read_height",
@@ -72,6 +74,8 @@ LOCAL_ONLY = {
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
     # A VRT may hold Python code, which GDAL would run where an environment variable allows it.
     "GDAL_VRT_ENABLE_PYTHON": "NO",
+    # What is read lies perhaps in a folder of somebody else: no note of a packed file's size is left beside it.
+    "CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO",
 }
 """GDAL's options for everything that is read: files of this machine alone, and no code."""
 
@@ -80,6 +84,7 @@ LOCAL_ONLY = {
 _WEB_SERVICES = "HTTP,WMS,WCS,WMTS,EEDA,EEDAI,PLMOSAIC,STACIT,STACTA,DAAS"
 os.environ.setdefault("GDAL_SKIP", _WEB_SERVICES)
 
+_WHITE_16 = 65535.0
 _READ_OPTIONS = {
     **LOCAL_ONLY,
     # Listing a folder of 30,000 tiles for every tile opened takes longer than reading the tile.
@@ -107,25 +112,37 @@ class HeightRaster:
     valid: NDArray[np.bool_]
 
 
-def read_image(path: str | os.PathLike[str]) -> NDArray[np.float32]:
-    """Read an image of 8 or 16 bits with 1 band (repeated), 3 bands, or 4 (the last, alpha, is dropped).
+def read_image(path: str | os.PathLike[str], full_scale: float | None = None) -> NDArray[np.float32]:
+    """Read an image of 8 or 16 bits with 1 band (repeated), 3 bands, or one more, which is dropped (alpha, infrared).
+
+    Three bands that the file calls red, green and blue are these, whatever their order.
+
+    Args:
+        path: a PNG, TIFF or JPEG.
+        full_scale: the value that counts as 1 in 16 bits, where the file does not say (NBITS); None for 65535.
 
     Returns:
-        (3, H, W) float32 in [0, 1]: 8-bit values / 255, 16-bit values / 65535. Palettes are resolved.
+        (3, H, W) float32 in [0, 1]: 8-bit values / 255, 16-bit values / ``full_scale``. Palettes are resolved.
 
     Raises:
-        RasterError: missing, damaged or too large file, other band count, other data type.
+        RasterError: missing, damaged or too large file, other band count, other data type, values above ``full_scale``.
     """
     with _opened(path) as source:
-        if source.count not in (1, 3, 4):
+        opaque = opaque_bands(source)
+        if source.count > 4 or len(opaque) not in (1, 3, 4):
             raise RasterError(path, f"an image with {source.count} bands", "give a file with 1, 3 or 4 bands")
-        full_scale = _full_scale(source)
-        if full_scale is None:
+        scale = _full_scale(source)
+        if scale is None:
             raise RasterError(path, f"an image of type {source.dtypes[0]}", "save it with 8 or 16 bits (unsigned)")
-        bands = source.read(indexes=list(range(1, min(source.count, 3) + 1)))  # (1 or 3, H, W)
+        if scale == _WHITE_16 and full_scale is not None:
+            scale = full_scale
+        bands = source.read(indexes=list(named_colours(source) or opaque[:3]))  # (1 or 3, H, W)
         if source.colorinterp[0] == ColorInterp.palette:
-            bands, full_scale = _resolve_palette(source, bands[0]), 255.0
-    image = bands.astype(np.float32) / np.float32(full_scale)
+            bands, scale = _resolve_palette(source, bands[0]), 255.0
+    if scale == full_scale and bands.max() > scale:
+        problem = f"a value of {bands.max()}, more than image_full_scale, {scale:g}"
+        raise RasterError(path, problem, "set image_full_scale to the largest value that the images can have")
+    image = bands.astype(np.float32) / np.float32(scale)
     return np.repeat(image, 3, axis=0) if len(image) == 1 else image
 
 
@@ -197,6 +214,16 @@ def raster_type(path: str | os.PathLike[str]) -> tuple[int, str]:
     """
     with _opened(path, header_only=True) as source:
         return source.count, source.dtypes[0]
+
+
+def image_scale(path: str | os.PathLike[str]) -> float | None:
+    """The value that counts as 1 in an image, from its header: 255, 65535 or fewer bits where the file says so.
+
+    Raises:
+        RasterError: the file is missing or its header cannot be read.
+    """
+    with _opened(path, header_only=True) as source:
+        return _full_scale(source)
 
 
 def write_map_16bit(path: str | os.PathLike[str], values01: ArrayLike) -> None:
@@ -351,8 +378,9 @@ def _single_band(path: str | os.PathLike[str], source: Any) -> NDArray[Any]:
         raise RasterError(path, "a map with a colour palette", "save it as a plain single-band file")
     if np.issubdtype(np.dtype(source.dtypes[0]), np.complexfloating):
         raise RasterError(path, f"a map of type {source.dtypes[0]}", "save it with real numbers")
-    if source.count in (1, 3, 4):
-        bands: NDArray[Any] = source.read(indexes=list(range(1, min(source.count, 3) + 1)))  # (1 or 3, H, W)
+    opaque = opaque_bands(source)
+    if source.count <= 4 and len(opaque) in (1, 3, 4):
+        bands: NDArray[Any] = source.read(indexes=opaque[:3])  # (1 or 3, H, W)
         band: NDArray[Any] = bands[0]
         if all(np.array_equal(band, other) for other in bands[1:]):
             return band

@@ -19,6 +19,7 @@ class SceneOptions:
         overlap: pixels that neighbouring tiles share at least; None takes a quarter of the tile.
         bands: 1 or 3 numbers of bands, from 1; None takes the first three.
         nodata: a value that means no data, in addition to the one that the file names.
+        suspect_voids: whether values and frames that look like no data are left out though nobody declares them.
         stretch: percentiles of the scene that become black and white; None takes the data type's full range.
         batch_size: number of tiles that are predicted at once.
         orientations: number of ways in which each tile is laid, 1 to 8; more than 1 give the uncertainty band.
@@ -40,6 +41,7 @@ class SceneOptions:
     overlap: int | None = None
     bands: tuple[int, ...] | None = None
     nodata: float | None = None
+    suspect_voids: bool = True
     stretch: tuple[float, float] | None = (2.0, 98.0)
     batch_size: int = 4
     orientations: int = 1

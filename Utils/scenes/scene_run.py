@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import rasterio
 import torch
 
 from Utils.core.errors import UserError, write_error
 from Utils.core.processes import everywhere, on_main
 from Utils.core.tables import write_json
 from Utils.rasters.environment import gdal_environment
+from Utils.rasters.places import container, gdal_name, raster_place
+from Utils.rasters.tile_files import GDAL_ERRORS
 from Utils.scenes.finishing import Finisher, KnownHeights, read_heights
 from Utils.scenes.options import SceneOptions
 from Utils.scenes.output.height_writer import check_output, space_needed
+from Utils.scenes.output.output_checks import BESIDE
 from Utils.scenes.output.preview import write_preview
 from Utils.scenes.output.scene_report import write_scene_report
 from Utils.scenes.source.scene_source import SceneSource, open_scene
 from Utils.scenes.tiles.tile_grid import TileGrid
 from Utils.scenes.tiles.tile_prediction import Predictor, predict_tiles
-from Utils.scenes.tiles.tile_store import TileStore, working_folder
+from Utils.scenes.tiles.tile_store import TileStore, remove_unfinished, working_folder
 
 _THUMBNAIL = 900  # pixels of the image's longer side in the report
 
@@ -62,10 +66,10 @@ def check_scene(scene: Path, output: Path, options: SceneOptions) -> KnownHeight
         tiles = len(grid) * grid.size**2 * layers
         bands = layers + options.metric
         needed = 4 * (tiles + pixels * bands) + space_needed(source.height, source.width, bands)
-        inputs = [path for path in (scene, *source.files, options.reference, options.points) if path is not None]
+        inputs = [*source.files, *_files_of_heights(options)]
         check_output(output, inputs, needed, options.overwrite or options.resume)
         # The picture of scene.tif is scene.png, which may be the scene itself.
-        for beside in (output.with_suffix(suffix) for suffix in (".json", ".png", ".html")):
+        for beside in (output.with_suffix(suffix) for suffix in BESIDE):
             if beside.exists() and any(path.exists() and beside.samefile(path) for path in inputs):
                 raise UserError(f"--output '{output}': the input '{beside}' could be overwritten; give another name")
         return read_heights(source, options)
@@ -98,20 +102,22 @@ def predict_scene(
     known = heights or on_main(lambda: check_scene(scene, output, options))
     started = time.monotonic()
     with gdal_environment(), ExitStack() as opened:
-        source = opened.enter_context(everywhere(lambda: _open(scene, options)))
+        source = opened.enter_context(everywhere(lambda: _open(scene, options, tell=False)))
         grid = TileGrid(source.height, source.width, options.tile_size, options.shared)
         on_main(lambda: _open_store(source, grid, output, options, model))
+        on_main(lambda: remove_unfinished(output))
         store = everywhere(lambda: _open_store(source, grid, output, replace(options, resume=True), model))
-        predict_tiles(
-            source,
-            grid,
-            predictor,
-            store,
-            batch_size=options.batch_size,
-            orientations=options.orientations,
-            device=device,
-        )
-        return on_main(lambda: _finish(source, grid, store, output, options, known, model, started))
+        with store.kept_for_resuming():
+            predict_tiles(
+                source,
+                grid,
+                predictor,
+                store,
+                batch_size=options.batch_size,
+                orientations=options.orientations,
+                device=device,
+            )
+            return on_main(lambda: _finish(source, grid, store, output, options, known, model, started))
 
 
 def _finish(
@@ -177,8 +183,20 @@ def summary(result: SceneResult) -> str:
     return "\n".join(lines)
 
 
-def _open(scene: Path, options: SceneOptions) -> SceneSource:
-    return open_scene(scene, options.bands, options.nodata, options.stretch)
+def _open(scene: Path, options: SceneOptions, tell: bool = True) -> SceneSource:
+    return open_scene(scene, options.bands, options.nodata, options.stretch, options.suspect_voids, tell)
+
+
+def _files_of_heights(options: SceneOptions) -> list[Path]:
+    """The files that the known heights are read from, also those that a VRT names."""
+    files = [options.points] if options.points is not None else []
+    if options.reference is not None:
+        place = raster_place(options.reference)
+        files.append(container(place))
+        with suppress(*GDAL_ERRORS), gdal_environment(), rasterio.open(gdal_name(place)) as reference:
+            if reference.driver == "VRT":
+                files += [container(name) for name in reference.files]
+    return files
 
 
 def _open_store(

@@ -216,6 +216,8 @@ def _tile_hashes(tiles: TileDataset) -> dict[str, str]:
 def _hash_files(tiles: TileDataset, tile: str) -> str:
     assert tiles.priors is not None
     digest = hashlib.blake2b(digest_size=20)
+    if tiles.files[tile].full_scale is not None:
+        digest.update(f"{tiles.files[tile].full_scale!r} is 1".encode())
     for path in (tiles.files[tile].image, tiles.files[tile].height, tiles.priors[tile]):
         for suffix in ("", *_SIDE_FILES):
             part = path.with_name(path.name + suffix)

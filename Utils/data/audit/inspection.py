@@ -183,7 +183,7 @@ def _header(path: Path) -> tuple[int | None, str | None]:
 def _all_problems(first: str, tile: str, files: TileFiles, prior: Path | None) -> list[str]:
     """All problems of a tile's files, first the one that training would report."""
     attempts: list[Callable[[], object]] = [
-        lambda: read_image(files.image),
+        lambda: read_image(files.image, files.full_scale),
         lambda: read_truth(files.height),
         lambda: read_tile(tile, files),
     ]

@@ -14,13 +14,15 @@ from pathlib import Path
 from Utils.data.audit.findings import ERROR, WARNING, Finding
 from Utils.data.published_layout import (
     HEIGHT_FOLDER,
+    HEIGHT_SUFFIXES,
     IMAGE_FOLDER,
+    IMAGE_SUFFIXES,
     TEST_PART,
     TRAINING_PART,
     TileFiles,
+    match_tiles,
     natural,
     prior_file,
-    tile_name,
 )
 
 PARTS = (TRAINING_PART, TEST_PART)
@@ -40,36 +42,35 @@ class Listing:
     findings: list[Finding]
 
 
-def list_part(dataset: Path, part: str, needed: bool) -> Listing:
+def list_part(dataset: Path, part: str, needed: bool, full_scale: float | None = None) -> Listing:
     """List one part of a dataset.
 
     Args:
         dataset: folder of the dataset.
         part: ``TRAINING_PART`` or ``TEST_PART``.
         needed: whether training reads this part; then whatever training refuses is an error.
+        full_scale: the value that counts as 1 in its 16-bit images; None for what the files say.
     """
     level = ERROR if needed else WARNING
     sides: list[dict[str, Path]] = []
     findings, strays, absent = [], [], []
-    for folder, suffix in ((IMAGE_FOLDER, ".png"), (HEIGHT_FOLDER, ".tif")):
+    for folder, suffixes in ((IMAGE_FOLDER, IMAGE_SUFFIXES), (HEIGHT_FOLDER, HEIGHT_SUFFIXES)):
         place = dataset / part / folder
-        found: dict[str, Path] = {}
         try:
             names = sorted(os.listdir(place))
         except OSError as error:
             names = []
             absent.append(f"{place}: {error.strerror}")
-        for name in names:
-            match = tile_name(suffix).fullmatch(name)
-            if match:
-                found[match.group(1)] = place / name
-            elif Path(name).suffix.lower() in _RASTERS:
-                strays.append(str(place / name))
-        sides.append(found)
+        matched = match_tiles(names, suffixes)
+        taken = frozenset(matched.values())
+        rasters = (name for name in names if Path(name).suffix.lower() in _RASTERS)
+        strays += [str(place / name) for name in rasters if name not in taken]
+        sides.append({tile: place / name for tile, name in matched.items()})
     images, heights = sides
     alone = [str(images[tile]) for tile in sorted(set(images) - set(heights), key=natural)]
     bare = [str(heights[tile]) for tile in sorted(set(heights) - set(images), key=natural)]
-    pairs = {tile: TileFiles(images[tile], heights[tile]) for tile in sorted(set(images) & set(heights), key=natural)}
+    both = sorted(set(images) & set(heights), key=natural)
+    pairs = {tile: TileFiles(images[tile], heights[tile], full_scale) for tile in both}
     for code, what, items in (
         ("missing_folder", "folders that cannot be read (layout: Dataset/README.md)", absent),
         ("image_without_map", "images without a height map; add it or remove the image", alone),
@@ -81,7 +82,10 @@ def list_part(dataset: Path, part: str, needed: bool) -> Listing:
         what = "folders without a single pair of image and map"
         findings.append(Finding(level, "no_tiles", what, [str(dataset / part)]))
     if strays:
-        what = "rasters that are not named tile_<id>.png (images) or tile_<id>.tif (maps); they are ignored"
+        what = (
+            "rasters that are not named tile_<id>.png (images) or tile_<id>.tif (maps), or whose id has another file; "
+            "they are ignored"
+        )
         findings.append(Finding(WARNING, "ignored_file", what, strays))
     return Listing(pairs, findings)
 

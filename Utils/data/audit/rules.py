@@ -10,7 +10,8 @@ from statistics import median
 from Utils.data.audit.findings import ERROR, WARNING, Finding
 from Utils.data.audit.inspection import Fingerprint, Inspection, TileRow, describe_shift
 from Utils.data.audit.map_shifts import TOLERATED_SHIFT
-from Utils.data.published_layout import TEST_PART
+from Utils.data.published_layout import TEST_PART, TileFiles
+from Utils.data.tile_check import dark_images
 
 # A shift that so many tiles share is reported even if it is within the tolerance for a single tile.
 _LEAST_SHARED_SHIFT = 2.0
@@ -97,6 +98,14 @@ def _judge_types(rows: Sequence[TileRow]) -> list[Finding]:
                 Finding(WARNING, "mixed_types", what, [f"{name_of(row)}: {type_of(row)}" for row in others])
             )
     return findings
+
+
+def judge_darkness(rows: Sequence[TileRow], files: TileFiles) -> list[Finding]:
+    """Images that use only the lowest part of their range, for the rows of one part and one of its tiles."""
+    known = [row.image_max for row in rows if row.image_max is not None]
+    said = dark_images(max(known), files, len(known)) if known else ""
+    what = "images that are nearly black, as 11 or 12 bits in a file of 16 are"
+    return [Finding(WARNING, "dark_images", what, [f"{rows[0].part}: {said}"])] if said else []
 
 
 def judge_duplicates(inspections: Sequence[Inspection]) -> list[Finding]:

@@ -15,7 +15,7 @@ from Utils.data.audit.coverage import cover, last_word
 from Utils.data.audit.findings import ERROR, WARNING, Finding
 from Utils.data.audit.inspection import Inspection, inspect
 from Utils.data.audit.listing import PARTS, Listing, list_part, list_priors
-from Utils.data.audit.rules import judge_alignment, judge_duplicates, judge_rows
+from Utils.data.audit.rules import judge_alignment, judge_darkness, judge_duplicates, judge_rows
 from Utils.data.audit.swaps import find_swaps
 from Utils.data.published_layout import PRIOR_FOLDER, TEST_PART, TRAINING_PART
 from Utils.data.stage_plan import Tiles
@@ -50,7 +50,7 @@ def audit(training: AuditedTraining, splits: Sequence[Path], priors: Path | None
     dataset = Path(config.dataset_path)
     if not dataset.is_dir():
         raise UserError(f"dataset folder '{dataset}' not found; give the folder that holds '{TRAINING_PART}'")
-    listed = {part: list_part(dataset, part, _is_needed(part, config)) for part in PARTS}
+    listed = {part: list_part(dataset, part, _is_needed(part, config), config.image_full_scale) for part in PARTS}
     findings = [finding for part in PARTS for finding in listed[part].findings]
     tiles = Tiles(listed[TRAINING_PART].pairs, listed[TEST_PART].pairs)
     coverage = cover(training, tiles, splits)
@@ -64,6 +64,9 @@ def audit(training: AuditedTraining, splits: Sequence[Path], priors: Path | None
             row.note(wanted.missing[row.part, row.id], "no coarse prior")
     findings += judge_rows(rows, coverage.used) + judge_duplicates(inspections) + judge_alignment(inspections)
     for part in PARTS:
+        own = [row for row in rows if row.part == part and row.size]
+        if own:
+            findings += judge_darkness(own, listed[part].pairs[own[0].id])
         findings += find_swaps([item for item in inspections if item.row.part == part], listed[part].pairs)
     if not any(finding.level == ERROR for finding in findings):
         findings += last_word(training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from Utils.rasters.coordinates import (
 )
 from Utils.rasters.environment import georeference_optional, raster_errors, root_cause
 from Utils.rasters.ground import ground_sample_distance
+from Utils.rasters.places import gdal_name, is_file, raster_place
 from Utils.rasters.trusted_heights import Doubts, Place, trusted_heights
 from Utils.scenes.accuracy.height_grid import WINDOW, Grid
 from Utils.scenes.accuracy.scene_scores import BASELINE, PREDICTION, FloatArray, HeightFit
@@ -159,11 +161,12 @@ def opened_maps(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    if not path.exists():
+    path = raster_place(path)
+    if not (is_file(path) or os.path.isdir(path)):
         raise RasterError(path, "no such file", "check the path")
     with ExitStack() as stack:
         with raster_errors(path), georeference_optional():
-            source = stack.enter_context(rasterio.open(path))
+            source = stack.enter_context(rasterio.open(gdal_name(path)))
         yield source
 
 

@@ -20,6 +20,7 @@ from Utils.core.errors import UserError
 from Utils.rasters.coordinates import horizontal_crs, longitude_period
 from Utils.rasters.environment import gdal_environment
 from Utils.rasters.ground import has_transform
+from Utils.rasters.places import gdal_name, raster_place
 from Utils.rasters.tile_files import GDAL_ERRORS, check_blocks
 from Utils.rasters.trusted_heights import Doubts, Place, trusted_heights
 from Utils.scenes.fusion.cell_plan import CellPlan, plan_cells
@@ -55,9 +56,10 @@ def read_reference(
         UserError: unreadable, no CRS, more bands, no overlap, cells too wide for the scene, or nothing but voids under
             the scene.
     """
+    path = raster_place(path)
     try:
         with gdal_environment(), ExitStack() as stack:
-            source = stack.enter_context(rasterio.open(path))
+            source = stack.enter_context(rasterio.open(gdal_name(path)))
             _check(path, source)
             check_blocks(path, source)
             plan = plan_cells(path, source, scene)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 import zlib
@@ -23,6 +24,7 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from Utils.core.errors import write_error
+from Utils.core.files import hidden_name
 from Utils.rasters.environment import gdal_environment, georeference_optional, root_cause
 from Utils.rasters.ground import has_transform
 from Utils.rasters.tile_files import GDAL_ERRORS
@@ -125,8 +127,9 @@ class HeightWriter:
     def __enter__(self) -> HeightWriter:
         with self._disk_errors(), georeference_optional(), ExitStack() as undo:
             # A folder, because GDAL's COG driver makes temporary files beside its target.
-            name = f".{self.path.name[:100]}."
-            self._folder = Path(tempfile.mkdtemp(prefix=name, suffix=".tmp", dir=self.path.parent))
+            folder = self.path.with_name(hidden_name(self.path, f".{secrets.token_hex(6)}.tmp"))
+            folder.mkdir(mode=0o700)
+            self._folder = folder
             undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
             self._dataset = rasterio.open(self._folder / "strips.tif", "w", **self._profile)
             undo.callback(self._abandon)

@@ -1,20 +1,54 @@
-"""Checks, before the long work, that an output can be written."""
+"""Names of outputs, and checks, before the long work, that they can be written."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from Utils.core.errors import UserError, write_error
+from Utils.core.files import longest_name
+from Utils.rasters.places import stem
 
-__all__ = ["BLOCK", "check_output", "space_needed"]
+__all__ = ["BESIDE", "BLOCK", "check_output", "name_outputs", "space_needed"]
 
 BLOCK = 512
 """Rows and columns of the blocks that an output consists of."""
 
+BESIDE = (".json", ".png", ".html")
+"""Suffixes of the files that may be written beside an output."""
+
 _SUFFIXES = (".tif", ".tiff")
+
+
+def name_outputs(scenes: Sequence[Path], output: str | os.PathLike[str]) -> list[Path]:
+    """Give one file a scene, in order.
+
+    Args:
+        scenes: the scenes, each once.
+        output: for one scene a file; an existing folder, or a name with a slash at its end; for several scenes a
+            folder, which is made.
+
+    Raises:
+        UserError: several scenes for one file, or a folder that cannot be made.
+    """
+    given, path = os.fspath(output), Path(output)
+    if len(scenes) == 1 and not (os.path.isdir(given) or given.endswith("/")):
+        return [path]
+    if path.suffix.lower() in _SUFFIXES and not path.is_dir():
+        raise UserError(f"--output '{path}': {len(scenes)} scenes go into a folder; give its name")
+    names = [f"{stem(scene)}.tif" for scene in scenes]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        alike = ", ".join(str(scene) for scene, name in zip(scenes, names, strict=True) if name == twice[0])
+        raise UserError(f"{alike} would all be written to '{path / twice[0]}'; give them one by one")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output '{path}': {error.strerror}; give the name of a folder") from error
+    return [path / name for name in names]
 
 
 def space_needed(height: int, width: int, bands: int) -> int:
@@ -35,10 +69,12 @@ def check_output(path: Path, inputs: Sequence[Path], bytes_needed: int, overwrit
         overwrite: whether an older file may be replaced.
 
     Raises:
-        UserError: the output is one of the inputs, also through a link; another suffix than .tif or .tiff; no such
-            folder, or one that cannot be written; an older file or a folder in the way; too little space.
+        UserError: the output is one of the inputs, also through a link; another suffix than .tif or .tiff; a name
+            that is too long; no such folder, or one that cannot be written; an older file or a folder in the way; too
+            little space.
     """
     path = Path(path)
+    _check_length(path)
     if path.suffix.lower() not in _SUFFIXES:
         raise UserError(f"output '{path}': heights are written as GeoTIFF; give a name ending in .tif")
     if not path.parent.is_dir():
@@ -62,6 +98,20 @@ def check_output(path: Path, inputs: Sequence[Path], bytes_needed: int, overwrit
         raise UserError(
             f"output '{path}': needs up to {_gigabytes(bytes_needed)} on the disk, {_gigabytes(free)} are free; "
             "free some or give a folder on another disk"
+        )
+
+
+def _check_length(path: Path) -> None:
+    try:
+        longest = longest_name(path.parent)
+        path.parent.is_dir()
+    except OSError as error:
+        raise UserError(f"output '{path}': {error.strerror}; give another name") from error
+    needed = max(len(os.fsencode(path.with_suffix(suffix).name)) for suffix in (path.suffix, *BESIDE))
+    if needed > longest:
+        raise UserError(
+            f"output '{path}': the name is too long by {needed - longest} bytes for it and the files beside it "
+            f"({', '.join(BESIDE)}); here names have at most {longest} bytes. Give a shorter name"
         )
 
 

@@ -15,26 +15,26 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from Utils.core.errors import RasterError, UserError
+from Utils.rasters.colours import named_colours, opaque_bands
 
 __all__ = ["BandReader", "choose_bands"]
 
-logger = logging.getLogger(__name__)
+# What the bands of an ordinary image may be called.
+_PLAIN = (ColorInterp.gray, ColorInterp.undefined, ColorInterp.palette)
 
-_COLOURS = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 
-
-def choose_bands(path: Path, dataset: Any, wanted: Sequence[int] | None) -> tuple[int, ...]:
+def choose_bands(path: Path, dataset: Any, wanted: Sequence[int] | None, log: logging.Logger) -> tuple[int, ...]:
     """Give the numbers (1-based) of the 1 or 3 bands that make the image.
 
-    Without ``wanted`` a single band (alpha aside) or the first three are taken; where others are left out, a line in
-    the log says which were taken.
+    Without ``wanted`` a single band (alpha aside) is taken, or the three that the file calls red, green and blue, or
+    the first three. Where others are left out, or the order is another one, a line in the log says which were taken.
 
     Raises:
         UserError: ``wanted`` is not 1 or 3 existing numbers, or none are given for a file with 2 bands.
         RasterError: complex numbers, or a palette among several bands.
     """
     if wanted is None:
-        bands = _usual_bands(path, dataset)
+        bands = _usual_bands(path, dataset, log)
     else:
         bands = tuple(wanted)
         given = ",".join(str(band) for band in bands)
@@ -52,20 +52,31 @@ def choose_bands(path: Path, dataset: Any, wanted: Sequence[int] | None) -> tupl
     return bands
 
 
-def _usual_bands(path: Path, dataset: Any) -> tuple[int, ...]:
-    colours = [number for number, kind in enumerate(dataset.colorinterp, start=1) if kind != ColorInterp.alpha]
+def _usual_bands(path: Path, dataset: Any, log: logging.Logger) -> tuple[int, ...]:
+    colours = opaque_bands(dataset)
     if len(colours) == 2:
         raise UserError(f"{path}: which of its 2 bands is the image? choose one, for example --bands {colours[0]}")
-    if len(colours) <= 3:
-        return tuple(colours) or (1,)
-    bands = tuple(colours[:3])
-    logger.info(
-        "%s: bands %s of %d are used%s; others are chosen with --bands, for example --bands 4,3,2",
-        path,
-        _listed(dataset, bands),
-        dataset.count,
-        _colour_hint(dataset, bands),
-    )
+    named = named_colours(dataset)
+    bands = named or tuple(colours[:3]) or (1,)
+    called = [dataset.colorinterp[band - 1].name for band in bands]
+    if len(colours) > 3:
+        log.info(
+            "%s: bands %s of %d are used%s; others are chosen with --bands, for example --bands 4,3,2",
+            path,
+            _listed(dataset, bands),
+            dataset.count,
+            ", which the file calls red, green and blue" if named else "",
+        )
+    elif named and list(bands) != colours:
+        log.info("%s: bands %s are red, green and blue, as the file calls them", path, _listed(dataset, bands))
+    if not named and len(bands) == 3 and any(dataset.colorinterp[band - 1] not in _PLAIN for band in bands):
+        log.warning(
+            "%s: the file calls bands %s %s; they are taken as red, green and blue. --bands chooses others, or another "
+            "order",
+            path,
+            ", ".join(map(str, bands)),
+            ", ".join(called),
+        )
     return bands
 
 
@@ -75,33 +86,28 @@ def _listed(dataset: Any, bands: Sequence[int]) -> str:
     return f"{numbers} ({', '.join(names)})" if all(names) else numbers
 
 
-def _colour_hint(dataset: Any, bands: Sequence[int]) -> str:
-    """A hint at the bands that the file calls red, green and blue, if these are others or in another order."""
-    kinds = list(dataset.colorinterp)
-    if any(kinds.count(colour) != 1 for colour in _COLOURS):
-        return ""
-    tagged = tuple(kinds.index(colour) + 1 for colour in _COLOURS)
-    numbers = ",".join(str(band) for band in tagged)
-    return "" if tagged == tuple(bands) else f" (the file calls {numbers} red, green and blue)"
-
-
 @dataclass(frozen=True)
 class BandReader:
     """Reads the chosen bands of an open raster in the file's own values, with the pixels that hold data.
 
-    A pixel is invalid where the file's mask band or alpha says so and where a band is NaN or infinite. A nodata value
+    A pixel is invalid where the file's mask band or opacity says so and where a band is NaN or infinite. A nodata value
     (the file's or the user's) counts when any of the bands has it; but in unsigned integers, which have no value to
     spare, only when all of them do: 0 in one band of a photograph is a deep colour, 0 in all is the void beside it.
+    A void counts when its own band has it.
 
     Attributes:
         dataset: an open rasterio dataset.
         bands: 1 or 3 numbers, 1-based.
         nodata: a value that means no data and that the file does not name, or None. For a palette it is an index.
+        opacity: numbers of the bands with the opacity; where one is 0, there is no data.
+        voids: for each band, values that lie far from all others and so mean no data; none for any band if empty.
     """
 
     dataset: Any
     bands: tuple[int, ...]
     nodata: float | None = None
+    opacity: tuple[int, ...] = ()
+    voids: tuple[tuple[float, ...], ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -112,11 +118,6 @@ class BandReader:
     def has_palette(self) -> bool:
         """Whether the single band holds indices of colours."""
         return bool(self.dataset.colorinterp[self.bands[0] - 1] == ColorInterp.palette)
-
-    @property
-    def knows_invalid(self) -> bool:
-        """Whether anything, in the file or given by the user, tells where there is no data."""
-        return self.nodata is not None or self._alpha is not None or not self._all_valid
 
     def read(self, window: Window | None, shape: tuple[int, int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read a window, or with None the whole raster, as ``shape`` (height, width): decimated where that is less.
@@ -136,22 +137,15 @@ class BandReader:
         valid: NDArray[np.bool_] = (np.logical_or if is_colour else np.logical_and).reduce(by_band)
         if values.dtype.kind == "f":
             valid &= np.isfinite(values).all(axis=0)
-        if self._alpha is not None:
-            valid &= self._values((self._alpha,), window, shape)[0] > 0
+        for band, voids in zip(values, self.voids, strict=bool(self.voids)):
+            if voids:
+                valid &= ~np.isin(band, voids)
+        for number in self.opacity:
+            valid &= self._values((number,), window, shape)[0] > 0
         if self.has_palette:
             colours = self._colour_table()[values[0]]  # (h, w, 4)
             values, valid = np.moveaxis(colours[..., :3], -1, 0), valid & (colours[..., 3] > 0)
         return values, valid
-
-    @property
-    def _alpha(self) -> int | None:
-        """Number of the band with the opacity. GDAL uses it as a mask only where no nodata value is set."""
-        kinds = self.dataset.colorinterp
-        return kinds.index(ColorInterp.alpha) + 1 if ColorInterp.alpha in kinds and len(kinds) > 1 else None
-
-    @property
-    def _all_valid(self) -> bool:
-        return all(self.dataset.mask_flag_enums[band - 1] == [MaskFlags.all_valid] for band in self.bands)
 
     def _values(self, bands: Sequence[int], window: Window | None, shape: tuple[int, int]) -> NDArray[Any]:
         if len({self.dataset.dtypes[band - 1] for band in bands}) == 1:
@@ -165,7 +159,7 @@ class BandReader:
         flags = {flag for band in self.bands for flag in self.dataset.mask_flag_enums[band - 1]}
         if flags == {MaskFlags.all_valid} or MaskFlags.alpha in flags:
             return np.ones((len(self.bands), *shape), bool)
-        if MaskFlags.nodata in flags and self._alpha is not None:
+        if MaskFlags.nodata in flags and ColorInterp.alpha in self.dataset.colorinterp:
             # GDAL's masks would be the same, but rasterio warns at every reading that alpha is not included.
             return np.stack([band != self._tagged(number) for band, number in zip(values, self.bands, strict=True)])
         masks = self.dataset.read_masks(list(self.bands), window=window, out_shape=(len(self.bands), *shape))

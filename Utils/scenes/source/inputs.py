@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from Utils.core.errors import UserError
+from Utils.rasters.places import is_file, raster_place
 
 __all__ = ["SUFFIXES", "find_scenes"]
 
@@ -18,7 +20,7 @@ def find_scenes(inputs: Sequence[str]) -> list[Path]:
     """Find the scenes that files, folders and globs name.
 
     A folder stands for every raster in it (:data:`SUFFIXES`), not in its sub-folders; hidden files are left out. A
-    glob may contain ``**``.
+    glob may contain ``**``. A file may lie inside an archive (:mod:`Utils.rasters.places`).
 
     Returns:
         Sorted paths, each file once.
@@ -35,11 +37,14 @@ def find_scenes(inputs: Sequence[str]) -> list[Path]:
 
 
 def _matches(given: str) -> list[Path]:
-    path = Path(given)
-    if path.is_file():
+    path = raster_place(given)
+    if is_file(path):
         return [path]
-    if path.is_dir():
-        scenes = [entry for entry in path.iterdir() if _is_scene(entry)]
+    if os.path.isdir(path):
+        try:
+            scenes = [entry for entry in path.iterdir() if _is_scene(entry)]
+        except OSError as error:
+            raise UserError(f"{given}: this folder cannot be read ({error.strerror}); check its permissions") from error
         if not scenes:
             raise UserError(f"{given}: no raster in this folder; scenes end in {', '.join(SUFFIXES)}")
         return scenes
@@ -47,7 +52,7 @@ def _matches(given: str) -> list[Path]:
         raise UserError(f"{given}: no such file or folder; check the path")
     files = [Path(name) for name in glob.glob(given, recursive=True) if Path(name).is_file()]
     # Beside scene.tif lie scene.tif.aux.xml and scene.tfw; but *.ntf is meant as it stands.
-    scenes = [file for file in files if _is_scene(file)] or files
+    scenes = [file for file in files if _is_scene(file)] or [raster_place(file) for file in files]
     if not scenes:
         raise UserError(f"{given}: no file fits this pattern; check it")
     return scenes

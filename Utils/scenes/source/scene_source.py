@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,19 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from Utils.core.errors import RasterError, UserError
+from Utils.rasters.colours import opaque_bands
 from Utils.rasters.coordinates import on_earth
 from Utils.rasters.environment import georeference_optional, raster_errors
 from Utils.rasters.grids import straightened, upright
 from Utils.rasters.ground import ground_sample_distance, has_transform
+from Utils.rasters.places import container, gdal_name, is_file, raster_place
 from Utils.rasters.png import is_png, png_is_whole
 from Utils.rasters.tile_files import check_blocks
 from Utils.scenes.source.bands import BandReader, choose_bands
 from Utils.scenes.source.inputs import find_scenes
+from Utils.scenes.source.opacity import opacity_bands
 from Utils.scenes.source.stretch import Stretch, percentile_stretch
+from Utils.scenes.source.voids import find_suspects
 
 __all__ = ["MAX_SCENE_PIXELS", "SceneSource", "Stretch", "find_scenes", "open_scene"]
 
@@ -35,16 +40,19 @@ MAX_SCENE_PIXELS = 100_000_000_000
 
 # The stretch is taken from about this many pixels a side.
 _SAMPLE_SIDE = 2048
-# Zeros along so large a share of the border are rarely ground.
-_VOID_BORDER = 0.1
+# Compressions and formats that change values.
+_LOSSY = ("JPEG", "WEBP", "JPEG2000", "JP2OPENJPEG", "LERC", "JXL")
+# A 16-bit image whose largest value is no more than this fills a sixteenth of its range: it has 12 bits or fewer.
+_DARK = 4095
+_SILENT = logging.Logger("silent", logging.CRITICAL + 1)
 
 
 class SceneSource:
     """An open scene, read window by window. Made by :func:`open_scene`; a context manager.
 
     Attributes:
-        path: the file.
-        files: the file and all sources of a VRT; an output must be none of them.
+        path: the file, or its place in an archive.
+        files: the file (or its archive) and all sources of a VRT; an output must be none of them.
         height: rows.
         width: columns.
         crs: rasterio's CRS; None where the file has none, or has no transform.
@@ -70,7 +78,8 @@ class SceneSource:
         self.dtype = str(reader.dtype)
         self.stretch = stretch
         # Only those of a VRT: for other formats these are side files, which other programs may rewrite.
-        self.files = tuple(Path(name) for name in dataset.files) if dataset.driver == "VRT" else (path,)
+        names = dataset.files if dataset.driver == "VRT" else (path,)
+        self.files = tuple(dict.fromkeys(container(name) for name in names))
         self._dataset = dataset
         self._reader = reader
         self._lock = threading.Lock()
@@ -146,7 +155,7 @@ class SceneSource:
         return {
             "name": self.path.name,
             "bytes": sum(state.st_size for state in states),
-            "mtime_ns": max(state.st_mtime_ns for state in states),
+            "mtime_ns": max((state.st_mtime_ns for state in states), default=0),
             "width": self.width,
             "height": self.height,
             "bands": list(self.bands),
@@ -154,7 +163,7 @@ class SceneSource:
             "stretch": self.stretch.describe(),
             # JSON has no NaN.
             "nodata": str(self.nodata) if self.nodata is not None and math.isnan(self.nodata) else self.nodata,
-        }
+        } | ({"voids": [list(found) for found in self._reader.voids]} if self._reader.voids else {})
 
     def ground_sample_distance(self) -> tuple[float, float] | None:
         """Give metres (from row to row, from column to column), None without CRS and transform; see ground.py."""
@@ -166,35 +175,43 @@ def open_scene(
     bands: Sequence[int] | None = None,
     nodata: float | None = None,
     stretch: tuple[float, float] | None = (2.0, 98.0),
+    suspect_voids: bool = True,
+    tell: bool = True,
 ) -> SceneSource:
     """Open a scene, check it, and take its stretch; the scene is never read as a whole.
 
     Percentiles come from some 2048 x 2048 pixels spread over the scene, from overviews where there are any.
 
     Args:
-        path: any raster that GDAL reads.
+        path: any raster that GDAL reads, also inside an archive (:mod:`Utils.rasters.places`).
         bands: 1 or 3 band numbers, 1-based; None for the usual ones (:func:`Utils.scenes.source.bands.choose_bands`).
         nodata: a value that means no data, in addition to the one that the file names.
         stretch: the percentiles of the valid pixels that become 0 and 1, or None for the full range of the file's
             type: 0..255, 0..65535 or fewer bits where the file says so; floats must lie in [0, 1] then.
+        suspect_voids: whether values and frames that look like no data are left out though nobody declares them
+            (:mod:`Utils.scenes.source.voids`).
+        tell: whether what is noticed goes into the log; not when the same scene was opened before.
 
     Raises:
         RasterError: the file is missing, damaged, cut short, empty, absurdly large or of complex numbers.
         UserError: bands, percentiles or types that do not fit, or no valid pixel.
     """
-    path = Path(path)
-    if not path.is_file():
+    path = raster_place(path)
+    log = logger if tell else _SILENT
+    if not is_file(path):
         raise RasterError(path, "no such file", "check the path")
     with raster_errors(path):
         _check_whole(path)
         with georeference_optional():
-            dataset = rasterio.open(path)
+            dataset = rasterio.open(gdal_name(path))
         try:
             _check_header(path, dataset)
-            reader = BandReader(dataset, choose_bands(path, dataset, bands), nodata)
-            _check_ends(reader)
-            source = SceneSource(path, dataset, reader, _stretch(path, reader, stretch))
-            _log_georeference(source, dataset)
+            chosen = choose_bands(path, dataset, bands, log)
+            _check_ends(BandReader(dataset, (*chosen, *_alphas(dataset))))
+            reader = BandReader(dataset, chosen, nodata, opacity_bands(path, dataset, chosen, log))
+            reader, taken = _stretch(path, reader, stretch, suspect_voids, log)
+            source = SceneSource(path, dataset, reader, taken)
+            _log_georeference(source, dataset, log)
         except BaseException:
             dataset.close()
             raise
@@ -203,7 +220,7 @@ def open_scene(
 
 def _check_whole(path: Path) -> None:
     """Refuse a PNG that is cut short or damaged."""
-    if is_png(path) and not png_is_whole(path):
+    if path.is_file() and is_png(path) and not png_is_whole(path):
         raise RasterError(path, "the PNG is cut short or damaged", "copy or write it again")
 
 
@@ -223,20 +240,33 @@ def _check_ends(reader: BandReader) -> None:
         reader.read(Window(column, row, 1, 1), (1, 1))
 
 
-def _stretch(path: Path, reader: BandReader, percentiles: tuple[float, float] | None) -> Stretch:
+def _alphas(dataset: Any) -> list[int]:
+    return sorted({*dataset.indexes} - {*opaque_bands(dataset)})
+
+
+def _stretch(
+    path: Path, reader: BandReader, percentiles: tuple[float, float] | None, suspect_voids: bool, log: logging.Logger
+) -> tuple[BandReader, Stretch]:
+    """The stretch, and the reader with the voids that were found on the way."""
     dataset = reader.dataset
     step = max(1.0, math.sqrt(dataset.height * dataset.width) / _SAMPLE_SIDE)
     shape = (max(1, round(dataset.height / step)), max(1, round(dataset.width / step)))
     sample, valid = reader.read(None, shape)
     if not valid.any():
         raise UserError(f"{path}: no valid pixel among {valid.size:,}; check --nodata, and the file's mask and nodata")
-    if not reader.knows_invalid:
-        _hint_at_void(path, sample)
+    if suspect_voids:
+        lossy = (dataset.profile.get("compress") or dataset.driver).upper() in _LOSSY
+        palette = reader.has_palette
+        found = find_suspects(path, sample, valid, lossy=lossy, palette=palette, log=log)
+        if any(found.voids):
+            reader = replace(reader, voids=found.voids)
+            sample, valid = reader.read(None, shape)
+        valid = valid & ~found.frame
     if percentiles is None:
-        return _full_range(path, reader, sample[:, valid])
+        return reader, _full_range(path, reader, sample[:, valid], log)
     stretch, widened = percentile_stretch(sample, valid, percentiles)
     for position in widened:
-        logger.info(
+        log.info(
             "%s: percentiles %g and %g of band %s are both the same; it is stretched from its lowest to its highest "
             "value, %g to %g",
             path,
@@ -245,12 +275,12 @@ def _stretch(path: Path, reader: BandReader, percentiles: tuple[float, float] | 
             stretch.low[position],
             stretch.high[position],
         )
-    return stretch
+    return reader, stretch
 
 
-def _full_range(path: Path, reader: BandReader, values: NDArray[Any]) -> Stretch:
+def _full_range(path: Path, reader: BandReader, values: NDArray[Any], log: logging.Logger) -> Stretch:
     """The stretch of the file's type, for a sample of its valid values (C, n)."""
-    remedy = "--stretch 2 98 stretches by percentiles"
+    remedy = "--stretch 2,98 stretches by percentiles"
     if values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
         if low < 0.0 or high > 1.0:
@@ -258,6 +288,14 @@ def _full_range(path: Path, reader: BandReader, values: NDArray[Any]) -> Stretch
         full = 1.0
     elif values.dtype in (np.uint8, np.uint16):
         full = max(_full_scale(reader, band) for band in reader.bands)
+        if full > 255 and values.max() <= min(_DARK, full / 4):
+            log.warning(
+                "%s: the largest value is %d, and %d counts as white, so the image is nearly black; %s",
+                path,
+                values.max(),
+                full,
+                remedy,
+            )
     else:
         raise UserError(f"{path}: values of type {values.dtype} have no full range to go by; {remedy}")
     return Stretch((0.0,) * len(values), (full,) * len(values), None)
@@ -269,19 +307,6 @@ def _full_scale(reader: BandReader, band: int) -> float:
     # 12-bit images come in 16 bits, with the bits in use named here.
     bits = reader.dataset.tags(band, ns="IMAGE_STRUCTURE").get("NBITS")
     return float(2 ** int(bits) - 1) if bits else float(np.iinfo(reader.dataset.dtypes[band - 1]).max)
-
-
-def _hint_at_void(path: Path, sample: NDArray[Any]) -> None:
-    """Suggest --nodata 0 where the scene, (C, h, w), seems to have a black frame that is not declared invalid."""
-    void = (sample == 0).all(axis=0)
-    border = np.concatenate([void[0], void[-1], void[:, 0], void[:, -1]])
-    if border.mean() > _VOID_BORDER:
-        logger.info(
-            "%s: %.0f %% of the border is exactly 0 and the file names no nodata value; if that is no picture of the "
-            "ground, give --nodata 0, or heights will be invented there and the stretch suffers",
-            path,
-            100.0 * border.mean(),
-        )
 
 
 def _orientation(dataset: Any) -> tuple[Affine, tuple[bool, bool]]:
@@ -298,21 +323,21 @@ def _orientation(dataset: Any) -> tuple[Affine, tuple[bool, bool]]:
     return turned, (rows, columns)
 
 
-def _log_georeference(source: SceneSource, dataset: Any) -> None:
+def _log_georeference(source: SceneSource, dataset: Any, log: logging.Logger) -> None:
     if source.is_reversed:
-        logger.info("%s: stored south-up or mirrored; it is read, and the output is written, north-up", source.path)
+        log.info("%s: stored south-up or mirrored; it is read, and the output is written, north-up", source.path)
     if source.crs is not None:
         return
     points, _ = dataset.gcps
     if source.georeferenced:
-        logger.info("%s: a transform but no CRS; the output gets the transform alone", source.path)
+        log.info("%s: a transform but no CRS; the output gets the transform alone", source.path)
     elif points or dataset.rpcs:
         means = "ground control points" if points else "rational polynomials (RPC)"
-        logger.info(
+        log.info(
             "%s: placed on the ground only by %s, so treated as not georeferenced; orthorectify it first, for example "
             "with gdalwarp, to get heights on a map",
             source.path,
             means,
         )
     else:
-        logger.info("%s: not georeferenced; the output will not be either", source.path)
+        log.info("%s: not georeferenced; the output will not be either", source.path)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from Utils.core.errors import UserError, write_error
-from Utils.core.files import replacing
+from Utils.core.files import hidden_name, replacing
+from Utils.core.processes import is_main
 from Utils.core.tables import write_json
 from Utils.scenes.tiles.tile_grid import Tile
 
+logger = logging.getLogger(__name__)
+
 _KEY = "key.json"
+_TILE = "tile_"
 
 
 class TileStore:
@@ -49,6 +56,8 @@ class TileStore:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / _KEY, dict(key))
         except OSError as error:
+            with suppress(OSError):
+                folder.rmdir()
             raise write_error(folder, error, "nothing was predicted") from error
 
     def holds(self, tile: Tile) -> bool:
@@ -81,6 +90,25 @@ class TileStore:
         """The path of a further file in the working folder."""
         return self.folder / name
 
+    @contextmanager
+    def kept_for_resuming(self) -> Iterator[None]:
+        """Whatever ends the body early, keep the finished tiles and say where they are; without any, keep nothing."""
+        try:
+            yield
+        except BaseException:
+            if is_main():
+                self._keep_tiles()
+            raise
+
+    def _keep_tiles(self) -> None:
+        if not any(self.folder.glob(f"{_TILE}*.npy")):
+            self.remove()
+            return
+        for path in self.folder.iterdir():
+            if not (path.name.startswith(_TILE) or path.name == _KEY):
+                path.unlink(missing_ok=True)
+        logger.warning("finished tiles stay in '%s': go on with --resume, or start anew with --overwrite", self.folder)
+
     def remove(self) -> None:
         """Delete the folder and all that lies in it."""
         self.clear(self.folder)
@@ -90,14 +118,22 @@ class TileStore:
         """Delete a working folder, if there is one; any other folder is left alone."""
         if (folder / _KEY).is_file():
             shutil.rmtree(folder, ignore_errors=True)
+            if folder.exists():
+                logger.warning("the work folder '%s' cannot be removed; remove it", folder)
 
     def _path(self, tile: Tile) -> Path:
-        return self.folder / f"tile_{tile.row}_{tile.column}.npy"
+        return self.folder / f"{_TILE}{tile.row}_{tile.column}.npy"
 
 
 def working_folder(output: Path) -> Path:
     """Where an output's tiles are kept while it is being made: beside it, on the same disk."""
-    return output.with_name(f".{output.name}.work")
+    return output.with_name(hidden_name(output, ".work"))
+
+
+def remove_unfinished(output: Path) -> None:
+    """Remove what a killed process was writing for an output; call it only where no other process writes the same."""
+    for folder in output.parent.glob(glob.escape(hidden_name(output, ".")) + "*.tmp"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _read_key(path: Path) -> dict[str, Any] | None:

@@ -28,6 +28,7 @@ from tests.conftest import (
     image_path,
     prior_path,
     shaded_image,
+    small_vit,
     synthetic_height,
     write_config,
     write_prior,
@@ -118,7 +119,10 @@ def no_raster(dataset: Path) -> None:
 
 
 def two_bands(dataset: Path) -> None:
-    write_raster(image_path(dataset, "2"), np.zeros((2, 32, 32), np.uint8))
+    # A TIFF by content: in a PNG the second of two bands is the opacity, and counts for nothing.
+    path = image_path(dataset, "2")
+    write_raster(path.with_suffix(".tif"), np.zeros((2, 32, 32), np.uint8))
+    path.with_suffix(".tif").replace(path)
 
 
 def three_different_bands(dataset: Path) -> None:
@@ -492,6 +496,21 @@ def test_control_characters_in_names_do_not_reach_the_terminal(
     assert not {character for character in printed if not character.isprintable()} - {"\n"}
     # A line of the table and one for each file.
     assert sum("ignored_file" in line for line in printed.splitlines()) == 3
+
+
+def test_images_of_few_bits_and_capitals(dataset: Path, tmp_path: Path) -> None:
+    for tile in TRAINING_IDS:
+        write_raster(image_path(dataset, tile), shaded_image(synthetic_height(int(tile))).astype(np.uint16) * 8)
+        image_path(dataset, tile).rename(image_path(dataset, tile).with_suffix(".PNG"))
+    status, summary, _ = run_audit(dataset)
+    assert status == 0
+    (found,) = items(summary, "warning", "dark_images")
+    assert TRAINING in found and "2024 of 65535" in found and "image_full_scale=2047" in found
+    assert not items(summary, "warning", "ignored_file")
+    config = small_vit(dataset, tmp_path / "run") | {"image_full_scale": 2047.0}
+    _, summary, rows = run_audit(dataset, "--config", write_config(tmp_path / "vit.json", config))
+    assert not items(summary, "warning", "dark_images")
+    assert rows[TRAINING, "1"]["image_max"] > 0.5
 
 
 def test_the_first_few_of_each_finding_are_printed(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:

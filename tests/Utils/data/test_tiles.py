@@ -77,6 +77,52 @@ def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
         list_tiles(tmp_path, TRAINING)
 
 
+@pytest.mark.parametrize(
+    ("image", "height"), [(".PNG", ".TIF"), (".JPG", ".Tif"), (".jpeg", ".TIFF"), (".tif", ".png"), (".TIFF", ".PNG")]
+)
+def test_suffixes_in_capitals_and_of_other_formats(dataset: Path, image: str, height: str) -> None:
+    before = [read_tile(tile, files) for tile, files in list_tiles(dataset, TRAINING).items()]
+    # The content decides how a file is read.
+    for tile in TRAINING_IDS:
+        image_path(dataset, tile).rename(image_path(dataset, tile).with_suffix(image))
+        height_path(dataset, tile).rename(height_path(dataset, tile).with_suffix(height))
+        prior_path(dataset, tile).rename(prior_path(dataset, tile).with_suffix(".PNG"))
+    listed = list_tiles(dataset, TRAINING)
+    assert all(same(read_tile(tile, files), old) for (tile, files), old in zip(listed.items(), before, strict=True))
+    assert len(find_priors(dataset, TRAINING, list(listed))) == len(TRAINING_IDS)
+
+
+def test_of_two_files_of_a_tile_the_usual_one_is_taken(dataset: Path) -> None:
+    for name in ("tile_1.PNG", "tile_1.jpg"):
+        (image_path(dataset, "1").parent / name).write_bytes(b"another")
+    (height_path(dataset, "1").with_suffix(".png")).write_bytes(b"another")
+    files = list_tiles(dataset, TRAINING)["1"]
+    assert (files.image, files.height) == (image_path(dataset, "1"), height_path(dataset, "1"))
+
+
+def test_links_and_folders_that_cannot_be_written_are_read(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(dataset, target_is_directory=True)
+    image_path(dataset, "1").rename(tmp_path / "elsewhere.png")
+    image_path(dataset, "1").symlink_to(tmp_path / "elsewhere.png")
+    assert check_tiles(list_tiles(tmp_path / "link", TRAINING), ["1", "2"]).size == (32, 32)
+
+
+def test_images_of_few_bits_are_pointed_out(dataset: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for tile in TRAINING_IDS:
+        write_raster(image_path(dataset, tile), shaded_image(synthetic_height(int(tile))).astype(np.uint16) * 16)
+    files = list_tiles(dataset, TRAINING)
+    check_tiles(files, list(files))
+    found = [record.getMessage() for record in caplog.records if "nearly black" in record.getMessage()]
+    assert len(found) == 1 and "4048 of 65535" in found[0] and "--set image_full_scale=4095" in found[0]
+    for full_scale in (4095.0, 65535.0):
+        caplog.clear()
+        files = list_tiles(dataset, TRAINING, full_scale)
+        check_tiles(files, list(files))
+        assert "nearly black" not in caplog.text
+    image = read_tile("1", list_tiles(dataset, TRAINING, 4080.0)["1"])["image"]
+    np.testing.assert_allclose(image, shaded_image(synthetic_height(1)) / 255.0, atol=1e-6)
+
+
 def test_reading(dataset: Path) -> None:
     item = open_dataset(dataset)[0]
     truth = synthetic_height(1)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
 
 from tests.paths import ROOT
 from Utils.core.errors import RasterError
@@ -85,6 +86,46 @@ def test_image_of_one_bit_is_black_and_white(tmp_path: Path) -> None:
     path = tmp_path / "bits.png"
     path.write_bytes(png_bytes(8, 1, b"\x00\x0f", bits=1))
     np.testing.assert_array_equal(read_image(path)[0, 0], [0, 0, 0, 0, 1, 1, 1, 1])
+
+
+def test_bands_are_taken_by_what_the_file_calls_them(tmp_path: Path) -> None:
+    bands = random_bands(4, "uint8")
+    red, green, blue = ColorInterp.red, ColorInterp.green, ColorInterp.blue
+    for kinds, order in (
+        ([blue, green, red], [2, 1, 0]),
+        ([blue, green, red, ColorInterp.alpha], [2, 1, 0]),
+        ([ColorInterp.alpha, red, green, blue], [1, 2, 3]),
+        ([ColorInterp.nir, red, green, blue], [1, 2, 3]),
+        ([red, green, blue, ColorInterp.nir], [0, 1, 2]),
+        ([ColorInterp.gray, ColorInterp.undefined, ColorInterp.undefined], [0, 1, 2]),
+        ([ColorInterp.gray, ColorInterp.alpha], [0, 0, 0]),
+    ):
+        path = write_raster(tmp_path / "tile.tif", bands[: len(kinds)], nodata=None)
+        with rasterio.open(path, "r+") as target:
+            target.colorinterp = kinds
+        np.testing.assert_array_equal(read_image(path), bands[order] / np.float32(255))
+
+
+def test_grey_with_opacity_is_grey(tmp_path: Path) -> None:
+    bands = np.stack([random_bands(1, "uint8")[0], np.full((HEIGHT, WIDTH), 255, np.uint8)])
+    path = write_raster(tmp_path / "tile.png", bands)
+    np.testing.assert_array_equal(read_image(path)[2], bands[0] / np.float32(255))
+    raster = read_height(path)
+    np.testing.assert_array_equal(raster.values, bands[0])
+
+
+def test_full_scale_of_sixteen_bits(tmp_path: Path) -> None:
+    levels = np.array([[[0, 1, 4095]]], np.uint16)
+    plain, told = tmp_path / "plain.png", tmp_path / "told.tif"
+    write_raster(plain, levels)
+    write_raster(told, levels, nbits=12)
+    eight = write_raster(tmp_path / "eight.png", np.array([[[0, 1, 255]]], np.uint8))
+    for path, full_scale, white in ((plain, None, 65535), (plain, 4095.0, 4095), (plain, 10_000, 10_000)):
+        np.testing.assert_array_equal(read_image(path, full_scale)[0], levels[0] / np.float32(white))
+    np.testing.assert_array_equal(read_image(told, 10_000)[0], levels[0] / np.float32(4095))
+    assert read_image(eight, 4095.0).max() == 1.0
+    with pytest.raises(RasterError, match="4095, more than image_full_scale, 2047"):
+        read_image(plain, 2047)
 
 
 @pytest.mark.parametrize("count", [2, 5])

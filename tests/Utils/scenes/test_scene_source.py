@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -270,16 +271,26 @@ def test_wrong_bands(tmp_path: Path, chosen: tuple[int, ...]) -> None:
 
 def test_usual_bands_are_told_where_some_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     undefined = [ColorInterp.gray] + [ColorInterp.undefined] * 3
+    grey = [ColorInterp.gray, ColorInterp.undefined, ColorInterp.undefined]
     names = ("coastal", "blue", "green", "red", "near infrared")
-    for count, options, words in (
-        (3, {}, []),
-        (4, {"colorinterp": undefined}, ["bands 1, 2, 3 of 4", "--bands"]),
-        (5, {"descriptions": names}, ["bands 1, 2, 3 (coastal, blue, green) of 5", "--bands"]),
-        (4, {"colorinterp": [*COLOURS[::-1], ColorInterp.undefined]}, ["calls 3,2,1 red, green and blue"]),
+    backwards = COLOURS[::-1]
+    infrared = [ColorInterp.nir, ColorInterp.red, ColorInterp.green]
+    for count, options, bands, words in (
+        (3, {}, (1, 2, 3), []),
+        (3, {"colorinterp": COLOURS}, (1, 2, 3), []),
+        (3, {"colorinterp": grey}, (1, 2, 3), []),
+        (4, {"colorinterp": undefined}, (1, 2, 3), ["bands 1, 2, 3 of 4", "--bands"]),
+        (5, {"descriptions": (*names[:4], "red")}, (1, 2, 3), ["bands 1, 2, 3 (coastal, blue, green) of 5"]),
+        (5, {"descriptions": names}, (4, 3, 2), ["bands 4, 3, 2 (red, green, blue) of 5", "--bands"]),
+        (3, {"descriptions": ("Blue", "Green", "Red"), "colorinterp": grey}, (3, 2, 1), ["3, 2, 1", "red, green and"]),
+        (3, {"colorinterp": backwards}, (3, 2, 1), ["bands 3, 2, 1 are red, green and blue, as the file calls them"]),
+        (4, {"colorinterp": [*backwards, ColorInterp.nir]}, (3, 2, 1), ["3, 2, 1 of 4 are used, which the file calls"]),
+        (6, {"colorinterp": [*backwards, *COLOURS]}, (3, 2, 1), ["bands 3, 2, 1 of 6 are used"]),
+        (3, {"colorinterp": infrared}, (1, 2, 3), ["calls bands 1, 2, 3 nir, red, green", "--bands"]),
     ):
         path = write_scene(tmp_path / "scene.tif", noise(count), **options)
         with open_scene(path) as source:
-            assert source.bands == (1, 2, 3)
+            assert source.bands == bands
         text = logged(caplog)
         assert all(word in text for word in words) and bool(text) == bool(words), text
     with pytest.raises(UserError, match=r"2 bands.*--bands 1"):
@@ -410,20 +421,137 @@ def test_nothing_valid(tmp_path: Path) -> None:
             open_scene(write_scene(tmp_path / "scene.tif", bands), **options)
 
 
-def test_a_black_frame_is_pointed_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    framed = noise(3)
-    framed[:, :, :30] = 0
+def framed(bands: NDArray[Any], value: float, width: int = 15) -> NDArray[Any]:
+    found = bands.copy()
+    found[:, :width] = found[:, :, :width] = value
+    return found
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("uint8", 0), ("uint8", 255), ("uint16", 0), ("uint16", 3060)])
+def test_a_frame_that_may_be_ground_is_left_out_of_the_stretch(
+    tmp_path: Path, dtype: str, value: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = np.clip(noise(3), 30, 200).astype(dtype) * (12 if dtype == "uint16" else 1)
+    path = write_scene(tmp_path / "scene.tif", framed(picture, value))
+    with open_scene(path) as source:
+        assert read_all(source)[1].all()
+        expected, _ = percentile_stretch(picture, ~(framed(picture, value) == value).all(axis=0), (2.0, 98.0))
+        assert source.stretch == expected
+    said = logged(caplog)
+    assert f"a frame of {value} takes" in said and f"--nodata {value} " in said and "--nodata none" in said
+    with open_scene(path, suspect_voids=False) as source:
+        assert (source.stretch.low[0] == 0) if value == 0 else (source.stretch.high[0] == value)
+    with open_scene(path, nodata=value) as source:
+        assert source.stretch == expected and not read_all(source)[1][:15].any()
+    assert "frame" not in logged(caplog)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("int16", -9999), ("int16", -32768), ("int16", 32767), ("float32", -9999.0), ("float32", -3.4028235e38),
+        ("float64", 9.96920996838687e36), ("float32", 65535.0), ("uint16", 65535), ("int32", -999), ("float32", 0.0),
+    ],
+)  # fmt: skip
+def test_a_value_far_from_all_others_is_no_ground(
+    tmp_path: Path, dtype: str, value: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = (np.clip(noise(3), 200, 250).astype(np.float64) - (0 if value == 0.0 else 190)).astype(dtype)
+    spoilt = framed(picture, value)
+    if value != 0.0:
+        spoilt[:, 40, 50] = value  # also away from the border
+    expected = (spoilt != value).all(axis=0)
+    with open_scene(write_scene(tmp_path / "scene.tif", spoilt)) as source:
+        np.testing.assert_array_equal(read_all(source)[1], expected)
+        assert source.stretch == percentile_stretch(picture, expected, (2.0, 98.0))[0]
+        json.dumps(source.fingerprint(), allow_nan=False)
+    said = logged(caplog)
+    assert (
+        f"{float(np.dtype(dtype).type(value)):.9g} in " in said
+        and "--nodata none" in said
+        and said.count("no data") == 1
+    )
+    with open_scene(write_scene(tmp_path / "scene.tif", spoilt), suspect_voids=False) as source:
+        assert read_all(source)[1].all()
+
+
+def test_values_that_a_picture_may_have_are_no_suspects(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     one_band = noise(3)
     one_band[1] = 0
-    for bands, profile, options, told in (
-        (framed, {}, {}, True),
-        (framed, {"nodata": 0}, {}, False),
-        (framed, {}, {"nodata": 0}, False),
-        (one_band, {}, {}, False),
-        (noise(3), {}, {}, False),
+    island = noise(3)
+    island[:, 20:40, 20:40] = 0
+    dotted = noise(3)
+    dotted[:, 0, ::2] = 255
+    bright = np.random.default_rng(0).lognormal(0, 2, (1, HEIGHT, WIDTH)).astype(np.float32)
+    signed = noise(1, "int16") - np.int16(9999)
+    for bands, profile in (
+        (noise(3), {}),
+        (one_band, {}),
+        (island, {}),
+        (dotted, {}),
+        (framed(noise(3), 0), {"nodata": 0}),
+        (bright, {}),
+        (np.minimum(bright, 20.0), {}),  # saturated
+        (signed, {}),
+        (np.full((3, HEIGHT, WIDTH), 255, np.uint8), {}),
     ):
-        open_scene(write_scene(tmp_path / "scene.tif", bands, **profile), **options).close()
-        assert ("--nodata 0" in logged(caplog)) == told
+        with open_scene(write_scene(tmp_path / "scene.tif", bands, **profile)) as source:
+            nodata = profile.get("nodata")
+            valid = np.ones((HEIGHT, WIDTH), bool) if nodata is None else (bands != nodata).any(axis=0)
+            np.testing.assert_array_equal(read_all(source)[1], valid)
+            assert source.stretch == percentile_stretch(bands, valid, (2.0, 98.0))[0]
+        said = logged(caplog)
+        assert "no data" not in said and "frame" not in said
+
+
+def test_the_frame_of_a_lossy_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    smooth = np.add.outer(np.arange(240), np.arange(320)) // 4 + 60
+    path = write_scene(tmp_path / "scene.jpg", framed(np.stack([smooth] * 3).astype(np.uint8), 0, 60), QUALITY=70)
+    with open_scene(path) as source:
+        assert source.stretch.low[0] > 60
+    assert re.search("a frame of [0-4] takes", logged(caplog))
+
+
+def test_a_picture_that_is_tagged_as_alpha_makes_no_holes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    infrared = noise(1, seed=5)
+    infrared[0, 10:30, 20:60] = 0  # water
+    bands = np.concatenate([noise(3), infrared])
+    path = write_scene(tmp_path / "scene.tif", bands, colorinterp=[*COLOURS, ColorInterp.alpha])
+    image, valid = open_all(path, stretch=None)
+    assert valid.all()
+    np.testing.assert_array_equal(image, bands[:3] / np.float32(255))
+    said = logged(caplog)
+    assert "band 4 is tagged as opacity" in said and "256 different values" in said and "--bands" in said
+    # One that the user asks for is image, whatever its values.
+    mask = np.where(infrared > 0, 255, 0).astype(np.uint8)
+    path = write_scene(
+        tmp_path / "scene.tif", np.concatenate([bands[:3], mask]), colorinterp=[*COLOURS, ColorInterp.alpha]
+    )
+    assert not open_all(path)[1].all()
+    image, valid = open_all(path, bands=(4, 1, 2), stretch=None)
+    assert valid.all()
+    np.testing.assert_array_equal(image[0], mask[0] / np.float32(255))
+
+
+def test_an_opacity_with_soft_edges_is_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    down, across = (
+        np.minimum(np.arange(HEIGHT), np.arange(HEIGHT)[::-1]),
+        np.minimum(np.arange(WIDTH), np.arange(WIDTH)[::-1]),
+    )
+    distance = np.minimum.outer(down, across)
+    soft, softest = (np.clip(distance * step, 0, 255).astype(np.uint8) for step in (60, 8))
+    premultiplied = (noise(3) * (softest / 255.0)).astype(np.uint8)
+    half = np.full((HEIGHT, WIDTH), 128, np.uint8)
+    for bands, opacities in (
+        (noise(3), [soft]),
+        (premultiplied, [softest]),
+        (noise(3), [half, soft]),
+        (noise(1), [soft]),
+    ):
+        kinds = (COLOURS if len(bands) == 3 else [ColorInterp.gray]) + [ColorInterp.alpha] * len(opacities)
+        path = write_scene(tmp_path / "scene.tif", np.concatenate([bands, np.stack(opacities)]), colorinterp=kinds)
+        np.testing.assert_array_equal(open_all(path)[1], distance > 0)
+        assert "opacity" not in logged(caplog)
 
 
 # The stretch
@@ -449,7 +577,7 @@ def test_full_range(tmp_path: Path) -> None:
     ],
 )
 def test_no_full_range(tmp_path: Path, values: NDArray[Any], words: str) -> None:
-    with pytest.raises(UserError, match=f"{words}.*--stretch 2 98"):
+    with pytest.raises(UserError, match=f"{words}.*--stretch 2,98"):
         open_scene(write_scene(tmp_path / "scene.tif", values), stretch=None)
 
 
