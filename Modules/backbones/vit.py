@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import timm
 from timm.layers import HybridEmbed
-from timm.models import load_state_dict
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from Modules.common.hub import hub_file
-from Modules.common.untrusted_weights import check_archive, check_tensors
+from Modules.backbones.pretrained import check_name, check_options, load_timm_file, pretrained_file
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +98,10 @@ class ViTBackbone(nn.Module):
         timm_name, published_taps = PUBLISHED_BACKBONES.get(name, (name, ()))
         vit = _create(name, timm_name, dict(options or {}))
         if weights:
-            _load(vit, name, _pretrained_file(name, timm_name) if weights is True else Path(weights))
+            path = pretrained_file(name, timm_name) if weights is True else Path(weights)
+            # The patch embedding and the position table are resampled where those of the file have another size.
+            convert = partial(checkpoint_filter_fn, model=vit, adapt_layer_scale=True)
+            load_timm_file(vit, name, path, convert, ("head.", "head_dist."))
         settings = cast(dict[str, Any], vit.pretrained_cfg)
         self.mean: tuple[float, ...] = tuple(settings["mean"])
         self.std: tuple[float, ...] = tuple(settings["std"])
@@ -151,13 +151,8 @@ class ViTBackbone(nn.Module):
 
 def _create(name: str, timm_name: str, options: dict[str, Any]) -> VisionTransformer:
     """Build the timm model with random weights, without its classifier, accepting any input size."""
-    if not timm.is_model(timm_name):
-        known = [*PUBLISHED_BACKBONES, *timm.list_models("*vit*"), *timm.list_models("deit*")]
-        near = difflib.get_close_matches(timm_name, known, n=3)
-        raise ValueError(f"unknown backbone '{name}'; nearest: {', '.join(near) or 'none'} (any timm ViT is allowed)")
-    if "checkpoint_path" in options:
-        # timm would read that file, wherever it lies; a model's config may come from anyone.
-        raise ValueError(f"backbone '{name}' takes no such option: checkpoint_path; give pretrained_model_path")
+    check_name(name, timm_name, _known_names, "any timm ViT")
+    check_options(name, options)
     try:
         model = timm.create_model(timm_name, pretrained=False, num_classes=0, dynamic_img_size=True, **options)
     except TypeError as error:
@@ -170,6 +165,10 @@ def _create(name: str, timm_name: str, options: dict[str, Any]) -> VisionTransfo
         raise ValueError(f"backbone '{name}' is a {type(model).__name__}, not a plain or hybrid Vision Transformer")
     logger.debug("backbone %s: %.1f M parameters", timm_name, sum(p.numel() for p in model.parameters()) / 1e6)
     return model
+
+
+def _known_names() -> list[str]:
+    return [*PUBLISHED_BACKBONES, *timm.list_models("*vit*"), *timm.list_models("deit*")]
 
 
 def _choose_blocks(name: str, depth: int, wanted: int, taps: Sequence[int]) -> list[int]:
@@ -190,46 +189,3 @@ def _take_stem(name: str, vit: VisionTransformer) -> tuple[nn.Module, list[Tap]]
         raise ValueError(f"backbone '{name}': the decoder needs a hybrid with ResNet stages and tokens of stride 16")
     vit.patch_embed = _FeatureProjection(embed)
     return stem, [Tap(stem.feature_info[i]["num_chs"], is_tokens=False, has_class_token=False) for i in (1, 2)]
-
-
-def _pretrained_file(name: str, timm_name: str) -> Path:
-    """The pretrained weights that timm names for a model, downloaded if need be."""
-    settings = timm.get_pretrained_cfg(timm_name)
-    if settings is None or not settings.hf_hub_id:
-        raise ValueError(f"timm has no pretrained weights of backbone '{name}'; set model.pretrained to false")
-    try:
-        return hub_file(settings.hf_hub_id, settings.hf_hub_filename or "model.safetensors")
-    except OSError as error:
-        raise OSError(
-            f"no pretrained weights of backbone '{name}': {error}; "
-            "give pretrained_model_path, or set model.pretrained to false"
-        ) from error
-
-
-def _load(vit: VisionTransformer, name: str, path: Path) -> None:
-    """Load a file in timm's layout: it must hold every weight of the model, and nothing else but a classifier.
-
-    The patch embedding and the position table are resampled where those of the file have another size.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"backbone weights '{path}' not found")
-    try:
-        check_archive(path)
-        content = load_state_dict(str(path), weights_only=True)
-        check_tensors(content, path.stat().st_size)
-        weights = checkpoint_filter_fn(content, vit, adapt_layer_scale=True)
-        missing, unexpected = vit.load_state_dict(weights, strict=False)
-    except Exception as error:  # a foreign or damaged file can make anything of timm's fail
-        if isinstance(error.__cause__, pickle.UnpicklingError):  # timm's own message advises running the code
-            raise ValueError(
-                f"'{path}' is damaged, or holds pickled code, which is never run; "
-                "save its state_dict alone, best as .safetensors"
-            ) from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-        raise ValueError(
-            f"'{path}' cannot be loaded into backbone '{name}': {reason}; give undamaged weights in timm's layout"
-        ) from error
-    foreign = [key for key in unexpected if not key.startswith(("head.", "head_dist."))]
-    if missing or foreign:
-        complaint = f"it lacks '{missing[0]}'" if missing else f"it holds '{foreign[0]}'"
-        raise ValueError(f"'{path}' holds the weights of another network than backbone '{name}': {complaint}")

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 
-def pad_to_multiple(image: Tensor, multiple: int, margin: int = 0) -> Tensor:
+def pad_to_multiple(image: Tensor, multiple: int, margin: int = 0, least: int = 0) -> Tensor:
     """Pad (B, C, H, W) by repeating its border: ``margin`` pixels all round, then on to multiples of ``multiple``.
 
     The remainder goes to the right and bottom, so the original is ``[..., margin : margin + H, margin : margin + W]``.
+    The result has ``least`` pixels or more along both axes, which is itself a multiple of ``multiple``.
     """
-    height, width = image.shape[-2:]
-    right, bottom = -(width + 2 * margin) % multiple, -(height + 2 * margin) % multiple
+    height, width = (size + 2 * margin for size in image.shape[-2:])
+    right, bottom = (max(-size % multiple, least - size) for size in (width, height))
     if right == bottom == margin == 0:
         return image
     around = (margin, margin + right, margin, margin + bottom)

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from Modules.backbones import pretrained
 from Modules.backbones import vit as backbone
 from Modules.backbones.vit import PUBLISHED_BACKBONES, ViTBackbone
 from Modules.common import hub
@@ -234,7 +235,7 @@ def test_pretrained_takes_the_cached_file(monkeypatch: pytest.MonkeyPatch, tmp_p
         asked.append((repository, filename))
         return saved(reference, tmp_path / "model.safetensors")
 
-    monkeypatch.setattr(backbone, "hub_file", cached)
+    monkeypatch.setattr(pretrained, "hub_file", cached)
     ours = ViTBackbone("test_vit", options=SMALL, weights=True)
     assert asked == [("timm/test_vit.r160_in1k", "model.safetensors")]
     assert torch.equal(ours.vit.patch_embed.proj.weight, reference.patch_embed.proj.weight)

@@ -1,0 +1,144 @@
+"""Any timm encoder as a pyramid: one level a stride, each of exactly its fraction of the image."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from Modules.backbones.pretrained import check_name, check_options, load_timm_file, pretrained_file
+
+_MOST_CELLS = 8  # of the deepest level, along either axis, in the largest image that is tried
+
+
+class TimmPyramid(nn.Module):
+    """The features of a timm encoder (its ``features_only`` mode), the deepest one of each stride.
+
+    Args:
+        name: any timm model that gives features.
+        options: further arguments of the timm model.
+        weights: ``True`` for timm's pretrained weights (from the hub or its cache), a path for a file in timm's layout.
+
+    Attributes:
+        strides: pixels per cell of each level, finest first; powers of two.
+        channels: channels of each level.
+        mean: mean of each channel of images in [0, 1] for which the encoder was made.
+        std: standard deviation of each channel, likewise.
+        smallest: the least height and width that it takes.
+
+    Raises:
+        ValueError: an unknown name, a model without features or with other strides, weights that do not fit.
+        OSError: pretrained weights that are neither in the cache nor reachable.
+    """
+
+    def __init__(self, name: str, options: Mapping[str, Any] | None = None, weights: bool | Path = False) -> None:
+        super().__init__()
+        options = dict(options or {})
+        check_name(name, name, timm.list_models, "any timm encoder with features")
+        check_options(name, options)
+        features = _create(name, options, features_only=True)
+        if weights:
+            _load(features, name, options, pretrained_file(name, name) if weights is True else Path(weights))
+        self.features: nn.Module = features
+        self._channels_are_last = str(getattr(features, "output_fmt", "NCHW")).endswith("NHWC")
+        reductions = [int(value) for value in features.feature_info.reduction()]
+        if any(value < 2 or value & (value - 1) for value in reductions):
+            raise ValueError(f"backbone '{name}' has strides {reductions}; the decoder needs powers of two")
+        # The deepest level of each stride, as some encoders (any ViT) have several.
+        self._places = sorted({stride: place for place, stride in enumerate(reductions)}.items())
+        self.strides = tuple(stride for stride, _ in self._places)
+        widths = features.feature_info.channels()
+        self.channels = tuple(int(widths[place]) for _, place in self._places)
+        settings = timm.get_pretrained_cfg(name)
+        self.mean: tuple[float, ...] = tuple(settings.mean) if settings else (0.5, 0.5, 0.5)
+        self.std: tuple[float, ...] = tuple(settings.std) if settings else (0.5, 0.5, 0.5)
+        self.smallest = _smallest(name, features, self.strides[-1])
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Take the features.
+
+        Args:
+            image: (B, 3, H, W).
+
+        Returns:
+            For each stride s a map (B, C, ceil(H/s), ceil(W/s)), finest first. What an encoder without padding gives
+            too small is brought to this size with zeros all round.
+        """
+        found = self.features(image)
+        levels = []
+        for stride, place in self._places:
+            level = found[place].permute(0, 3, 1, 2) if self._channels_are_last else found[place]
+            levels.append(_centre(level, tuple(math.ceil(side / stride) for side in image.shape[-2:])))
+        return levels
+
+
+def _create(name: str, options: Mapping[str, Any], **more: Any) -> Any:
+    """Build the timm model with random weights, accepting any input size where it can be told to."""
+    build = partial(timm.create_model, name, pretrained=False, **more, **options)
+    try:
+        try:
+            return build(dynamic_img_size=True)  # transformers would take one size alone
+        except TypeError:
+            return build()
+    except TypeError as error:
+        raise ValueError(f"backbone '{name}' takes no such option: {error}") from error
+    except (RuntimeError, ValueError, AssertionError, AttributeError, NotImplementedError) as error:
+        raise ValueError(f"backbone '{name}' cannot give features with options {dict(options)}: {error}") from error
+
+
+def _load(features: nn.Module, name: str, options: Mapping[str, Any], path: Path) -> None:
+    """Load a file into the whole model, as timm does, and take over what the features need."""
+    whole = _create(name, options, num_classes=0)
+    convert = getattr(sys.modules[type(whole).__module__], "checkpoint_filter_fn", None)
+    settings = cast(dict[str, Any], whole.pretrained_cfg)
+    classifier = settings.get("classifier") or ()
+    unused = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    load_timm_file(
+        whole, name, path, dict if convert is None else partial(convert, model=whole), tuple(f"{n}." for n in unused)
+    )
+    # timm's wrappers flatten "stages.0" to "stages_0", or put the model into a part named "model".
+    given = {key.replace(".", "_"): value for key, value in whole.state_dict().items()}
+    wanted = features.state_dict()
+    with torch.no_grad():
+        for key, value in wanted.items():
+            value.copy_(given[key.removeprefix("model.").replace(".", "_")])
+
+
+def _smallest(name: str, features: nn.Module, stride: int) -> int:
+    """The least side that an encoder takes, from two cells of its deepest level on.
+
+    Encoders without padding lose some cells at each level, and need more. The trial has shapes but no numbers.
+
+    Raises:
+        ValueError: it takes none of the sizes that were tried.
+    """
+    was_training = features.training
+    shapes = {name: value.to("meta") for name, value in features.state_dict(keep_vars=True).items()}
+    features.eval()
+    reason = ""
+    try:
+        for side in range(2 * stride, (_MOST_CELLS + 1) * stride, stride):
+            try:
+                torch.func.functional_call(features, shapes, (torch.zeros(1, 3, side, side, device="meta"),))
+                return side
+            except (RuntimeError, AssertionError, ValueError) as error:
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    finally:
+        features.train(was_training)
+    raise ValueError(f"backbone '{name}' takes one size of images alone, or none that this decoder can give: {reason}")
+
+
+def _centre(level: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Bring (B, C, h, w) to a size, with zeros all round, or by cutting all round."""
+    down, right = size[0] - level.shape[-2], size[1] - level.shape[-1]
+    if down == right == 0:
+        return level
+    return functional.pad(level, (right // 2, right - right // 2, down // 2, down - down // 2))
