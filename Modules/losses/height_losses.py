@@ -9,7 +9,7 @@ the loss nor its gradient, and an image without valid pixels adds 0. The target 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,8 @@ from Modules.losses.normalised_error import normalised_error
 _EDGE_WEIGHT = 0.5  # weight of gradient_l1 in drawing_l1
 
 
-def _flatten(prediction: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Check a loss's arguments and return prediction, target (B, N) in fp32 or fp64, and valid (B, N) bool."""
+def check_maps(prediction: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Check a loss's arguments and return prediction, target (B, 1, H, W) in fp32 or fp64, and valid alike, bool."""
     if prediction.ndim != 4 or prediction.shape[1] != 1 or target.shape != prediction.shape:
         raise ValueError(
             f"prediction and target must share one shape (B, 1, H, W); "
@@ -35,11 +35,22 @@ def _flatten(prediction: Tensor, target: Tensor, valid: Tensor | None) -> tuple[
         )
     # Sums over a tile overflow or stall in half precision, so mixed-precision maps are compared in fp32.
     dtype = torch.promote_types(torch.promote_types(prediction.dtype, target.dtype), torch.float32)
-    return prediction.to(dtype).flatten(1), target.detach().to(dtype).flatten(1), valid.flatten(1)
+    return prediction.to(dtype), target.detach().to(dtype), valid
 
 
-def _mean_over_images(per_image: Tensor, count: Tensor) -> Tensor:
-    """Average (B,) losses over the images with any valid pixel; 0 if there is none."""
+def _flatten(prediction: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Check a loss's arguments and return prediction, target (B, N) in fp32 or fp64, and valid (B, N) bool."""
+    checked = check_maps(prediction, target, valid)
+    return checked[0].flatten(1), checked[1].flatten(1), checked[2].flatten(1)
+
+
+def mean_over_images(per_image: Tensor, count: Tensor) -> Tensor:
+    """Average (B,) losses over the images with any valid pixel; 0 if there is none.
+
+    Args:
+        per_image: the loss of each image, 0 for one without valid pixels.
+        count: valid pixels of each image.
+    """
     return per_image.sum() / (count > 0).sum().clamp(min=1)
 
 
@@ -90,7 +101,7 @@ class SSIMAELoss(nn.Module):
         prediction, target, valid = _flatten(prediction, target, valid)
         count = valid.sum(dim=1)
         error = normalised_error(prediction, target, valid, WholeImage())
-        return _mean_over_images(error / count.clamp(min=1), count)
+        return mean_over_images(error / count.clamp(min=1), count)
 
 
 class L1Loss(nn.Module):
@@ -102,7 +113,7 @@ class L1Loss(nn.Module):
         # The mask comes before the absolute value: a NaN times a zero gradient would still be NaN.
         error = torch.where(valid, prediction - target, 0).abs()
         count = valid.sum(dim=1)
-        return _mean_over_images(error.sum(dim=1) / count.clamp(min=1), count)
+        return mean_over_images(error.sum(dim=1) / count.clamp(min=1), count)
 
 
 class CombinedLoss(nn.Module):
@@ -123,15 +134,23 @@ class CombinedLoss(nn.Module):
 LOSSES: dict[str, Callable[[], nn.Module]] = {"HDNLoss": HDNLoss, "L1Loss": L1Loss, "SSIMAELoss": SSIMAELoss}
 
 
-def build_loss(names: Sequence[str]) -> nn.Module:
-    """Build the loss that a list of names asks for; several names are averaged."""
+def build_loss(names: Sequence[str], known: Mapping[str, Callable[[], nn.Module]] = LOSSES) -> nn.Module:
+    """Build the loss that a list of names asks for; several names are averaged.
+
+    Args:
+        names: names of losses.
+        known: builds each loss that there is, by name.
+
+    Raises:
+        ValueError: an unknown name.
+    """
     if isinstance(names, str) or not names:
-        raise ValueError(f"loss names must be a non-empty list chosen from {list(LOSSES)}, got {names!r}")
+        raise ValueError(f"loss names must be a non-empty list chosen from {list(known)}, got {names!r}")
     for name in names:
-        if name not in LOSSES:
-            nearest = difflib.get_close_matches(name, LOSSES, n=1, cutoff=0)[0]
-            raise ValueError(f"unknown loss {name!r}; allowed: {list(LOSSES)}; did you mean {nearest!r}?")
-    losses = [LOSSES[name]() for name in names]
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+            raise ValueError(f"unknown loss {name!r}; allowed: {list(known)}; did you mean {nearest!r}?")
+    losses = [known[name]() for name in names]
     return losses[0] if len(losses) == 1 else CombinedLoss(losses)
 
 
