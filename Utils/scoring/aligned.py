@@ -72,7 +72,7 @@ def aligned_scores(
     if not comparable(true, guess):
         return {key: math.nan for key in ("scale", "shift", *(metric.key for metric in ALIGNED))}
 
-    scale, shift, guess = _fit(true, guess)
+    scale, shift, guess = fit_scale_and_shift(true, guess)
     error = np.abs(true - guess)
     # Ratios to a height of zero or below mean nothing.
     positive = true > 0
@@ -97,7 +97,7 @@ def aligned_scores(
     }
 
 
-def _fit(true: FloatArray, guess: FloatArray) -> tuple[float, float, FloatArray]:
+def fit_scale_and_shift(true: FloatArray, guess: FloatArray) -> tuple[float, float, FloatArray]:
     """Fit (N,) guess onto true by least squares with scale >= 0; return scale, shift and the fitted guess."""
     span = float(np.ptp(guess))
     if true.min() == true.max() or span == 0:

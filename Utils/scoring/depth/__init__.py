@@ -1,0 +1,1 @@
+"""Scores of depth in metres, and the published protocols of relative depth."""
