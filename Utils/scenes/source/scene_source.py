@@ -160,10 +160,11 @@ class SceneSource:
             "height": self.height,
             "bands": list(self.bands),
             **({"reversed": list(self._reversed)} if self.is_reversed else {}),
+            **({"voids": [list(found) for found in self._reader.voids]} if self._reader.voids else {}),
             "stretch": self.stretch.describe(),
             # JSON has no NaN.
             "nodata": str(self.nodata) if self.nodata is not None and math.isnan(self.nodata) else self.nodata,
-        } | ({"voids": [list(found) for found in self._reader.voids]} if self._reader.voids else {})
+        }
 
     def ground_sample_distance(self) -> tuple[float, float] | None:
         """Give metres (from row to row, from column to column), None without CRS and transform; see ground.py."""
