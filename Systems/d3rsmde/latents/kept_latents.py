@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 
 # Part of every key. Increase it when the format of these files changes, or the way from a tile's files to the encoder's
 # input.
-FORMAT = "d3-rsmde-latents-1"
+FORMAT = "d3-rsmde-latents-2"
 # GDAL also reads nodata values and masks from files beside a raster.
 _SIDE_FILES = (".aux.xml", ".msk")
 # The entries of a batch that ``RefinerTask.encode`` reads.
