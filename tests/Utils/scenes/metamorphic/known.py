@@ -1,0 +1,40 @@
+"""What fails today, by role and name: each line goes as soon as the product does right."""
+
+from __future__ import annotations
+
+POINTS, VOIDS, GRIDS, BANDS, PATHS = (f"issue 13 item {number}" for number in (2, 3, 5, 6, 8))
+
+_ARCHIVES = ("/vsizip/", "/vsitar/", "/vsitar/ of .tar.gz", "VRT in an archive", "/vsigzip/")
+_FAILING = {
+    ("dem", GRIDS): (
+        *("south-up", "west-left", "turned by 180 degrees", "south-up, pixel is point"),
+        *("rotation terms of 1e-12", "rotation terms of 1e-09", "rotation terms of 1e-06"),
+    ),
+    ("dem", VOIDS): (
+        *("voids in an internal mask", "voids in a .msk beside"),
+        *("voids -32768 in int16, untold", "voids -9999 in int16, untold", "voids 0 in int16, untold"),
+        *("voids 32767 in int16, untold", "voids -9999 in float32, untold", "voids 3.40282e+38 in float32, untold"),
+        *("voids -3.40282e+38 in float64, untold", "voids 65535 in uint16, untold", "voids -99999 in float32, untold"),
+    ),
+    ("dem", PATHS): _ARCHIVES,
+    ("image", GRIDS): ("rotation terms of 1e-12",),
+    ("image", BANDS): (
+        *("bands tagged blue green red", "bands tagged green red blue", "infrared first"),
+        *("infrared as alpha makes holes", "band asked for is alpha"),
+    ),
+    ("image", VOIDS): (
+        *("frame of 0 in uint8", "frame of 255 in uint8", "frame of -9999 in float32"),
+        *("frame of -32768 in int16", "frame of 0 in uint16", "frame of 65535 in uint16"),
+    ),
+    ("image", PATHS): (*_ARCHIVES, "/vsizip/{}", "zip://", "/vsisubfile/"),
+    ("points", POINTS): (
+        *("semicolons and decimal commas", "tabs", "tabs and decimal commas", "quoted, decimal commas"),
+        *("fill 3.4e38", "fill 1.8e308", "fill -9999", "fill -32768"),
+    ),
+}
+_ITEMS = {(role, name): item for (role, item), names in _FAILING.items() for name in names}
+
+
+def failing(role: str, name: str) -> str:
+    """The open item of a disguise in a role, empty for none."""
+    return _ITEMS.get((role, name), "")

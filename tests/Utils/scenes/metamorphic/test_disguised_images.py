@@ -1,0 +1,123 @@
+"""The same image in any disguise gives the same heights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rasterio.enums import ColorInterp
+
+from tests.Utils.scenes.metamorphic import rasters
+from tests.Utils.scenes.metamorphic.disguises import Disguise, draw, named, parameters, wear
+from tests.Utils.scenes.metamorphic.files import (
+    CONTAINERS,
+    OVERVIEWS,
+    PICTURE_FORMATS,
+    SINGLE_FILE,
+    STORAGE,
+)
+from tests.Utils.scenes.metamorphic.landscape import canonical_dem, canonical_image, whole
+from tests.Utils.scenes.metamorphic.numbers import BANDS, IMAGE_TYPES, IMAGE_VOIDS, with_infrared
+from tests.Utils.scenes.metamorphic.places import CALLED, GRIDS, HORIZONTAL_UNITS
+from tests.Utils.scenes.metamorphic.rasters import Floats, Raster
+from tests.Utils.scenes.metamorphic.running import assert_heights, assert_same, predict_with
+
+SINGLE = [
+    *GRIDS,
+    *CALLED,
+    *HORIZONTAL_UNITS,
+    *IMAGE_TYPES,
+    *IMAGE_VOIDS,
+    *BANDS,
+    *STORAGE,
+    *PICTURE_FORMATS,
+    *OVERVIEWS,
+    *CONTAINERS,
+    *SINGLE_FILE,
+]
+SINGLE = [one for one in SINGLE if wear(canonical_image(), [one]).can_be_written]
+COMBINED = [one for one in SINGLE if one not in SINGLE_FILE and one not in PICTURE_FORMATS]
+
+
+@pytest.mark.parametrize("disguise", parameters("image", SINGLE))
+def test_a_disguised_image(tmp_path: Path, wanted: Floats, disguise: Disguise) -> None:
+    check(tmp_path, wanted, [disguise])
+
+
+@pytest.mark.parametrize("disguises", draw("image", COMBINED, canonical_image(), count=24))
+def test_an_image_in_three_disguises(tmp_path: Path, wanted: Floats, disguises: Sequence[Disguise]) -> None:
+    check(tmp_path, wanted, disguises)
+
+
+def check(folder: Path, wanted: Floats, disguises: Sequence[Disguise]) -> None:
+    """The heights of the canonical scene, or a refusal that is right."""
+    image = wear(canonical_image(), disguises)
+    assert_heights(predict_with(folder, image, canonical_dem()), image, wanted, disguises)
+
+
+@pytest.mark.parametrize("void", [rasters.INTERNAL, rasters.EXTERNAL, rasters.ALPHA, rasters.UNDECLARED, rasters.TAG])
+def test_a_way_to_tell_voids_where_there_are_none(tmp_path: Path, wanted_whole: Floats, void: str) -> None:
+    image, dem = (replace(whole(raster), void=void) for raster in (canonical_image(), canonical_dem()))
+    outcome = predict_with(tmp_path, image, dem)
+    assert outcome.status == 0 and outcome.heights is not None, outcome.said
+    assert_same(outcome.heights, wanted_whole, 1e-3, "nothing is void")
+
+
+@pytest.mark.parametrize("name", [named("image", "infrared as alpha makes holes")])
+def test_infrared_tagged_as_alpha_makes_no_silent_holes(tmp_path: Path, wanted: Floats, name: str) -> None:
+    image = with_infrared(canonical_image(), first=False, kind=ColorInterp.alpha)
+    outcome = predict_with(tmp_path, image, canonical_dem())
+    assert outcome.heights is not None, outcome.said
+    has_holes = (np.isnan(outcome.heights) & ~np.isnan(wanted)).any()
+    assert not has_holes or re.search("(?i)alpha|opacity|infrared", outcome.said)
+    assert_same(np.where(np.isnan(outcome.heights), np.nan, wanted), outcome.heights, 5.0, "tiles with holes")
+
+
+@pytest.mark.parametrize("name", [named("image", "band asked for is alpha")])
+def test_a_band_that_is_asked_for_is_no_alpha(tmp_path: Path, name: str) -> None:
+    plain, tagged = (
+        replace(with_infrared(canonical_image(), first=False, kind=kind), given={"--bands": "4,1,2"})
+        for kind in (ColorInterp.undefined, ColorInterp.alpha)
+    )
+    wanted = predict_with(tmp_path / "plain", plain, canonical_dem())
+    found = predict_with(tmp_path / "tagged", tagged, canonical_dem())
+    assert found.heights is not None and wanted.heights is not None, found.said
+    assert_same(found.heights, wanted.heights, 1e-3, "the same values")
+
+
+def framed(value: float, dtype: str, told: bool) -> Raster:
+    """The image in a frame of one value, 12 pixels wide on the left and 6 below, told or untold."""
+    image = whole(canonical_image())
+    rows, columns = np.mgrid[: image.valid.shape[0], : image.valid.shape[1]]
+    inside = (columns >= 12) & (rows < image.valid.shape[0] - 6)
+    factor = {"uint8": 1.0, "int16": 10.0, "uint16": 100.0, "float32": 0.01}[dtype]
+    void = rasters.TAG if told else rasters.UNDECLARED
+    return replace(image, values=factor * image.values, valid=inside, dtype=dtype, nodata=value, void=void)
+
+
+FRAMES = [
+    (0.0, "uint8"),
+    (255.0, "uint8"),
+    (-9999.0, "float32"),
+    (-32768.0, "int16"),
+    (0.0, "uint16"),
+    (65535.0, "uint16"),
+]
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"), [named("image", f"frame of {value:g} in {dtype}", value, dtype) for value, dtype in FRAMES]
+)
+def test_an_untold_frame_does_not_make_the_stretch(tmp_path: Path, value: float, dtype: str) -> None:
+    """Inside, heights are those of the told frame, and a line names --nodata."""
+    told = predict_with(tmp_path / "told", framed(value, dtype, told=True), canonical_dem())
+    untold = predict_with(tmp_path / "untold", framed(value, dtype, told=False), canonical_dem())
+    assert told.heights is not None and untold.heights is not None, told.said + untold.said
+    assert "--nodata" in untold.said and f"{value:g}" in untold.said
+    inside = framed(value, dtype, told=True).valid
+    difference = np.abs(untold.heights - told.heights)[inside]
+    assert np.median(difference) < 0.2 and np.percentile(difference, 90) < 2.0
