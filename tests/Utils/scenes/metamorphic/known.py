@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 POINTS, VOIDS, GRIDS, BANDS, PATHS = (f"issue 13 item {number}" for number in (2, 3, 5, 6, 8))
+FEET = "issue 13, units in feet: evaluateScene refuses what predict.py converts"
 
 _ARCHIVES = ("/vsizip/", "/vsitar/", "/vsitar/ of .tar.gz", "VRT in an archive", "/vsigzip/")
+_FEET = ("feet by a compound CRS", "feet", "Foot in capitals", "US survey feet", "us-ft", "centimetres")
 _FAILING = {
     ("dem", GRIDS): (
         *("south-up", "west-left", "turned by 180 degrees", "south-up, pixel is point"),
@@ -27,6 +29,10 @@ _FAILING = {
         *("frame of -32768 in int16", "frame of 0 in uint16", "frame of 65535 in uint16"),
     ),
     ("image", PATHS): (*_ARCHIVES, "/vsizip/{}", "zip://", "/vsisubfile/"),
+    ("truth", PATHS): (*_ARCHIVES, "/vsizip/{}", "/vsisubfile/"),
+    ("truth", FEET): _FEET,
+    ("baseline", FEET): _FEET,
+    ("prediction", FEET): _FEET,
     ("points", POINTS): (
         *("semicolons and decimal commas", "tabs", "tabs and decimal commas", "quoted, decimal commas"),
         *("fill 3.4e38", "fill 1.8e308", "fill -9999", "fill -32768"),

@@ -130,6 +130,7 @@ def image_of(places: Floats, transform: Affine, crs: Any) -> Raster:
     return Raster(values, valid, places, transform, crs, dtype="uint8", nodata=0.0, colours=RGB)
 
 
+@cache
 def canonical_image(site: Site = HOME) -> Raster:
     """The image on a grid that points north."""
     to_places = Affine.scale(PIXEL)
@@ -142,6 +143,7 @@ def dem_of(heights: Floats, places: Floats, transform: Affine, crs: Any) -> Rast
     return Raster(heights[None], valid, places, transform, crs)
 
 
+@cache
 def canonical_dem(site: Site = HOME, margin: int = MARGIN) -> Raster:
     """Cells of 40 m on the grid of the image, with a margin of so many cells."""
     count = round(SIZE * PIXEL / CELL) + 2 * margin
@@ -150,6 +152,7 @@ def canonical_dem(site: Site = HOME, margin: int = MARGIN) -> Raster:
     return dem_of(*heights_on(site, transform, count, count), transform, site.crs)
 
 
+@cache
 def canonical_truth(site: Site = HOME) -> Raster:
     """True heights, twice as fine as the image and 200 m wider on each side, a corner of the scene unknown."""
     count = round(2 * (SIZE * PIXEL + 400.0) / PIXEL)
@@ -158,6 +161,7 @@ def canonical_truth(site: Site = HOME) -> Raster:
     return Raster(heights[None], ~_void(places, (960.0, 960.0), 150.0), places, transform, site.crs)
 
 
+@cache
 def canonical_prediction(site: Site = HOME) -> Raster:
     """Heights with errors of some metres on the grid of the image, for scoring."""
     image = canonical_image(site)
