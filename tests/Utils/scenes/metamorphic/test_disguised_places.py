@@ -42,16 +42,35 @@ from tests.Utils.scenes.metamorphic.running import (
     rms,
 )
 
-# How much larger the error may be on another grid of cells than on the one that fits the image's pixels.
-LARGER_ERROR = 1.35
+# At home the error is 0.4 of that of a bicubic interpolation, and 0.6 where cells lie half a cell away. Where cells and
+# pixels do not fit at all, parts of pixels are given to cells as a whole, which costs some more.
+SHARE_OF_BICUBIC = 0.8
 
 
-def check_error(outcome: Outcome, image: Raster, wanted: Floats) -> None:
-    """An error about as small as that of the canonical scene, over all of the scene."""
+def bicubic_error(image: Raster, dem: Raster) -> float:
+    """Error of the DEM itself, without voids, when it is interpolated to the image's pixels, metres."""
+    found = np.full(image.valid.shape, np.nan)
+    reproject(
+        dem.values[0].astype(np.float64),
+        found,
+        src_transform=dem.transform,
+        src_crs=CRS.from_user_input(dem.crs),
+        dst_transform=image.transform,
+        dst_crs=CRS.from_user_input(image.crs),
+        dst_nodata=np.nan,
+        resampling=Resampling.cubic,
+        tolerance=0.001,
+    )
+    return error_of(np.where(image.valid, found, np.nan), image)
+
+
+def check_error(outcome: Outcome, image: Raster, dem: Raster, usual: float = np.nan) -> None:
+    """Heights everywhere, and clearly better than the DEM's interpolation."""
     assert outcome.status == 0 and outcome.heights is not None, outcome.said
-    assert np.isfinite(outcome.heights).mean() > np.isfinite(wanted).mean() - 0.01
-    error, usual = error_of(outcome.heights, image), error_of(wanted, canonical_image())
-    assert error < LARGER_ERROR * usual, f"error {error:.2f} m, of the canonical scene {usual:.2f} m"
+    assert np.isfinite(outcome.heights).mean() > image.valid.mean() - 0.01
+    usual = bicubic_error(image, dem) if np.isnan(usual) else usual
+    error = error_of(outcome.heights, image)
+    assert error < SHARE_OF_BICUBIC * usual, f"error {error:.2f} m, of bicubic interpolation {usual:.2f} m"
 
 
 # DEMs on other grids
@@ -60,8 +79,9 @@ def check_error(outcome: Outcome, image: Raster, wanted: Floats) -> None:
 @pytest.mark.parametrize("disguise", parameters("dem anew", RESAMPLED))
 def test_a_reference_on_another_grid(tmp_path: Path, wanted: Floats, disguise: Disguise) -> None:
     image = canonical_image()
-    outcome = predict_with(tmp_path, image, wear(canonical_dem(), [disguise]))
-    check_error(outcome, image, wanted)
+    dem = wear(canonical_dem(), [disguise])
+    outcome = predict_with(tmp_path, image, dem)
+    check_error(outcome, image, dem)
     assert outcome.heights is not None
     difference = rms(outcome.heights - wanted)
     assert difference < disguise.tolerance, f"{difference:.2f} m: {disguise.reason}"
@@ -71,10 +91,10 @@ def test_a_reference_on_another_grid(tmp_path: Path, wanted: Floats, disguise: D
 
 
 @pytest.fixture(scope="session")
-def wanted_in_degrees(tmp_path_factory: pytest.TempPathFactory, wanted: Floats) -> Floats:
+def wanted_in_degrees(tmp_path_factory: pytest.TempPathFactory) -> Floats:
     """Heights with the DEM in degrees."""
     outcome = predict_with(tmp_path_factory.mktemp("degrees"), canonical_image(), warped_dem("EPSG:4326"))
-    check_error(outcome, canonical_image(), wanted)
+    check_error(outcome, canonical_image(), warped_dem("EPSG:4326"))
     assert outcome.heights is not None
     return outcome.heights
 
@@ -124,9 +144,9 @@ IMAGES: dict[str, Callable[[], Raster]] = {
 
 
 @pytest.mark.parametrize("name", [named("image anew", name) for name in IMAGES])
-def test_an_image_on_another_grid(tmp_path: Path, wanted: Floats, name: str) -> None:
+def test_an_image_on_another_grid(tmp_path: Path, name: str) -> None:
     image = IMAGES[name]()
-    check_error(predict_with(tmp_path, image, canonical_dem()), image, wanted)
+    check_error(predict_with(tmp_path, image, canonical_dem()), image, canonical_dem())
 
 
 # The whole scene elsewhere
@@ -213,23 +233,23 @@ def _make(site: Site, make: Callable[..., Raster]) -> Raster:
 
 
 @pytest.mark.parametrize("name", [named("elsewhere", name) for name in ELSEWHERE])
-def test_a_scene_elsewhere(tmp_path: Path, wanted: Floats, name: str) -> None:
+def test_a_scene_elsewhere(tmp_path: Path, name: str) -> None:
     """As good as at home, or refused for the true reason."""
     site, make, refusal = ELSEWHERE[name]
-    image = canonical_image(site)
-    outcome = predict_with(tmp_path, image, _make(site, make))
+    image, dem = canonical_image(site), _make(site, make)
+    outcome = predict_with(tmp_path, image, dem)
     if not (refusal and refused_rightly(outcome, refusal)):
-        check_error(outcome, image, wanted)
+        check_error(outcome, image, dem_in_degrees(site) if make is around_the_world else dem)
 
 
 @pytest.mark.parametrize("name", [named("elsewhere", "pole in degrees")])
-def test_a_pole_in_degrees_is_written_well_or_refused_for_the_true_reason(
-    tmp_path: Path, wanted: Floats, name: str
-) -> None:
-    rows, columns = 60, 360
-    transform = Affine(1.0, 0.0, -180.0, 0.0, -0.0004, 90.0)
+def test_a_pole_in_degrees_is_written_well_or_refused_for_the_true_reason(tmp_path: Path, name: str) -> None:
+    """Rows of 44 m, and cells that become wedges at the pole."""
+    rows, columns = 40, 180
+    transform = Affine(2.0, 0.0, -180.0, 0.0, -0.0004, 90.0)
     heights, places = heights_on(POLE, transform, rows, columns, "EPSG:4326")
     dem = Raster(heights[None], np.ones((rows, columns), bool), places, transform, "EPSG:4326")
     outcome = predict_with(tmp_path, canonical_image(POLE), dem)
     if not refused_rightly(outcome, "(?i)pole"):
-        check_error(outcome, canonical_image(POLE), wanted)
+        at_home = bicubic_error(canonical_image(), canonical_dem())
+        check_error(outcome, canonical_image(POLE), dem, usual=1.5 * at_home)
