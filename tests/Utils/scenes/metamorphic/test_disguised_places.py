@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from affine import Affine
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.warp import reproject
 
 from tests.Utils.scenes.metamorphic.disguises import Disguise, named, parameters, wear
 from tests.Utils.scenes.metamorphic.landscape import (
@@ -20,6 +23,7 @@ from tests.Utils.scenes.metamorphic.landscape import (
     bounds_in,
     canonical_dem,
     canonical_image,
+    dem_of,
     heights_on,
     image_of,
     into,
@@ -190,25 +194,38 @@ def dem_in_degrees(site: Site, shift: float = 0.0) -> Raster:
     return shifted_longitudes(warped_dem("EPSG:4326", site), shift)
 
 
+_WORLD = """<VRTDataset rasterXSize="{count}" rasterYSize="{height}"><SRS>EPSG:4326</SRS>
+<GeoTransform>-180.0, {cell!r}, 0.0, {north!r}, 0.0, {down!r}</GeoTransform>
+<VRTRasterBand dataType="Float32" band="1"><NoDataValue>-9999</NoDataValue>
+{sources}</VRTRasterBand></VRTDataset>"""
+_SOURCE = """<ComplexSource><SourceFilename relativeToVRT="1">{name}</SourceFilename><SourceBand>1</SourceBand>
+<SrcRect xOff="{start}" yOff="0" xSize="{side}" ySize="{height}"/>
+<DstRect xOff="{place}" yOff="0" xSize="{side}" ySize="{height}"/><NODATA>-9999</NODATA></ComplexSource>"""
+
+
 def around_the_world(site: Site) -> Raster:
-    """Longitudes from -180 to 180: the scene's halves lie at both ends of the rows. Rows are few, and cells wide."""
+    """Longitudes from -180 to 180: the scene's halves lie at both ends of the rows, and between them is nothing."""
     dem = warped_dem("EPSG:4326", site)
-    cell = dem.transform.a
-    count = int(np.ceil(360.0 / cell))
-    # A grid of whole cells around the world; the file is sparse, for the middle of its rows is void.
-    transform = Affine(360.0 / count, 0.0, -180.0, 0.0, dem.transform.e, dem.transform.f)
-    height, side = dem.valid.shape[0], 40
-    east, west = (
-        heights_on(site, transform @ Affine.translation(first, 0), height, side, "EPSG:4326")
-        for first in (count - side, 0)
-    )
-    values = np.zeros((1, height, count), np.float32)
-    valid = np.zeros((height, count), bool)
-    for part, where in ((east, slice(count - side, count)), (west, slice(0, side))):
-        values[0, :, where], valid[:, where] = part[0], True
-    return replace(
-        dem, values=values, valid=valid, transform=transform, creation={"compress": "deflate", "sparse_ok": True}
-    )
+    count, side, height = int(np.ceil(360.0 / dem.transform.a)), 40, dem.valid.shape[0]
+    world = Affine(360.0 / count, 0.0, -180.0, 0.0, dem.transform.e, dem.transform.f)
+    # The file that the virtual one is made of holds the western end, and right of it the eastern one.
+    ends = [
+        heights_on(site, world @ Affine.translation(first, 0), height, side, "EPSG:4326") for first in (0, count - side)
+    ]
+    values, places = (np.concatenate(parts, axis=-1) for parts in zip(*ends, strict=True))
+
+    def spread(path: Path) -> str:
+        sources = "".join(
+            _SOURCE.format(name=path.name, start=start, place=place, side=side, height=height)
+            for start, place in ((0, 0), (side, count - side))
+        )
+        target = path.with_suffix(".vrt")
+        target.write_text(
+            _WORLD.format(count=count, height=height, cell=world.a, north=world.f, down=world.e, sources=sources)
+        )
+        return str(target)
+
+    return replace(dem_of(values, places, world, "EPSG:4326"), steps=(spread,))
 
 
 ELSEWHERE: dict[str, tuple[Site, Callable[[Site], Raster], str]] = {
