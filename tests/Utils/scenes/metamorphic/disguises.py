@@ -71,7 +71,7 @@ def parameters(role: str, disguises: Sequence[Disguise]) -> list:
 
 def _go_together(raster: Raster, chosen: Sequence[Disguise]) -> bool:
     names = " ".join(one.name for one in chosen)
-    return wear(raster, chosen).can_be_written and not ("COG with overviews" in names and ".ovr" in names)
+    return wear(raster, chosen).can_be_written and not ("COG" in names and ".ovr" in names)
 
 
 def draw(role: str, disguises: Sequence[Disguise], raster: Raster, count: int, together: int = 3) -> list:

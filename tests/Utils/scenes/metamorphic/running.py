@@ -7,12 +7,13 @@ import io
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
 
 import predict
@@ -30,13 +31,15 @@ class Outcome:
     Attributes:
         status: its exit status.
         said: what it printed, on both channels.
-        heights: (H, W) on the grid of its image, NaN where invalid; None where nothing was written.
+        heights: (H, W), NaN where invalid; None where nothing was written.
+        transform: where these pixels lie.
         left: names of all files beside the inputs, hidden ones too.
     """
 
     status: int
     said: str
     heights: Floats | None
+    transform: Affine | None
     left: tuple[str, ...]
 
 
@@ -64,11 +67,11 @@ def run_predict(folder: Path, *arguments: str) -> Outcome:
         status = predict.main(
             ["--model", "none", "--output", str(output), "--tile-size", str(TILE), "--overlap", "32", *arguments]
         )
-    heights = None
+    heights, transform = None, None
     if output.exists():
         with rasterio.open(output) as source:
-            heights = source.read(1, masked=True).astype(np.float64).filled(np.nan)
-    return Outcome(status, said.getvalue(), heights, tuple(sorted(one.name for one in place.iterdir())))
+            heights, transform = source.read(1, masked=True).astype(np.float64).filled(np.nan), source.transform
+    return Outcome(status, said.getvalue(), heights, transform, tuple(sorted(one.name for one in place.iterdir())))
 
 
 def predict_with(folder: Path, image: Raster, dem: Raster | None = None, extra: Iterable[str] = ()) -> Outcome:
@@ -80,7 +83,20 @@ def predict_with(folder: Path, image: Raster, dem: Raster | None = None, extra: 
         if raster is not None:
             # One word an option: a negative value would look like another option.
             arguments += [f"{option}={value}" for option, value in raster.given.items()]
-    return run_predict(folder, *arguments, *extra)
+    return _on_grid_of(image, run_predict(folder, *arguments, *extra))
+
+
+def _on_grid_of(image: Raster, outcome: Outcome) -> Outcome:
+    """The outcome with its pixels in the order of the image's: an output may point north where its image does not."""
+    if outcome.heights is None or outcome.transform is None:
+        return outcome
+    there = np.meshgrid(*(np.arange(side) + 0.5 for side in outcome.heights.shape[::-1]))
+    columns, rows = (
+        (np.rint(place - 0.5)).astype(int) for place in ~image.transform @ outcome.transform @ tuple(there)
+    )
+    found = np.full(image.valid.shape, np.nan)
+    found[rows, columns] = outcome.heights
+    return replace(outcome, heights=found, transform=image.transform)
 
 
 def on_canonical_grid(heights: Floats, image: Raster) -> Floats:
