@@ -8,10 +8,6 @@ FEET = "issue 13, units in feet: evaluateScene refuses what predict.py converts"
 _ARCHIVES = ("/vsizip/", "/vsitar/", "/vsitar/ of .tar.gz", "VRT in an archive", "/vsigzip/")
 _FEET = ("feet by a compound CRS", "feet", "Foot in capitals", "US survey feet", "us-ft", "centimetres")
 _FAILING = {
-    ("dem", GRIDS): (
-        *("south-up", "west-left", "turned by 180 degrees", "south-up, pixel is point"),
-        *("rotation terms of 1e-12", "rotation terms of 1e-09", "rotation terms of 1e-06"),
-    ),
     ("dem", VOIDS): (
         *("voids in an internal mask", "voids in a .msk beside"),
         *("voids -32768 in int16, untold", "voids -9999 in int16, untold", "voids 0 in int16, untold"),
@@ -19,7 +15,6 @@ _FAILING = {
         *("voids -3.40282e+38 in float64, untold", "voids 65535 in uint16, untold", "voids -99999 in float32, untold"),
     ),
     ("dem", PATHS): _ARCHIVES,
-    ("image", GRIDS): ("rotation terms of 1e-12",),
     ("image", BANDS): (
         *("bands tagged blue green red", "bands tagged green red blue", "infrared first"),
         *("infrared as alpha makes holes", "band asked for is alpha"),
