@@ -159,19 +159,15 @@ def assert_same(dataset: Path, plain: dict[str, Sample], tolerance: float) -> No
     assert not [one for one in listing.findings if one.level == "error"]
 
 
-KNOWN = {name: "issue 13 item 8" for name in DISGUISES if ".P" in name or ".TIF" in name}
-
-
 def parameter(*names: str) -> object:
     name = " + ".join(names)
-    marks = [pytest.mark.xfail(strict=True, reason=KNOWN[name])] if name in KNOWN else []
-    return pytest.param(names, id=name, marks=marks)
+    return pytest.param(names, id=name)
 
 
 def drawn(count: int) -> list:
     """Three disguises at once, of which at most one changes a kind of file."""
     rng = np.random.default_rng(13)
-    pool = [name for name in DISGUISES if name not in KNOWN]
+    pool = list(DISGUISES)
     found: set[tuple[str, ...]] = set()
     while len(found) < count:
         names = [pool[number] for number in rng.choice(len(pool), 3, replace=False)]

@@ -69,9 +69,13 @@ def parameters(role: str, disguises: Sequence[Disguise]) -> list:
     return [named(role, one.name, one) for one in disguises]
 
 
+# GDAL adds no overviews beside those inside, and HFA has one name for two kinds of feet.
+_APART = (("COG", ".ovr"), ("HFA", "coordinates in"))
+
+
 def _go_together(raster: Raster, chosen: Sequence[Disguise]) -> bool:
     names = " ".join(one.name for one in chosen)
-    return wear(raster, chosen).can_be_written and not ("COG" in names and ".ovr" in names)
+    return wear(raster, chosen).can_be_written and not any(one in names and other in names for one, other in _APART)
 
 
 def draw(role: str, disguises: Sequence[Disguise], raster: Raster, count: int, together: int = 3) -> list:

@@ -153,7 +153,7 @@ def _ordered(raster: Raster, order: tuple[int, ...], given: bool = False) -> Ras
 
 def with_infrared(raster: Raster, first: bool, kind: ColorInterp, given: bool = False) -> Raster:
     """A fourth band, which is 0 over dark water."""
-    infrared = np.where(raster.values[:1] < 90.0, 0.0, 200.0)
+    infrared = np.clip(2.0 * (raster.values[:1] - 60.0), 0.0, 255.0).round()
     parts = (infrared, raster.values) if first else (raster.values, infrared)
     colours = (kind, *RGB) if first else (*RGB, kind)
     options = {"--bands": "2,3,4" if first else "1,2,3"} if given else {}

@@ -33,6 +33,7 @@ class Outcome:
         said: what it printed, on both channels.
         heights: (H, W), NaN where invalid; None where nothing was written.
         transform: where these pixels lie.
+        stretch: how the image's values were stretched, as the output's tag says it.
         left: names of all files beside the inputs, hidden ones too.
     """
 
@@ -40,6 +41,7 @@ class Outcome:
     said: str
     heights: Floats | None
     transform: Affine | None
+    stretch: str
     left: tuple[str, ...]
 
 
@@ -67,11 +69,14 @@ def run_predict(folder: Path, *arguments: str) -> Outcome:
         status = predict.main(
             ["--model", "none", "--output", str(output), "--tile-size", str(TILE), "--overlap", "32", *arguments]
         )
-    heights, transform = None, None
+    heights, transform, stretch = None, None, ""
     if output.exists():
         with rasterio.open(output) as source:
             heights, transform = source.read(1, masked=True).astype(np.float64).filled(np.nan), source.transform
-    return Outcome(status, said.getvalue(), heights, transform, tuple(sorted(one.name for one in place.iterdir())))
+            stretch = source.tags()["D3RSMDE_STRETCH"]
+    return Outcome(
+        status, said.getvalue(), heights, transform, stretch, tuple(sorted(one.name for one in place.iterdir()))
+    )
 
 
 def predict_with(folder: Path, image: Raster, dem: Raster | None = None, extra: Iterable[str] = ()) -> Outcome:
