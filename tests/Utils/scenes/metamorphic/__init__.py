@@ -1,0 +1,1 @@
+"""One small scene, and disguises that must not change its heights."""
