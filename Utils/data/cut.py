@@ -15,6 +15,8 @@ from pathlib import Path
 from Utils.core.command_line import run_script
 from Utils.core.processes import tell
 
+_NO_VOIDS = "none"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
@@ -42,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             gap=given.gap,
             seed=given.seed,
             bands=given.bands,
-            nodata=given.nodata,
+            nodata=None if given.nodata == _NO_VOIDS else given.nodata,
+            suspect_voids=given.nodata != _NO_VOIDS,
             stretch=given.stretch,
             height_nodata=given.height_nodata,
             height_unit=given.height_unit,
@@ -78,7 +81,13 @@ def _parser() -> argparse.ArgumentParser:
 
     images = parser.add_argument_group("images")
     images.add_argument("--bands", type=_bands, metavar="R,G,B", help="band numbers, from 1 (the first three)")
-    images.add_argument("--nodata", type=float, help="value without data, if the files do not say")
+    images.add_argument(
+        "--nodata",
+        type=_nodata,
+        metavar="VALUE",
+        help="value without data, if the files do not say; 'none' takes frames and voids that are only suspected as "
+        "ground",
+    )
     images.add_argument(
         "--stretch",
         type=_stretch,
@@ -95,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     heights.add_argument(
         "--keep-outliers",
         action="store_true",
-        help="use void values that nothing declares, spikes and impossible heights",
+        help="use undeclared void values, spikes and impossible heights",
     )
     heights.add_argument("--crs", metavar="EPSG:N", help="of images and DEMs that name none")
     heights.add_argument("--coarse", nargs="+", metavar="DEM", help="coarse DEMs, written beside the tiles as priors")
@@ -107,6 +116,15 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--resume", action="store_true", help="go on with an interrupted cut")
     running.add_argument("--dry-run", action="store_true", help="look at all tiles, say what would be written, stop")
     return parser
+
+
+def _nodata(text: str) -> float | str:
+    if text.lower() == _NO_VOIDS:
+        return _NO_VOIDS
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}': give a number, or none") from None
 
 
 def _bands(text: str) -> tuple[int, ...]:

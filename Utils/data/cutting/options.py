@@ -35,10 +35,11 @@ class CutOptions:
         seed: from which the draw of the blocks follows.
         bands: 1 or 3 band numbers of the images; None for the usual ones.
         nodata: a value of the images that means no data, in addition to what the files say.
+        suspect_voids: whether frames and void values of images are left out though nothing declares them.
         stretch: percentiles that become black and white, once a scene; None for the full range of the type.
         height_nodata: a value of the DEMs that means no data, in addition to what the files say.
         height_unit: unit of the heights; None for what the files say, or metres.
-        keep_outliers: whether undeclared void values, impossible heights and wrong single cells are taken as they are.
+        keep_outliers: whether undeclared void values, impossible heights and wrong single cells are taken as heights.
         crs: the system of files that name none, as text; None for none.
     """
 
@@ -58,6 +59,7 @@ class CutOptions:
     seed: int = 42
     bands: tuple[int, ...] | None = None
     nodata: float | None = None
+    suspect_voids: bool = True
     stretch: tuple[float, float] | None = (2.0, 98.0)
     height_nodata: float | None = None
     height_unit: str | None = None

@@ -180,7 +180,7 @@ class _Work:
             options, pairs, grid = self.options, self.pairs, self.pairs.images[number].grid
             with ExitStack() as stack:
                 scene = SceneReader(
-                    pairs.images[number], options.bands, options.nodata, options.stretch, not options.keep_outliers
+                    pairs.images[number], options.bands, options.nodata, options.stretch, options.suspect_voids
                 )
                 stack.enter_context(scene)
                 heights = stack.enter_context(HeightReader(pairs.dems[number], grid))
