@@ -34,11 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Only now, so that --help and a wrong argument are answered at once.
         from Systems.models import load_predictor
         from Utils.core.device import pick_device
+        from Utils.rasters.source.scene_source import find_scenes
         from Utils.scenes.output.last_guard import check_refused
         from Utils.scenes.output.output_checks import name_outputs
         from Utils.scenes.scene_run import check_scene, predict_scene, summary
         from Utils.scenes.several_scenes import SceneFailures
-        from Utils.scenes.source.scene_source import find_scenes
 
         scenes = on_main(lambda: find_scenes(given.input))
         outputs = on_main(lambda: name_outputs(scenes, given.output))

@@ -7,7 +7,8 @@ import errno
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from Utils.core.device import keep_freed_memory
@@ -66,6 +67,27 @@ def _with_short_names(work: Callable[[], None]) -> None:
             raise
         told = UserError(f"'{error.filename}': this name is too long; give a shorter one")
         raise (agreed(told) if is_agreed(error) else told) from error
+
+
+@contextmanager
+def each_line_once() -> Iterator[None]:
+    """Log no line a second time, as where a file is opened again."""
+    seen: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        known = line in seen
+        seen.add(line)
+        return not known
+
+    handlers = list(logging.getLogger().handlers)
+    for handler in handlers:
+        handler.addFilter(is_new)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(is_new)
 
 
 def say_new_name(module: str) -> int:

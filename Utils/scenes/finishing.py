@@ -18,6 +18,7 @@ from rasterio.windows import Window
 
 from Utils.core.errors import UserError
 from Utils.rasters.coordinates import horizontal_crs
+from Utils.rasters.source.scene_source import SceneSource
 from Utils.rasters.suspect_heights import ground_limits
 from Utils.scenes.fusion.anchors import Points, anchor_to_points, anchor_to_reference
 from Utils.scenes.fusion.detail_fusion import Correction, fuse
@@ -31,7 +32,6 @@ from Utils.scenes.joining.tile_alignment import Anchor, TileAlignment, align
 from Utils.scenes.options import SceneOptions
 from Utils.scenes.output.height_writer import Band, HeightWriter
 from Utils.scenes.output.last_guard import LastGuard, guard_of
-from Utils.scenes.source.scene_source import SceneSource
 from Utils.scenes.tiles.tile_grid import TileGrid
 from Utils.scenes.tiles.tile_store import TileStore
 

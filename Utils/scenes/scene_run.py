@@ -19,6 +19,7 @@ from Utils.core.processes import everywhere, on_main
 from Utils.core.tables import write_json
 from Utils.rasters.environment import gdal_environment
 from Utils.rasters.places import container, gdal_name, raster_place
+from Utils.rasters.source.scene_source import SceneSource, open_scene
 from Utils.rasters.tile_files import GDAL_ERRORS
 from Utils.scenes.finishing import Finisher, KnownHeights, read_heights
 from Utils.scenes.options import SceneOptions
@@ -26,7 +27,6 @@ from Utils.scenes.output.height_writer import check_output, space_needed
 from Utils.scenes.output.output_checks import BESIDE
 from Utils.scenes.output.preview import write_preview
 from Utils.scenes.output.scene_report import write_scene_report
-from Utils.scenes.source.scene_source import SceneSource, open_scene
 from Utils.scenes.tiles.tile_grid import TileGrid
 from Utils.scenes.tiles.tile_prediction import Predictor, predict_tiles
 from Utils.scenes.tiles.tile_store import TileStore, remove_unfinished, working_folder

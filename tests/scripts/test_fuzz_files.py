@@ -29,9 +29,9 @@ from Utils.config.config_files import load_config
 from Utils.config.sections import Section
 from Utils.core.errors import RasterError, UserError
 from Utils.data.splits import read_split
+from Utils.rasters.source.scene_source import open_scene
 from Utils.rasters.tile_files import raster_size, read_height, read_image, read_prior
 from Utils.scenes.fusion.reference import Geometry, read_reference
-from Utils.scenes.source.scene_source import open_scene
 
 DATA, OUT = Path("data"), Path("out")
 CONFIGS: list[tuple[type[Section], dict[str, Any]]] = [

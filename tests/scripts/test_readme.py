@@ -28,7 +28,7 @@ from Modules.d3rsmde.autoencoders import AutoencoderShape, build_autoencoder
 from Modules.d3rsmde.pipeline import D3RSMDE
 from Systems import config_reference
 from Systems.kinds import KINDS
-from tests.conftest import TEST, TEST_IDS, image_path
+from tests.conftest import TEST, TEST_IDS, TRAINING, TRAINING_IDS, image_path, write_split
 from tests.pages import (
     LANGUAGES,
     PROGRAMS,
@@ -69,9 +69,10 @@ def place(tmp_path_factory: pytest.TempPathFactory, shared_dataset: Path, vit_ru
     shutil.copytree(ROOT / "Config", place / "Config")
     for name, config in shown_configs().items():
         (place / name).write_text(config, encoding="utf-8")
-    for name in ("Demo", "ImageToDEM-J_K", "MyTiles"):
+    for name in ("Demo", "ImageToDEM-J_K"):
         (place / "Dataset" / "BASE_DATA_DIR" / name).parent.mkdir(parents=True, exist_ok=True)
         (place / "Dataset" / "BASE_DATA_DIR" / name).symlink_to(shared_dataset)
+    _lay_out_own_data(place / "Dataset" / "BASE_DATA_DIR" / "MyTiles", shared_dataset)
     for name in ("ViT/J_K", "ViT/SA", "ViT/MyTiles", "MyTiles/vit", "Demo/vit"):
         shutil.copytree(vit_run, place / "output" / name)
         (place / "output" / name / "priors").symlink_to(shared_dataset)
@@ -80,8 +81,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, shared_dataset: Path, vit_ru
     light = place / "output" / "Demo" / "diffusion_light"
     toy_model("AutoencoderTiny").save_pretrained(light)
     both_stages = place / "output" / "Demo" / "diffusion" / "model"
-    shutil.rmtree(both_stages)
-    toy_model().save_pretrained(both_stages)
+    for model in (both_stages, place / "output" / "Diffusion" / "MyTiles" / "model"):
+        shutil.rmtree(model)
+        toy_model().save_pretrained(model)
     # The demo's light autoencoder learns from this one, so the latents must be of one kind.
     teacher = AutoencoderShape((8, 8, 8), layers_per_block=1, latent_channels=4, norm_num_groups=4)
     build_autoencoder("AutoencoderKL", teacher).save_pretrained(both_stages.parent / "frozen_vae")
@@ -91,10 +93,19 @@ def place(tmp_path_factory: pytest.TempPathFactory, shared_dataset: Path, vit_ru
     return place
 
 
+def _lay_out_own_data(folder: Path, dataset: Path) -> None:
+    """A dataset as it is cut, with a split file for each of two folds."""
+    folder.mkdir()
+    for part in (TRAINING, TEST):
+        (folder / part).symlink_to(dataset / part)
+    for number in (1, 2):
+        write_split(folder / "splits" / f"fold-{number}.txt", *TRAINING_IDS[number - 1 :: 2])
+
+
 def _lay_out_scene(place: Path) -> None:
     scene = write_scene(place / "made", 64, 7)
     for source, names in (
-        (scene.image, ["scene.tif"]),
+        (scene.image, ["scene.tif", "ortho.tif"]),
         (scene.truth, ["lidar.tif", "height.tif", "metres.tif"]),
         (scene.reference, ["dem.tif"]),
         (scene.points, ["icesat.csv"]),
@@ -150,6 +161,8 @@ def checker_of(words: Words) -> Checker | None:
             return _predicted
         case ["python", "evaluateScene.py", *_] | ["python", "-m", "Systems.audit" | "Utils.training.runs", *_]:
             return _run
+        case ["python", "-m", "Utils.data.cut", *_]:
+            return _cut
         case ["python", "-m", "Utils.data.splits", *_]:
             return _splits_written
         case ["python", "-m", "benchmarks", *_]:
@@ -198,6 +211,16 @@ def _predicted(words: Words) -> None:
     output.unlink(missing_ok=True) if output.suffix else None
     _run([*words, "--tile-size", "32"])
     assert output.is_file() or list(output.glob("*.tif"))
+
+
+def _cut(words: Words) -> None:
+    """Into another folder: that of the command is there already."""
+    output = Path("Dataset/BASE_DATA_DIR/Cut")
+    _run([*words, "--size", "8", "--output", str(output)])
+    if "--dry-run" in words:
+        assert not output.exists()
+    else:
+        assert list(output.glob("*/*/tile_*.png")) and (output / "splits" / "fold-5.txt").is_file()
 
 
 def _splits_written(words: Words) -> None:

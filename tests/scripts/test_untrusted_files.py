@@ -23,10 +23,10 @@ from Utils.config.config_files import load_config
 from Utils.core.errors import RasterError, UserError, one_line
 from Utils.data.published_layout import list_tiles
 from Utils.data.splits import read_split, select
+from Utils.rasters.source.scene_source import open_scene
 from Utils.rasters.tile_files import MAX_TILE_PIXELS, raster_size, read_height, read_image, read_prior
 from Utils.scenes.fusion.point_table import read_table
 from Utils.scenes.fusion.reference import Geometry, read_reference
-from Utils.scenes.source.scene_source import open_scene
 from Utils.scenes.tiles.tile_grid import Tile
 from Utils.scenes.tiles.tile_store import TileStore
 
@@ -172,7 +172,7 @@ def test_scenes_that_promise_what_they_lack(tmp_path: Path) -> None:
         import resource, sys
         from pathlib import Path
         from Utils.core.errors import RasterError
-        from Utils.scenes.source.scene_source import open_scene
+        from Utils.rasters.source.scene_source import open_scene
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for path in sorted(Path(sys.argv[1]).iterdir()):
             try:

@@ -21,8 +21,8 @@ from Utils.rasters.coordinates import (
     transformed,
     whole_turns,
 )
+from Utils.rasters.geometry import Geometry
 from Utils.rasters.grids import cell_lattice
-from Utils.scenes.fusion.geometry import Geometry
 
 __all__ = ["CellPlan", "plan_cells"]
 

@@ -16,7 +16,7 @@ from rasterio.warp import reproject
 from rasterio.windows import Window
 
 from Utils.rasters.coordinates import horizontal_crs, longitude_period
-from Utils.scenes.fusion.geometry import Geometry
+from Utils.rasters.geometry import Geometry
 
 Cells = NDArray[np.float32]
 

@@ -13,9 +13,9 @@ from rasterio.errors import CRSError
 
 from Utils.core.errors import UserError
 from Utils.rasters.coordinates import TRANSFORM_ERRORS, horizontal_crs, on_earth
+from Utils.rasters.geometry import Geometry
 from Utils.rasters.suspect_heights import NO_HEIGHT, find_fill_values, ground_limits
 from Utils.scenes.fusion.anchors import Points
-from Utils.scenes.fusion.geometry import Geometry
 from Utils.scenes.fusion.point_table import COLUMNS, PointTable, read_table
 
 __all__ = ["FEWEST_POINTS", "read_points"]

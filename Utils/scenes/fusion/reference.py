@@ -19,13 +19,13 @@ from rasterio.windows import Window
 from Utils.core.errors import UserError
 from Utils.rasters.coordinates import horizontal_crs, longitude_period
 from Utils.rasters.environment import gdal_environment
+from Utils.rasters.geometry import Geometry
 from Utils.rasters.ground import has_transform
 from Utils.rasters.places import gdal_name, raster_place
 from Utils.rasters.tile_files import GDAL_ERRORS, check_blocks
 from Utils.rasters.trusted_heights import Doubts, Place, trusted_heights
 from Utils.scenes.fusion.cell_plan import CellPlan, plan_cells
 from Utils.scenes.fusion.cells import Cells, CoarseHeights, average_onto, border_cells
-from Utils.scenes.fusion.geometry import Geometry
 
 __all__ = ["Cells", "CoarseHeights", "Geometry", "average_onto", "border_cells", "read_reference"]
 

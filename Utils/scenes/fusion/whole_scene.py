@@ -11,9 +11,9 @@ import rasterio
 from numpy.typing import NDArray
 
 from Utils.core.errors import UserError
+from Utils.rasters.geometry import Geometry
 from Utils.scenes.fusion.anchors import FEWEST_HEIGHTS, Line, fit_line, supports_scale
 from Utils.scenes.fusion.cells import CoarseHeights, average_onto, border_cells
-from Utils.scenes.fusion.geometry import Geometry
 from Utils.scenes.joining.tile_alignment import TileAlignment
 from Utils.scenes.tiles.tile_grid import Tile
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from Utils.core.processes import everywhere, on_main, progress_bar, share
-from Utils.scenes.source.scene_source import SceneSource
+from Utils.rasters.source.scene_source import SceneSource
 from Utils.scenes.tiles.tile_grid import Tile, TileGrid
 from Utils.scenes.tiles.tile_store import TileStore
 

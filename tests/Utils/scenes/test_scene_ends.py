@@ -193,7 +193,7 @@ def several(folder: Path) -> Path:
 def test_a_scene_that_fails_does_not_stop_the_others(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from Utils.scenes.source import scene_source
+    from Utils.rasters.source import scene_source
 
     read = scene_source.SceneSource.read
 

@@ -20,17 +20,17 @@ from scipy.ndimage import gaussian_filter
 from tests.scenes import ORIGIN, UTM, landscape, write_raster
 from Utils.core.errors import UserError
 from Utils.rasters.coordinates import horizontal_crs, transformed
+from Utils.rasters.geometry import Geometry
 from Utils.rasters.grids import straightened, upright
 from Utils.rasters.ground import ground_sample_distance
+from Utils.rasters.source.scene_source import open_scene
 from Utils.scenes.accuracy.scene_scoring import score_scene
 from Utils.scenes.fusion.anchors import anchor_to_reference
 from Utils.scenes.fusion.cells import average_onto, border_cells
 from Utils.scenes.fusion.detail_fusion import fuse
-from Utils.scenes.fusion.geometry import Geometry
 from Utils.scenes.fusion.reference import read_reference
 from Utils.scenes.fusion.whole_scene import fit_whole_scene
 from Utils.scenes.joining.tile_alignment import TileAlignment
-from Utils.scenes.source.scene_source import open_scene
 from Utils.scenes.tiles.tile_grid import Tile, TileGrid
 
 SIZE, FACTOR, RIM = 128, 8, 64

@@ -33,9 +33,9 @@ from tests.paths import ROOT
 from Utils.core.errors import RasterError, UserError
 from Utils.rasters import environment
 from Utils.rasters.ground import ground_sample_distance
-from Utils.scenes.source import scene_source as source_module
-from Utils.scenes.source.scene_source import SceneSource, Stretch, find_scenes, open_scene
-from Utils.scenes.source.stretch import percentile_stretch
+from Utils.rasters.source import scene_source as source_module
+from Utils.rasters.source.scene_source import SceneSource, Stretch, find_scenes, open_scene
+from Utils.rasters.source.stretch import percentile_stretch
 
 HEIGHT, WIDTH = 60, 90
 UTM = CRS.from_epsg(32643)
@@ -78,14 +78,14 @@ def open_all(path: Path, **options: Any) -> tuple[NDArray[np.float32], NDArray[n
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> str:
-    text = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("Utils.scenes"))
+    text = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("Utils.rasters"))
     caplog.clear()
     return text
 
 
 @pytest.fixture(autouse=True)
 def _hear_everything(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="Utils.scenes")
+    caplog.set_level(logging.INFO, logger="Utils.rasters")
 
 
 # Which files
@@ -905,7 +905,7 @@ def test_memory_does_not_grow_with_the_scene(tmp_path: Path) -> None:
         import sys
         from pathlib import Path
         from Utils.rasters import environment
-        from Utils.scenes.source import scene_source as source
+        from Utils.rasters.source import scene_source as source
         environment._OPTIONS["GDAL_CACHEMAX"] = 16 * 2**20
         source._SAMPLE_SIDE = 256
         def peak():  # not getrusage, where a child begins with its parent's

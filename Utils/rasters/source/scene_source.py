@@ -24,12 +24,12 @@ from Utils.rasters.grids import straightened, upright
 from Utils.rasters.ground import ground_sample_distance, has_transform
 from Utils.rasters.places import container, gdal_name, is_file, raster_place
 from Utils.rasters.png import is_png, png_is_whole
+from Utils.rasters.source.bands import BandReader, choose_bands
+from Utils.rasters.source.inputs import find_scenes
+from Utils.rasters.source.opacity import opacity_bands
+from Utils.rasters.source.stretch import Stretch, percentile_stretch
+from Utils.rasters.source.voids import find_suspects
 from Utils.rasters.tile_files import check_blocks
-from Utils.scenes.source.bands import BandReader, choose_bands
-from Utils.scenes.source.inputs import find_scenes
-from Utils.scenes.source.opacity import opacity_bands
-from Utils.scenes.source.stretch import Stretch, percentile_stretch
-from Utils.scenes.source.voids import find_suspects
 
 __all__ = ["MAX_SCENE_PIXELS", "SceneSource", "Stretch", "find_scenes", "open_scene"]
 
@@ -185,12 +185,12 @@ def open_scene(
 
     Args:
         path: any raster that GDAL reads, also inside an archive (:mod:`Utils.rasters.places`).
-        bands: 1 or 3 band numbers, 1-based; None for the usual ones (:func:`Utils.scenes.source.bands.choose_bands`).
+        bands: 1 or 3 band numbers, 1-based; None for the usual ones (:func:`Utils.rasters.source.bands.choose_bands`).
         nodata: a value that means no data, in addition to the one that the file names.
         stretch: the percentiles of the valid pixels that become 0 and 1, or None for the full range of the file's
             type: 0..255, 0..65535 or fewer bits where the file says so; floats must lie in [0, 1] then.
         suspect_voids: whether values and frames that look like no data are left out though nobody declares them
-            (:mod:`Utils.scenes.source.voids`).
+            (:mod:`Utils.rasters.source.voids`).
         tell: whether what is noticed goes into the log; not when the same scene was opened before.
 
     Raises:
