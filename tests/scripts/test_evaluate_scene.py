@@ -193,7 +193,7 @@ def spoil_kind(bench: Bench) -> None:
 
 def spoil_unit(bench: Bench) -> None:
     with rasterio.open(bench.truth, "r+") as source:
-        source.units = ("ft",)
+        source.units = ("kelvin",)
 
 
 def spoil_complex(bench: Bench) -> None:
@@ -235,7 +235,7 @@ MISTAKES: dict[str, tuple[Callable[[Bench], None], tuple[str, ...]]] = {
     "bands": (spoil_bands, ("dem.tif: 3 bands", "gdal_translate -b")),
     "relative truth": (spoil_relative_truth, ("relative", "give a DEM in metres")),
     "kind": (spoil_kind, ("'guess'", "relative or metric")),
-    "feet": (spoil_unit, ("heights in 'ft'", "convert them to metres")),
+    "no length": (spoil_unit, ("heights in 'kelvin'", "convert them to metres")),
     "complex": (spoil_complex, ("complex64", "real numbers")),
     "palette": (spoil_palette, ("palette", "give the DEM itself")),
     "no area": (spoil_area, ("pixels of no area", "georeference it anew")),

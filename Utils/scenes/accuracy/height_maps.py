@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,7 @@ from Utils.rasters.coordinates import (
 )
 from Utils.rasters.environment import georeference_optional, raster_errors, root_cause
 from Utils.rasters.ground import ground_sample_distance
+from Utils.rasters.height_units import height_unit
 from Utils.rasters.places import gdal_name, is_file, raster_place
 from Utils.rasters.trusted_heights import Doubts, Place, trusted_heights
 from Utils.scenes.accuracy.height_grid import WINDOW, Grid
@@ -40,12 +42,13 @@ from Utils.scenes.accuracy.warping import FirstKnown, warped_view
 __all__ = ["KIND_TAG", "UNCERTAINTY", "WINDOW", "BoolArray", "Grid", "HeightMap", "Maps", "WindowMaps", "inner"]
 __all__ += ["opened_maps", "progress"]
 
+logger = logging.getLogger(__name__)
+
 BoolArray = NDArray[np.bool_]
 KIND_TAG = "D3RSMDE_KIND"
 UNCERTAINTY = "uncertainty"
 # Below this many truth pixels along a pixel's side the truth is interpolated, above it averaged.
 _FINER = 1.1
-_METRES = frozenset({"", "m", "metre", "metres", "meter", "meters"})
 
 
 class HeightMap:
@@ -58,7 +61,7 @@ class HeightMap:
         self._scaling = scaling
 
     def read(self, window: Window) -> FloatArray:
-        """(H, W) in the file's unit, scale and offset tags applied; NaN where the file has no data."""
+        """(H, W) in metres, or relative, with scale and offset tags applied; NaN where the file has no data."""
         with raster_errors(self.path):
             values = self._reader.read(self._band, window=window).astype(np.float64)
             # A warped map holds NaN already where there is nothing.
@@ -154,9 +157,9 @@ def opened_maps(
             maps[role], inputs[role] = _on_grid(stack, grid, prediction, path, role, nodata, keep_outliers)
         true_map = maps.pop("truth")
         trusted = _trusted(stack, source, band, None, PREDICTION, facts, None, keep_outliers)
-        maps[PREDICTION] = HeightMap(prediction, *trusted, _scaling(source, band))
+        maps[PREDICTION] = HeightMap(prediction, *trusted, _scaling(source, band, facts["metres_per_unit"]))
         relative = {name: inputs[name]["kind"] == "relative" for name in maps}
-        yield Maps(grid, true_map, maps, relative, _sigma_map(prediction, source), inputs)
+        yield Maps(grid, true_map, maps, relative, _sigma_map(prediction, source, facts["metres_per_unit"]), inputs)
 
 
 @contextmanager
@@ -179,7 +182,7 @@ def _check_heights(path: Path, source: Any) -> tuple[int, dict[str, Any]]:
     if len(bands) > 1 and KIND_TAG not in tags:
         raise RasterError(path, f"{len(bands)} bands", "a DEM has one; take it out with gdal_translate -b N")
     band = bands[0]
-    dtype, unit = source.dtypes[band - 1], (source.units[band - 1] or "").strip().lower()
+    dtype = source.dtypes[band - 1]
     if source.colorinterp[band - 1] == ColorInterp.palette:
         raise RasterError(path, "a colour palette, so no heights", "give the DEM itself")
     if np.issubdtype(np.dtype(dtype), np.complexfloating):
@@ -191,8 +194,9 @@ def _check_heights(path: Path, source: Any) -> tuple[int, dict[str, Any]]:
     kind = tags.get(KIND_TAG, "metric")
     if kind not in ("relative", "metric"):
         raise RasterError(path, f"tag {KIND_TAG} is '{kind}'", "it must be relative or metric; correct or remove it")
-    if kind == "metric" and unit not in _METRES:
-        raise RasterError(path, f"heights in '{unit}'", "convert them to metres, and set the band's unit to m")
+    unit, metres = height_unit(path, source, band) if kind == "metric" else ("", 1.0)
+    if metres != 1.0:
+        logger.info("%s: heights in '%s' (%g m), converted to metres", path, unit, metres)
     distance = ground_sample_distance(source.crs, source.transform, source.height, source.width)
     return band, {
         "path": path.as_posix(),
@@ -204,20 +208,22 @@ def _check_heights(path: Path, source: Any) -> tuple[int, dict[str, Any]]:
         "transform": list(source.transform[:6]),
         "type": dtype,
         "nodata": source.nodata,
+        "metres_per_unit": metres,
     }
 
 
-def _scaling(source: Any, band: int) -> tuple[float, float]:
-    return float(source.scales[band - 1]), float(source.offsets[band - 1])
+def _scaling(source: Any, band: int, metres: float) -> tuple[float, float]:
+    """Factor and summand that make metres of a band's numbers: its tags, and the metres in its unit."""
+    return metres * float(source.scales[band - 1]), metres * float(source.offsets[band - 1])
 
 
-def _sigma_map(path: Path, source: Any) -> HeightMap | None:
+def _sigma_map(path: Path, source: Any, metres: float) -> HeightMap | None:
     """The band described as uncertainty."""
     names = [(name or "").strip().lower() for name in source.descriptions]
     if UNCERTAINTY not in names:
         return None
     band = names.index(UNCERTAINTY) + 1
-    return HeightMap(path, source, band, _scaling(source, band))
+    return HeightMap(path, source, band, _scaling(source, band, metres))
 
 
 def _trusted(
@@ -236,7 +242,8 @@ def _trusted(
     """
     remedy = "--keep-outliers takes them as heights" + (", --nodata names a void value" if role == "truth" else "")
     metric = facts["kind"] == "metric" and not keep_outliers
-    doubts = Doubts(f"{role} '{facts['path']}'", remedy, nodata=nodata, voids=metric, errors=metric and role == "truth")
+    name, errors = f"{role} '{facts['path']}'", metric and role == "truth"
+    doubts = Doubts(name, remedy, facts["metres_per_unit"], nodata, voids=metric, errors=errors)
     with raster_errors(Path(facts["path"])):
         trusted, band, left_out = stack.enter_context(trusted_heights(source, band, place, doubts))
     facts["left_out"] = left_out.describe()
@@ -263,7 +270,7 @@ def _on_grid(
         facts["nodata"] = nodata
     own = Grid.of(source)
     _check_georeference(grid, own, prediction, path, role)
-    scaling, same = _scaling(source, band), grid.crs is None or grid.same_as(own)
+    scaling, same = _scaling(source, band, facts["metres_per_unit"]), grid.crs is None or grid.same_as(own)
     if not same:
         _check_overlap(grid, own, prediction, path, role)
     place = None if same else Place(grid.crs, grid.transform, grid.height, grid.width)

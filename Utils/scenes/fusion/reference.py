@@ -21,6 +21,7 @@ from Utils.rasters.coordinates import horizontal_crs, longitude_period
 from Utils.rasters.environment import gdal_environment
 from Utils.rasters.geometry import Geometry
 from Utils.rasters.ground import has_transform
+from Utils.rasters.height_units import height_unit
 from Utils.rasters.places import gdal_name, raster_place
 from Utils.rasters.tile_files import GDAL_ERRORS, check_blocks
 from Utils.rasters.trusted_heights import Doubts, Place, trusted_heights
@@ -36,8 +37,6 @@ _FEWEST_CELLS = 8
 _FEW = 10_000  # cells under a scene among which there are surely enough
 _SAME_PLACE = 0.01
 _SAMPLES_AT_ONCE = 2**24
-_METRES = {"": 1.0, "m": 1.0, "metre": 1.0, "metres": 1.0, "meter": 1.0, "meters": 1.0, "cm": 0.01, "dm": 0.1}
-_METRES |= {"ft": 0.3048, "foot": 0.3048, "feet": 0.3048, "us-ft": 1200 / 3937, "us survey foot": 1200 / 3937}
 _REMEDY = "--keep-outliers takes them as heights, --reference-nodata names a void value"
 
 
@@ -64,7 +63,7 @@ def read_reference(
             check_blocks(path, source)
             plan = plan_cells(path, source, scene)
             name, crs = source.name, source.crs
-            unit = _unit(path, source)
+            _, unit = height_unit(f"--reference {path}", source, 1)
             place = Place(plan.grid.crs, plan.grid.transform, plan.grid.height, plan.grid.width)
             doubts = Doubts(f"--reference '{path}'", _REMEDY, unit, nodata, not keep_outliers, not keep_outliers)
             source, _, left_out = stack.enter_context(trusted_heights(source, 1, place, doubts))
@@ -103,14 +102,6 @@ def _check(path: Path, source: Any) -> None:
 
 def _placed(source: Any) -> bool:
     return bool(source.gcps[0] or source.rpcs)
-
-
-def _unit(path: Path, source: Any) -> float:
-    """Metres in one unit of the heights."""
-    unit = (source.units[0] or "").strip().lower()
-    if unit not in _METRES:
-        raise UserError(f"--reference '{path}' has heights in '{unit}'; convert them to metres")
-    return _METRES[unit]
 
 
 def _own_cells(source: Any, plan: CellPlan) -> Cells:

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-FEET = "issue 13, units in feet: evaluateScene refuses what predict.py converts"
-
-_FEET = ("feet by a compound CRS", "feet", "Foot in capitals", "US survey feet", "us-ft", "centimetres")
-_FAILING = {
-    ("truth", FEET): _FEET,
-    ("baseline", FEET): _FEET,
-    ("prediction", FEET): _FEET,
-}
+_FAILING: dict[tuple[str, str], tuple[str, ...]] = {}
 _ITEMS = {(role, name): item for (role, item), names in _FAILING.items() for name in names}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rasterio.enums import ColorInterp
+from Utils.scenes.source.scene_source import open_scene
 
 from tests.Utils.scenes.metamorphic import rasters
 from tests.Utils.scenes.metamorphic.disguises import Disguise, draw, named, parameters, wear
@@ -25,7 +26,6 @@ from tests.Utils.scenes.metamorphic.numbers import BANDS, IMAGE_TYPES, IMAGE_VOI
 from tests.Utils.scenes.metamorphic.places import CALLED, GRIDS, HORIZONTAL_UNITS
 from tests.Utils.scenes.metamorphic.rasters import Floats, Raster
 from tests.Utils.scenes.metamorphic.running import assert_heights, assert_same, predict_with, rms
-from Utils.scenes.source.scene_source import open_scene
 
 # These change what is read, not where it lies: reading them is the whole test. The others go through all of predict.py.
 READ = [*IMAGE_TYPES, *IMAGE_VOIDS, *BANDS, *STORAGE, *PICTURE_FORMATS, *OVERVIEWS]
