@@ -216,6 +216,7 @@ def _predicted(words: Words) -> None:
 def _cut(words: Words) -> None:
     """Into another folder: that of the command is there already."""
     output = Path("Dataset/BASE_DATA_DIR/Cut")
+    shutil.rmtree(output, ignore_errors=True)
     _run([*words, "--size", "8", "--output", str(output)])
     if "--dry-run" in words:
         assert not output.exists()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
+from scipy.ndimage import binary_opening
 
 from Utils.core.files import atomic_write_bytes
 from Utils.data.cutting.blocks import TEST, BlockLayout, BlockName, Place
@@ -27,7 +28,7 @@ __all__ = ["draw_map"]
 
 # Colours that the colour-blind can tell apart (Okabe and Ito); more folds than these take a sequence.
 _TEST_COLOUR = "#d55e00"
-_FOLD_COLOURS = ("#0072b2", "#009e73", "#56b4e9", "#cc79a7", "#f0e442")
+_FOLD_COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#f0e442", "#56b4e9")
 _GAP_COLOUR = (1.0, 1.0, 1.0, 0.75)
 _LEFT_OUT_COLOUR = "#333333"
 _HATCH = "xx"
@@ -155,7 +156,8 @@ def _picture(pairs: Pairs, area: Sequence[int], frame: Geometry, thumbnails: Thu
             continue
         own = pairs.images[scene].own
         values = small.astype(np.float32).mean(axis=-1) / 255.0
-        values[(small == 0).all(axis=-1)] = np.nan
+        # Single black pixels are dark ground, areas of them have no data.
+        values[binary_opening((small == 0).all(axis=-1), np.ones((3, 3), bool))] = np.nan
         height, width = values.shape
         place = Geometry(height, width, own.crs, own.transform @ Affine.scale(own.width / width, own.height / height))
         grey = np.where(np.isnan(grey), resampled(values[None], place, frame)[0], grey)
