@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
+from Systems.depth.config import DepthTrainingConfig
 from Systems.kinds import kind_of
 from Utils.config.config_files import load_config, read_merged
 from Utils.config.training_keys import TrainingConfig
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _training(given: argparse.Namespace) -> AuditedTraining:
     """The training that the audit is about: that of the config, on the given dataset, or stage 1 on all tiles."""
     from Systems.d3rsmde.audited import audited_coarse, audited_refiner
+    from Systems.depth.audited import audited_depth
 
     dataset = str(given.dataset)
     if given.config is None:
@@ -62,6 +64,8 @@ def _training(given: argparse.Namespace) -> AuditedTraining:
         if given.priors is not None:
             changes["prior_path"] = str(given.priors)
         return audited_refiner(config.model_copy(update=changes))
+    if isinstance(config, DepthTrainingConfig):
+        return audited_depth(config.model_copy(update=changes))
     assert isinstance(config, ViTTrainingConfig)
     return audited_coarse(config.model_copy(update=changes))
 

@@ -11,6 +11,7 @@ from Systems.d3rsmde.config import (
     ViTEvaluationConfig,
     ViTTrainingConfig,
 )
+from Systems.depth.config import DepthEvaluationConfig, DepthTrainingConfig
 from Utils.config.sections import Section
 
 
@@ -34,6 +35,8 @@ KINDS = (
     ConfigKind("evaluateViT.py", "ViT", ViTEvaluationConfig),
     ConfigKind("trainDiffusion.py", "Diffusion", DiffusionTrainingConfig),
     ConfigKind("evaluateDiffusion.py", "Diffusion", DiffusionEvaluationConfig),
+    ConfigKind("trainDepth.py", "Depth", DepthTrainingConfig),
+    ConfigKind("evaluateDepth.py", "Depth", DepthEvaluationConfig),
 )
 
 

@@ -148,6 +148,19 @@ def small_vit(dataset: Path, run: Path) -> Config:
     }
 
 
+def small_depth(dataset: Path, run: Path) -> Config:
+    """trainDepth's config with the smallest network."""
+    return {
+        "dataset_path": str(dataset),
+        "output_dir": str(run),
+        "seed": 3,
+        "batch_size": 3,
+        "lr": 1e-3,
+        "epochs": 2,
+        "model": {"backbone": "test_resnet", "pretrained": False, "widths": [16, 8], "norm_momentum": 0.3},
+    }
+
+
 def small_diffusion(dataset: Path, run: Path, vae_type: str = "AutoencoderKL") -> Config:
     """trainDiffusion's config with the smallest networks."""
     return {

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from diffusers.models.unets.unet_2d import UNet2DModel
-from torch import Tensor, nn
+from torch import Tensor
 
-from Modules.common.plain_json import check_sizes
-from Modules.common.untrusted_weights import check_network
 from Modules.d3rsmde.autoencoders import (
     Autoencoder,
     AutoencoderShape,
@@ -37,15 +35,14 @@ from Systems.d3rsmde.config import (
 from Systems.d3rsmde.tasks.autoencoder_task import AutoencoderTask
 from Systems.d3rsmde.tasks.coarse_task import CoarseTask
 from Systems.d3rsmde.tasks.refiner_task import RefinerTask
-from Utils.core.errors import UserError
-from Utils.training.checkpoint import Checkpoint, load_checkpoint, load_weights
+from Utils.core.errors import UserError, as_user_error, first_line
+from Utils.training.checkpoint import load_weights
+from Utils.training.checkpointed_network import checkpoint_of, from_architecture, is_checkpoint, unbuildable
 
 logger = logging.getLogger(__name__)
 
 MODEL_FOLDER = "model"
 VAE_FOLDER = "frozen_vae"
-
-Built = TypeVar("Built", bound=nn.Module)
 
 
 def build_coarse(config: ViTTrainingConfig) -> CoarseNet:
@@ -67,24 +64,13 @@ def build_coarse(config: ViTTrainingConfig) -> CoarseNet:
         path = Path(config.pretrained_model_path)
         if not path.exists():
             raise UserError(f"pretrained_model_path '{path}' does not exist")
-        if path.is_dir() or _is_checkpoint(path):
+        if path.is_dir() or is_checkpoint(path):
             load_weights(network, load_coarse(path).state_dict(), str(path))
         else:
             network.load_backbone(path)
     except (ValueError, OSError) as error:
-        raise _as_user_error(error) from error
+        raise as_user_error(error) from error
     return network
-
-
-def _is_checkpoint(path: Path) -> bool:
-    """Whether a file is a checkpoint of this project, and not weights from elsewhere."""
-    if path.suffix != ".safetensors":
-        return False
-    try:
-        load_checkpoint(path)
-    except UserError:
-        return False
-    return True
 
 
 def load_coarse(path: Path) -> CoarseNet:
@@ -94,8 +80,8 @@ def load_coarse(path: Path) -> CoarseNet:
         UserError: there is nothing, or no stage 1 in it.
     """
     if path.is_file():
-        checkpoint = _checkpoint_of(path, CoarseTask.name)
-        network = _from_architecture(lambda: CoarseNet(**checkpoint.architecture), checkpoint, path)
+        checkpoint = checkpoint_of(path, CoarseTask.name)
+        network = from_architecture(lambda: CoarseNet(**checkpoint.architecture), checkpoint, path)
         load_weights(network, checkpoint.weights, str(path))
         return network.eval()
     model = load_model(path)
@@ -120,7 +106,7 @@ def load_model(path: Path) -> D3RSMDE:
     try:
         return D3RSMDE.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise UserError(f"the model '{folder}' cannot be loaded: {_first_line(error)}") from error
+        raise UserError(f"the model '{folder}' cannot be loaded: {first_line(error)}") from error
 
 
 def build_vae(config: DiffusionTrainingConfig, fallback: AutoencoderShape | None) -> Autoencoder:
@@ -153,13 +139,13 @@ def find_vae(
         vae = load_autoencoder(vae_type, path)
         load_weights(vae, _vae_weights(vae_type, pretrained_path), pretrained_path)
     except (ValueError, OSError) as error:
-        raise _as_user_error(error) from error
+        raise as_user_error(error) from error
     return vae
 
 
 def _load_whole_vae(vae_type: VaeType, source: str) -> Autoencoder:
     """An autoencoder with the scale of its latents."""
-    if _is_checkpoint(Path(source)):
+    if is_checkpoint(Path(source)):
         raise UserError(
             f"'{source}' is a checkpoint, which lacks the scale of the latents; "
             f"give the folder '{VAE_FOLDER}' of its run"
@@ -179,7 +165,7 @@ def build_teacher(config: DiffusionTrainingConfig, vae: Autoencoder) -> Autoenco
     try:
         teacher = _load_whole_vae(vae_type, source)
     except (ValueError, OSError) as error:
-        raise UserError(f"teacher_vae_path: {_first_line(error)}") from error
+        raise UserError(f"teacher_vae_path: {first_line(error)}") from error
     own, taught = ((latent_channels(each), latent_stride(each)) for each in (vae, teacher))
     if own != taught:
         raise UserError(
@@ -191,8 +177,8 @@ def build_teacher(config: DiffusionTrainingConfig, vae: Autoencoder) -> Autoenco
 
 def _vae_weights(vae_type: VaeType, source: str) -> Mapping[str, Tensor]:
     """Weights of an autoencoder: a checkpoint of this project, or whatever ``load_autoencoder`` takes."""
-    if _is_checkpoint(Path(source)):
-        return _checkpoint_of(Path(source), AutoencoderTask.name).weights
+    if is_checkpoint(Path(source)):
+        return checkpoint_of(Path(source), AutoencoderTask.name).weights
     return load_autoencoder(vae_type, source).state_dict()
 
 
@@ -215,7 +201,7 @@ def build_model(config: DiffusionTrainingConfig, vae: Autoencoder, coarse: Coars
         unet = build_refiner(shape, latent_channels(vae), len(schedule.weights))
         model = D3RSMDE(coarse, vae, unet, schedule, config.steps, config.margin)
     except ValueError as error:
-        raise _as_user_error(error) from error
+        raise as_user_error(error) from error
     if config.pretrained_model_path is not None:
         load_weights(unet, _unet_weights(Path(config.pretrained_model_path)), config.pretrained_model_path)
     return model
@@ -229,7 +215,7 @@ def build_schedule(section: DiffusionSection) -> PLBRScheduler:
 def _unet_weights(path: Path) -> Mapping[str, Tensor]:
     """Weights of a U-Net: a run, a model folder, or a checkpoint of this project."""
     if path.is_file():
-        return _checkpoint_of(path, RefinerTask.name).weights
+        return checkpoint_of(path, RefinerTask.name).weights
     model = load_model(path)
     if not model.refines:
         raise UserError(f"the model '{path}' holds no stage 2")
@@ -265,13 +251,13 @@ def load_refiner(config: DiffusionEvaluationConfig) -> D3RSMDE:
             check_family(model.vae, config.vae_type, config.checkpoint_path)
         trained.set_timesteps(steps)
     except ValueError as error:
-        raise _as_user_error(error) from error
+        raise as_user_error(error) from error
     model.register_to_config(steps=steps)
     return model
 
 
 def _refiner_from_checkpoint(path: Path, config: DiffusionEvaluationConfig) -> D3RSMDE:
-    checkpoint = _checkpoint_of(path, RefinerTask.name)
+    checkpoint = checkpoint_of(path, RefinerTask.name)
     architecture = checkpoint.architecture
     vae_type = config.vae_type or architecture.get("vae_type")
     if vae_type not in VAE_TYPES:
@@ -283,38 +269,19 @@ def _refiner_from_checkpoint(path: Path, config: DiffusionEvaluationConfig) -> D
         vae = find_vae(vae_type, str(kept), None, None)
     else:
         vae = find_vae(vae_type, config.vae_path, config.pretrained_vae_path, None)
-    unet = _from_architecture(lambda: UNet2DModel.from_config(_part(architecture, "unet")), checkpoint, path)
+    unet = from_architecture(lambda: UNet2DModel.from_config(_part(architecture, "unet")), checkpoint, path)
     load_weights(unet, checkpoint.weights, str(path))
     try:
         schedule = PLBRScheduler.from_config(_part(architecture, "scheduler"))
         # Checkpoints from before one-step training do not name their steps: they take all.
         return D3RSMDE(None, vae, unet, schedule, architecture.get("steps"), architecture["margin"])
     except Exception as error:  # a header may hold anything where a number is meant
-        raise _unbuildable(path, error) from error
+        raise unbuildable(path, error) from error
 
 
 def _say_that_vae_paths_are_not_read(config: DiffusionEvaluationConfig, holder: Path) -> None:
     if config.vae_path or config.pretrained_vae_path:
         logger.info("the autoencoder is that of '%s'; vae_path and pretrained_vae_path are not read", holder)
-
-
-def _checkpoint_of(path: Path, task: str) -> Checkpoint:
-    """A checkpoint that must hold the network of ``task``."""
-    checkpoint = load_checkpoint(path)
-    if checkpoint.task != task:
-        raise UserError(f"checkpoint '{path}' holds a network of kind '{checkpoint.task}', and '{task}' is needed here")
-    return checkpoint
-
-
-def _from_architecture(build: Callable[[], Built], checkpoint: Checkpoint, path: Path) -> Built:
-    """Build the network that a checkpoint's header describes, unless that is larger than the weights beside it."""
-    numbers = sum(value.numel() for value in checkpoint.network.values())
-    try:
-        check_sizes(checkpoint.architecture)
-        check_network(build, len(checkpoint.network), numbers)
-        return build()
-    except Exception as error:  # a header may hold anything where a number is meant
-        raise _unbuildable(path, error) from error
 
 
 def _part(architecture: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -323,15 +290,3 @@ def _part(architecture: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise ValueError(f"its '{name}' is no JSON object")
     return config
-
-
-def _unbuildable(path: Path, error: Exception) -> UserError:
-    return UserError(f"checkpoint '{path}' describes a network that this version cannot build: {_first_line(error)}")
-
-
-def _as_user_error(error: Exception) -> UserError:
-    return error if isinstance(error, UserError) else UserError(_first_line(error))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -54,3 +54,13 @@ def write_error(path: Path, error: Exception, consequence: str) -> UserError:
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     reason = "no space left on the disk (or file too large); free some" if full else first_line
     return UserError(f"cannot write '{path}': {reason}; {consequence}")
+
+
+def as_user_error(error: Exception) -> UserError:
+    """An error of a library or of a network as a ``UserError`` with its first line."""
+    return error if isinstance(error, UserError) else UserError(first_line(error))
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or the name of its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

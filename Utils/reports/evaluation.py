@@ -104,6 +104,7 @@ def evaluate(
     scorer: Scorer,
     on_maps: Callable[[str, Mapping[str, Map]], None] = lambda tile, maps: None,
     references: References = lambda batch: {},
+    within_one: bool = True,
 ) -> Evaluation:
     """Predict and score every tile, writing maps and pictures into ``config.output_dir`` on the way.
 
@@ -117,6 +118,7 @@ def evaluate(
         scorer: scores the predictions.
         on_maps: called with each tile's id and its predicted maps (H, W).
         references: further maps to score, such as the autoencoder's reconstruction of the truth.
+        within_one: whether maps lie in [0, 1], so that a 16-bit picture can hold them beside the floats.
 
     Raises:
         UserError: a file that cannot be read or written.
@@ -142,7 +144,7 @@ def evaluate(
             for place, tile in enumerate(batch["id"]):
                 maps = {name: _map(values, place) for name, values in prediction.maps.items()}
                 on_maps(tile, maps)
-                _write_maps(folder, tile, maps, config.map_format)
+                _write_maps(folder, tile, maps, config.map_format, within_one)
                 if tile in pictured:
                     panels, valid = tile_panels(item(batch, place), maps)
                     if tile in shown_in_overview:
@@ -214,13 +216,14 @@ def map_file(folder: Path, tile: str, suffix: str) -> Path:
     return folder / "maps" / f"tile_{tile}.{suffix}"
 
 
-def _write_maps(folder: Path, tile: str, maps: Mapping[str, Map], suffix: str) -> None:
-    """The model's result, as floats and as a 16-bit PNG."""
+def _write_maps(folder: Path, tile: str, maps: Mapping[str, Map], suffix: str, within_one: bool) -> None:
+    """The model's result, as floats and, where it lies in [0, 1], as a 16-bit PNG."""
     values = list(maps.values())[-1]
     path = map_file(folder, tile, suffix)
     with writing(path):
         write_map_float(path, values)
-        write_map_16bit(path.with_suffix(".png"), values)
+        if within_one:
+            write_map_16bit(path.with_suffix(".png"), values)
 
 
 def _picture(folder: Path, tile: str, panels: Sequence[Panel], valid: NDArray[np.bool_]) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
+from Utils.scoring.depth.depth_names import CROPS, Crop
 from Utils.scoring.map_pairs import BoolArray, FloatArray, check_positive
 
-Crop = Literal["none", "eigen_nyu", "garg"]
-CROPS: tuple[Crop, ...] = get_args(Crop)
 _NYU = (480, 640)
 # Rows and columns of the NYU frames that hold depth after rectification (Eigen et al., NeurIPS 2014).
 _EIGEN_NYU = np.s_[45:471, 41:601]

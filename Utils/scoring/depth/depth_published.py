@@ -64,12 +64,18 @@ _AGREEMENT = ScoreProtocol(
 class PublishedNyuScorer(TileScorer):
     """Scores relative depth on NYU frames as the paper does.
 
-    Predictions are (B, 1, 240, 320), made from images in [0, 1] that were neither stretched nor turned to blue first,
-    as the paper's evaluation gives them (``EncDec.draw``), unlike its training. Truths are 480 x 640, in metres.
+    Predictions are made from images of 240 x 320 in [0, 1] that were neither stretched nor turned to blue first, as the
+    paper's evaluation gives them (``EncDec.draw``), unlike its training. Truths are 480 x 640, in metres.
+
+    Args:
+        truth: the entry of a batch with the true depth (B, 1, 480, 640).
     """
 
     protocols = (_PUBLISHED,)
     ranked_by = "published.abs_rel"
+
+    def __init__(self, truth: str = "target") -> None:
+        self.truth = truth
 
     def score(self, target: ArrayLike, prediction: ArrayLike, valid: BoolArray | None = None) -> dict[str, float]:
         """Score one frame: target (480, 640) in metres, prediction (480, 640) in (0, 1), doubled already.
@@ -87,10 +93,10 @@ class PublishedNyuScorer(TileScorer):
         return {_PUBLISHED.key(metric): found[metric.key] for metric in _PUBLISHED.metrics}
 
     def score_batch(self, batch: Batch, prediction: Tensor) -> list[Row | None]:
-        """Score a batch's frames; ``prediction`` is (B, 1, 240, 320)."""
-        doubled = functional.interpolate(prediction.float(), scale_factor=2, mode="bilinear", align_corners=False)
-        targets, valids = batch["target"][:, 0].cpu().numpy(), batch["valid"][:, 0].cpu().numpy()
-        maps = doubled[:, 0].cpu().numpy()
+        """Score a batch's frames; ``prediction`` is (B, 1, 240, 320), or doubled already by ``doubled``."""
+        full = prediction.float() if prediction.shape[-2:] == _FRAME else doubled(prediction)
+        targets, valids = batch[self.truth][:, 0].cpu().numpy(), batch["valid"][:, 0].cpu().numpy()
+        maps = full[:, 0].cpu().numpy()
         return [
             self.score(target, drawn, valid) if valid.any() else None
             for target, drawn, valid in zip(targets, maps, valids, strict=True)
@@ -131,6 +137,11 @@ class AgreementScorer(TileScorer):
             self.score(target, drawn, valid) if valid.any() else None
             for target, drawn, valid in zip(targets, maps, valids, strict=True)
         ]
+
+
+def doubled(prediction: Tensor) -> Tensor:
+    """Maps (B, 1, h, w) as (B, 1, 2h, 2w) fp32, bilinearly, as the published protocol does."""
+    return functional.interpolate(prediction.float(), scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def _share(part: int, whole: int) -> float:

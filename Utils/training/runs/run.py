@@ -31,7 +31,7 @@ class Run(ABC):
 
     script: ClassVar[str]
     kind: ClassVar[str]
-    monitor: ClassVar[str]
+    monitor: str
     lower_is_better: ClassVar[bool] = True
     in_turn: ClassVar[bool] = False
     config: TrainingConfig

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import evaluateDepth
 import evaluateDiffusion
 import evaluateViT
+import trainDepth
 import trainDiffusion
 import trainViT
 from Modules.d3rsmde.autoencoders import AutoencoderShape, build_autoencoder
@@ -28,8 +30,10 @@ from Systems.d3rsmde.config import (
     ViTEvaluationConfig,
     ViTTrainingConfig,
 )
+from Systems.depth.config import DepthEvaluationConfig, DepthTrainingConfig
 from tests.conftest import (
     Config,
+    small_depth,
     small_diffusion,
     small_diffusion_evaluation,
     small_vit,
@@ -48,6 +52,8 @@ SCRIPTS: dict[str, type[Section]] = {
     "ViT/evaluate": ViTEvaluationConfig,
     "Diffusion/train": DiffusionTrainingConfig,
     "Diffusion/evaluate": DiffusionEvaluationConfig,
+    "Depth/train": DepthTrainingConfig,
+    "Depth/evaluate": DepthEvaluationConfig,
 }
 
 PUBLISHED_VIT_TRAINING = {
@@ -394,6 +400,13 @@ def test_every_key_is_read_by_a_script(
         (evaluateViT, small_vit_evaluation(shared_dataset, vit_run, tmp_path / "vit results")),
         (trainDiffusion, refiner),
         (evaluateDiffusion, small_diffusion_evaluation(shared_dataset, diffusion_run, tmp_path / "results")),
+        (trainDepth, small_depth(shared_dataset, tmp_path / "depth")),
+        # Heights and depth have keys of their own.
+        (evaluateDepth, small_vit_evaluation(shared_dataset, tmp_path / "depth", tmp_path / "heights")),
+        (
+            evaluateDepth,
+            small_vit_evaluation(shared_dataset, tmp_path / "depth", tmp_path / "depths") | {"scores": "depth"},
+        ),
     )
     for script, config in runs:
         assert script.main(["--config", str(write_config(tmp_path / "c.json", config))]) == 0

@@ -1,0 +1,79 @@
+"""The one place that maps a config's names to depth networks, and a user's path to one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from Modules.common.components import load_component
+from Modules.depth.enc_dec import EncDec, EncDecIRv2
+from Modules.depth.names import PUBLISHED_NETWORK
+from Systems.depth.config import DepthTrainingConfig
+from Systems.depth.task import DEPTH_TASK
+from Utils.core.errors import UserError, as_user_error, first_line
+from Utils.training.checkpoint import load_weights
+from Utils.training.checkpointed_network import checkpoint_of, from_architecture, is_checkpoint
+from Utils.training.run_files import MODEL_FOLDER
+
+
+def build_depth(config: DepthTrainingConfig) -> EncDec:
+    """The network with its first weights: random, timm's pretrained ones, or ``pretrained_model_path``'s.
+
+    That path is a run, a model folder or a checkpoint of this project (the whole network), or a file of encoder weights
+    in timm's layout (the encoder alone).
+
+    Raises:
+        UserError: a name, option or file that does not fit, or pretrained weights that are not available.
+    """
+    section = config.model
+    try:
+        if section.backbone == PUBLISHED_NETWORK:
+            network = EncDecIRv2(config.target, config.max_depth)
+        else:
+            network = EncDec(
+                section.backbone,
+                options=section.options,
+                widths=section.widths,
+                target=config.target,
+                max_depth=config.max_depth,
+                channel_order=section.channel_order,
+                scaling=section.scaling,
+                norm_momentum=section.norm_momentum,
+            )
+        if config.pretrained_model_path is None:
+            if section.pretrained:
+                network.load_backbone(True)
+            return network
+        path = Path(config.pretrained_model_path)
+        if not path.exists():
+            raise UserError(f"pretrained_model_path '{path}' does not exist")
+        if path.is_dir() or is_checkpoint(path):
+            load_weights(network, load_depth(path).state_dict(), str(path))
+        else:
+            network.load_backbone(path)
+    except (ValueError, OSError) as error:
+        raise as_user_error(error) from error
+    return network
+
+
+def load_depth(path: Path) -> EncDec:
+    """A depth network, ready to predict, from a run folder, a model folder or a checkpoint file.
+
+    Raises:
+        UserError: there is nothing, or no depth network in it.
+    """
+    if not path.exists():
+        raise UserError(f"no model at '{path}': the path does not exist; train first, or correct the path")
+    if path.is_file():
+        checkpoint = checkpoint_of(path, DEPTH_TASK)
+        network = from_architecture(lambda: EncDec(**checkpoint.architecture), checkpoint, path)
+        load_weights(network, checkpoint.weights, str(path))
+        return network.eval()
+    folder = path / MODEL_FOLDER if (path / MODEL_FOLDER).is_dir() else path
+    if (folder / "model_index.json").is_file():
+        raise UserError(f"'{path}' holds a model of D³-RSMDE, and a depth network is needed here")
+    if not (folder / EncDec.config_name).is_file():
+        raise UserError(f"'{path}' holds no finished model; a run writes '{MODEL_FOLDER}/' at its end (see --resume)")
+    try:
+        return load_component(EncDec, folder).eval()
+    except (OSError, ValueError) as error:
+        raise UserError(f"the model '{folder}' cannot be loaded: {first_line(error)}") from error

@@ -1,0 +1,99 @@
+"""The configs of trainDepth.py and evaluateDepth.py."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from Modules.depth.names import DEPTH_LOSSES, PUBLISHED_NETWORK, ChannelOrder, Scaling, Target
+from Utils.config.evaluation_keys import EvaluationConfig
+from Utils.config.sections import NotNegativeNumber, Positive, PositiveNumber, Section, Share
+from Utils.config.training_keys import TrainingConfig
+from Utils.scoring.depth.depth_names import Crop
+
+Scores = Literal["height", "depth", "published", "agreement"]
+
+
+class DepthNetworkSection(Section):
+    """``model``: the network. The published one has no settings but ``pretrained``."""
+
+    backbone: str = PUBLISHED_NETWORK
+    """EncDecIRv2 for the published network, or any timm encoder that gives features, under the same decoder."""
+    pretrained: bool = True
+    """Whether the encoder starts from timm's pretrained weights, from its cache or the hub."""
+    options: dict[str, int | float | bool | str] = {}
+    """Further arguments of the timm model."""
+    widths: Annotated[list[Positive], Field(min_length=1)] = [256, 128, 64, 32]
+    """Channels of the decoder's blocks, the last being that of full size."""
+    channel_order: ChannelOrder = "RGB"
+    """Order in which the encoder sees the channels; EncDecIRv2 sees BGR, as published."""
+    scaling: Scaling = "mean_std"
+    """mean_std: by the encoder's mean and deviation; min_max: each image by its extremes, as EncDecIRv2 always does."""
+    norm_momentum: Share = 0.1
+    """Weight of a batch in the running statistics of the decoder's batch norms; 0.01 in EncDecIRv2."""
+
+    @model_validator(mode="after")
+    def _published_as_it_is(self) -> DepthNetworkSection:
+        own = sorted(self.model_fields_set - {"backbone", "pretrained"})
+        changed = [name for name in own if getattr(self, name) != type(self).model_fields[name].default]
+        if self.backbone == PUBLISHED_NETWORK and changed:
+            raise ValueError(f"{PUBLISHED_NETWORK} is built as published, without '{changed[0]}'; name a timm encoder")
+        return self
+
+
+class WithDepthFiles(Section):
+    """The keys about the files of depth or height."""
+
+    metres_per_unit: PositiveNumber = 1.0
+    """Metres that one unit of the depth or height files stands for: 0.001 for millimetres, 0.00390625 for KITTI."""
+    hole: float | None = None
+    """The value, in the files' unit, that says that nothing was measured; 0 in the files of KITTI and NYU."""
+
+
+class DepthTrainingConfig(TrainingConfig, WithDepthFiles):
+    """``trainDepth.py``."""
+
+    known_losses: ClassVar[tuple[str, ...]] = DEPTH_LOSSES
+
+    lr: PositiveNumber = 1e-4
+    """Learning rate."""
+    weight_decay: NotNegativeNumber = 0.0
+    """Weight decay: decoupled in AdamW, an L2 penalty in the other optimisers."""
+    loss_types: str | Annotated[list[str], Field(min_length=1)] = ["SSIMEdgeL1Loss"]
+    """SSIMEdgeL1Loss (published), SILogLoss, L1Loss, GradientLoss, HDNLoss or SSIMAELoss, or a list to average."""
+    model: DepthNetworkSection = DepthNetworkSection()
+    """The network."""
+    target: Target = "relative"
+    """relative: each map stretched to [0, 1]; metres: depth in metres; summit: metres below each tile's highest."""
+    max_depth: PositiveNumber | None = None
+    """The largest value in metres that metres and summit can draw; pixels beyond it are left out of the training."""
+
+    @model_validator(mode="after")
+    def _a_largest_depth_for_metres(self) -> DepthTrainingConfig:
+        if (self.target == "relative") != (self.max_depth is None):
+            what = "has no unit: remove max_depth" if self.target == "relative" else "needs max_depth, in metres"
+            raise ValueError(f"target {self.target} {what}")
+        return self
+
+
+class DepthEvaluationConfig(EvaluationConfig, WithDepthFiles):
+    """``evaluateDepth.py``. What the network draws is known from its folder."""
+
+    metres_per_unit: PositiveNumber = 1.0
+    """Metres that one unit of the depth or height files stands for: 0.001 for millimetres, 0.00390625 for KITTI."""
+    scores: Scores | None = None
+    """height: as for D³; depth: metric, aligned and median; published: NYU's; agreement. By default after the target.
+    """
+    nearest: PositiveNumber = 1e-3
+    """depth: truths up to this many metres do not count, and predictions are clipped to it."""
+    farthest: PositiveNumber | None = None
+    """depth: likewise, the largest depth that counts: 10 for NYU, 80 for KITTI; by default none."""
+    crop: Crop = "none"
+    """depth: none, eigen_nyu (frames of 640 x 480) or garg (KITTI)."""
+
+    @model_validator(mode="after")
+    def _near_before_far(self) -> DepthEvaluationConfig:
+        if self.farthest is not None and self.farthest <= self.nearest:
+            raise ValueError(f"farthest {self.farthest} must be larger than nearest {self.nearest}")
+        return self

@@ -1,0 +1,144 @@
+"""The evaluation of depth networks on the test tiles, in the protocols that their target allows."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from Modules.depth.names import Target
+from Systems.depth.config import DepthEvaluationConfig, Scores
+from Utils.core.device import pick_device
+from Utils.core.errors import UserError
+from Utils.core.processes import everywhere, on_main, tell
+from Utils.data.test_tiles import check_test_tiles
+
+if TYPE_CHECKING:
+    from Utils.data.sample import Batch
+    from Utils.reports.evaluation import Prediction
+    from Utils.scoring.scores import Scorer
+
+logger = logging.getLogger(__name__)
+
+# Height and width at which the published protocol predicts.
+_PUBLISHED_SIZE = (240, 320)
+_NYU_SIZE = (480, 640)
+
+
+def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
+    """Score a depth network.
+
+    Raises:
+        UserError: tiles, model or results that cannot be read or written; scores that the network's target rules out.
+    """
+    files, ids = on_main(lambda: check_test_tiles(config))
+    device = pick_device()
+
+    from torch import nn
+
+    from Systems.depth.build import load_depth
+    from Systems.depth.targets import depth_target
+    from Systems.depth.task import upwards
+    from Utils.data.tile_dataset import TileDataset
+    from Utils.reports.evaluation import Prediction, evaluate
+    from Utils.reports.evaluation_report import REPORT_FILE, write_report
+    from Utils.scoring.depth.depth_published import doubled
+
+    network = everywhere(lambda: load_depth(Path(config.checkpoint_path)))
+    nn.Module.to(network, device)
+    network.optimise(config.precision, config.channels_last, config.compile)
+    target: Target = network.config["target"]
+    scores = _scores(config, target)
+    if scores == "published":
+        ids = _published_frames(ids)
+    elif scores == "depth" and config.crop == "eigen_nyu" and config.test_split_text is None:
+        logger.warning(
+            "all %d test tiles are scored; tables of NYU are made on Eigen's 654 frames, whose ids come from "
+            "the file in test_split_text",
+            len(ids),
+        )
+    on_main(lambda: _check_frames(config, scores, files[ids[0]].height))
+    scorer = _scorer(config, scores, target)
+    if dry_run:
+        tell(f"config and dataset are in order: {len(ids)} test tiles, results would go to '{config.output_dir}'")
+        return
+
+    def predict(batch: Batch) -> Prediction:
+        if scores == "published":
+            from torch.nn import functional
+
+            small = functional.interpolate(batch["image"], size=_PUBLISHED_SIZE, mode="area")
+            return Prediction({"depth": doubled(network.draw(small))})
+        name = "height" if target == "summit" else "depth"
+        return Prediction({name: upwards(network(batch["image"]), target)})
+
+    # Truths beyond what the network can draw count here, unlike in training.
+    truth = "metres" if scores in ("depth", "published") else target
+    dataset = TileDataset(files, ids, target=depth_target(truth, None, config.metres_per_unit, config.hole))
+    found = evaluate(predict, dataset, config, device, scorer, within_one=target == "relative")
+    facts = {"model": config.checkpoint_path, "target": target, "max_depth": network.config["max_depth"]}
+    tell(on_main(lambda: write_report(found, config, facts, dataset)))
+    tell(f"\nto look at: {Path(config.output_dir) / REPORT_FILE}\ntables, maps and pictures: {config.output_dir}")
+
+
+def _scores(config: DepthEvaluationConfig, target: Target) -> Scores:
+    """The scores that are asked for, or those that suit a target.
+
+    Raises:
+        UserError: scores that say nothing about that target.
+    """
+    chosen: Scores = config.scores or ("depth" if target == "metres" else "height")
+    if chosen in ("published", "agreement") and target != "relative":
+        raise UserError(
+            f"scores '{chosen}' are of relative depth, and this network draws {target}; set height or depth"
+        )
+    if chosen == "depth" and target == "summit":
+        raise UserError("scores 'depth' need depth, and this network draws heights below a summit; set height")
+    return chosen
+
+
+def _check_frames(config: DepthEvaluationConfig, scores: Scores, first: Path) -> None:
+    """Refuse scores that are for frames of one size, where the frames have another.
+
+    Raises:
+        UserError: they have.
+    """
+    from Utils.rasters.tile_files import raster_size
+
+    size = raster_size(first)
+    wants = "scores 'published'" if scores == "published" else "crop 'eigen_nyu'" if config.crop == "eigen_nyu" else ""
+    if wants and scores in ("published", "depth") and size != _NYU_SIZE:
+        raise UserError(f"{wants}: it is for frames of 640 x 480 pixels, and these are {size[1]} x {size[0]}")
+
+
+def _scorer(config: DepthEvaluationConfig, scores: Scores, target: Target) -> Scorer:
+    from Utils.reports.evaluation import make_height_scorer
+    from Utils.scoring.depth.depth_limits import DepthLimits
+    from Utils.scoring.depth.depth_published import AgreementScorer, PublishedNyuScorer
+    from Utils.scoring.depth.depth_scorer import DepthScorer
+
+    if scores == "height":
+        return make_height_scorer(config)
+    if scores == "published":
+        return PublishedNyuScorer(truth="depth")
+    if scores == "agreement":
+        return AgreementScorer()
+    limits = DepthLimits(config.nearest, config.farthest or math.inf, config.crop)
+    return DepthScorer(limits, metric=target == "metres", truth="depth")
+
+
+def _published_frames(ids: list[str]) -> list[str]:
+    """The tiles whose ids are the indices that the paper scores.
+
+    Raises:
+        UserError: there is none.
+    """
+    from Utils.scoring.depth.depth_published import PUBLISHED_NYU_FRAMES as FRAMES
+
+    chosen = [tile for tile in ids if tile.isdecimal() and int(tile) in FRAMES]
+    if not chosen:
+        raise UserError(f"the published protocol scores NYU's frames 0 to 653, and none of the {len(ids)} ids is one")
+    if len(chosen) < len(FRAMES):
+        logger.warning("%d of the %d frames of the published protocol are there", len(chosen), len(FRAMES))
+    return chosen

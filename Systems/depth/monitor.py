@@ -1,0 +1,10 @@
+"""The score by which the training of a depth network chooses its weights; without torch."""
+
+from __future__ import annotations
+
+from Modules.depth.names import Target
+
+
+def monitored_score(target: Target) -> str:
+    """The score for a target: that of D³ for maps without a level, relative error for metres."""
+    return "metric.abs_rel" if target == "metres" else "paper.mae"
