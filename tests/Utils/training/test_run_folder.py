@@ -150,6 +150,7 @@ OTHER_VALUES: Config = {
     "weight_decay": 0.5,
     "loss_types": ["L1Loss"],
     "flips": ["vertical"],
+    "image_full_scale": 2047.0,
     "split_text": "s",
     "val_split_text": "v",
     "pretrained_model_path": "m",
