@@ -111,6 +111,8 @@ class Raster:
             return True
         return (
             self.dtype in _TYPES.get(self.driver, (self.dtype,))
+            # Formats lose the unit, and the vertical part of a CRS.
+            and not (self.unit or "+" in str(self.crs).removeprefix("+"))
             and not scaled
             and self.void in (TAG, UNDECLARED)
             and not (self.driver == "AAIGrid" and _is_turned(self.transform))

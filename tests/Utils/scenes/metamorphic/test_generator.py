@@ -148,7 +148,7 @@ def test_a_disguised_image_is_another_file(disguise: Disguise) -> None:
 
 def test_drawn_disguises_are_the_same_every_time_and_of_different_kinds() -> None:
     pool = [*GRIDS, *UNITS, *HEIGHT_TYPES, *VOIDS, *STORAGE, *CONTAINERS]
-    first, again = (draw("none", pool, canonical_dem(), count=20) for _ in range(2))
+    first, again = (draw(pool, canonical_dem(), count=20) for _ in range(2))
     assert [one.id for one in first] == [one.id for one in again]
     assert all(one.id == " + ".join(each.name for each in one.values[0]) for one in first)
     assert all(len({each.slot for each in one.values[0]}) == 3 for one in first)
