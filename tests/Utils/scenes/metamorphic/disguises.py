@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from tests.Utils.scenes.metamorphic.known import failing
 from tests.Utils.scenes.metamorphic.rasters import Raster
 
 EXACT = 1e-3
@@ -57,16 +56,14 @@ def step(do: Callable) -> Callable[[Raster], Raster]:
     return lambda raster: replace(raster, steps=(*raster.steps, do))
 
 
-def named(role: str, name: str, *values: object) -> object:
-    """A parameter of a test with a name; where the product fails today, failing is expected and its end is noticed."""
-    fails = failing(role, name)
-    marks = (pytest.mark.xfail(strict=True, reason=fails),) if fails else ()
-    return pytest.param(*(values or (name,)), id=name, marks=marks)
+def named(name: str, *values: object) -> object:
+    """A parameter of a test with a name, which is its value where no other is given."""
+    return pytest.param(*(values or (name,)), id=name)
 
 
-def parameters(role: str, disguises: Sequence[Disguise]) -> list:
+def parameters(disguises: Sequence[Disguise]) -> list:
     """One parameter of a test each."""
-    return [named(role, one.name, one) for one in disguises]
+    return [named(one.name, one) for one in disguises]
 
 
 # GDAL adds no overviews beside those inside, and HFA has one name for two kinds of feet.
@@ -78,14 +75,14 @@ def _go_together(raster: Raster, chosen: Sequence[Disguise]) -> bool:
     return wear(raster, chosen).can_be_written and not any(one in names and other in names for one, other in _APART)
 
 
-def draw(role: str, disguises: Sequence[Disguise], raster: Raster, count: int, together: int = 3) -> list:
+def draw(disguises: Sequence[Disguise], raster: Raster, count: int, together: int = 3) -> list:
     """So many different sets of disguises that can be worn and written together, as parameters of a test."""
     rng = np.random.default_rng(13)
-    pool = [one for one in disguises if not (failing(role, one.name) or one.refusal or one.says)]
+    pool = [one for one in disguises if not (one.refusal or one.says)]
     found: dict[str, list[Disguise]] = {}
     while len(found) < count:
         chosen = [pool[number] for number in rng.choice(len(pool), together, replace=False)]
         chosen.sort(key=lambda one: SLOTS.index(one.slot))
         if len({one.slot for one in chosen}) == together and _go_together(raster, chosen):
             found[" + ".join(one.name for one in chosen)] = chosen
-    return [named(role, name, chosen) for name, chosen in found.items()]
+    return [named(name, chosen) for name, chosen in found.items()]

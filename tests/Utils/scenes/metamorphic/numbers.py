@@ -57,16 +57,16 @@ HEIGHT_TYPES = [
 ]
 
 UNITS = [
-    Disguise(name, "unit", partial(_in_unit, metres=metres, unit=unit), refusal=refusal)
-    for name, metres, unit, refusal in (
-        ("feet", _FEET, "ft", ""),
-        ("Foot in capitals", _FEET, "Foot", ""),
-        ("US survey feet", _SURVEY_FEET, "US survey foot", ""),
-        ("us-ft", _SURVEY_FEET, "us-ft", ""),
-        ("ftUS", _SURVEY_FEET, "ftUS", "heights in .* convert"),
-        ("centimetres", 0.01, "cm", ""),
-        ("metre in full", 1.0, "metre", ""),
-        ("kilometres", 1000.0, "km", "heights in .* convert"),
+    Disguise(name, "unit", partial(_in_unit, metres=metres, unit=unit))
+    for name, metres, unit in (
+        ("feet", _FEET, "ft"),
+        ("Foot in capitals", _FEET, "Foot"),
+        ("US survey feet", _SURVEY_FEET, "US survey foot"),
+        ("us-ft", _SURVEY_FEET, "us-ft"),
+        ("ftUS", _SURVEY_FEET, "ftUS"),
+        ("centimetres", 0.01, "cm"),
+        ("metre in full", 1.0, "metre"),
+        ("kilometres", 1000.0, "km"),
     )
 ]
 

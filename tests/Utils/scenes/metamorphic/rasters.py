@@ -111,6 +111,8 @@ class Raster:
             return True
         return (
             self.dtype in _TYPES.get(self.driver, (self.dtype,))
+            # Formats lose the unit, and the vertical part of a CRS.
+            and not (self.unit or "+" in str(self.crs).removeprefix("+"))
             and not scaled
             and self.void in (TAG, UNDECLARED)
             and not (self.driver == "AAIGrid" and _is_turned(self.transform))
@@ -134,7 +136,7 @@ class Raster:
         if self.void == ALPHA:
             opaque = np.where(self.valid, np.iinfo(self.dtype).max if np.dtype(self.dtype).kind in "iu" else 255, 0)
             bands = np.concatenate([bands, opaque[None].astype(self.dtype)])
-            colours = (*(colours or (ColorInterp.gray,)), ColorInterp.alpha)
+            colours = (*(colours or (ColorInterp.undefined,) * (len(bands) - 1)), ColorInterp.alpha)
         direct = self.driver == "GTiff"
         plain = path if direct else folder.with_name(f"{folder.name} before") / "plain.tif"
         plain.parent.mkdir(exist_ok=True)

@@ -18,8 +18,22 @@ from numpy.typing import NDArray
 
 import predict
 from tests.Utils.scenes.metamorphic.disguises import Disguise
-from tests.Utils.scenes.metamorphic.landscape import PIXEL, SIZE, TILE, model, terrain
+from tests.Utils.scenes.metamorphic.landscape import (
+    PIXEL,
+    SIZE,
+    TILE,
+    canonical_dem,
+    canonical_prediction,
+    canonical_truth,
+    model,
+    terrain,
+)
 from tests.Utils.scenes.metamorphic.rasters import Floats, Raster
+from Utils.scenes.accuracy.scene_scores import SceneScores
+from Utils.scenes.accuracy.scene_scoring import score_scene
+
+MAPS = {"prediction": canonical_prediction, "truth": canonical_truth, "baseline": canonical_dem}
+"""The maps that are scored, by role."""
 
 _FACTS = {"name": "metamorphic", "weights": "none"}
 
@@ -102,6 +116,12 @@ def _on_grid_of(image: Raster, outcome: Outcome) -> Outcome:
     found = np.full(image.valid.shape, np.nan)
     found[rows, columns] = outcome.heights
     return replace(outcome, heights=found, transform=image.transform)
+
+
+def score(maps: dict[str, Path], folder: Path, **disguised: Raster) -> SceneScores:
+    """Scores of the three maps, by role, some of them in disguise."""
+    maps = maps | {role: Path(raster.write(folder / role, role)) for role, raster in disguised.items()}
+    return score_scene(maps["prediction"], maps["truth"], baseline=maps["baseline"])
 
 
 def on_canonical_grid(heights: Floats, image: Raster) -> Floats:

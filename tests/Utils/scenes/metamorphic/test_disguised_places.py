@@ -80,7 +80,7 @@ def check_error(outcome: Outcome, image: Raster, dem: Raster, usual: float = np.
 # DEMs on other grids
 
 
-@pytest.mark.parametrize("disguise", parameters("dem anew", RESAMPLED))
+@pytest.mark.parametrize("disguise", parameters(RESAMPLED))
 def test_a_reference_on_another_grid(tmp_path: Path, wanted: Floats, disguise: Disguise) -> None:
     image = canonical_image()
     dem = wear(canonical_dem(), [disguise])
@@ -109,7 +109,10 @@ LONGITUDES = [
 ]
 
 
-@pytest.mark.parametrize("disguise", parameters("degrees", [*GRIDS, *TURNED_SLIGHTLY, *CALLED_IN_DEGREES, *LONGITUDES]))
+@pytest.mark.parametrize(
+    "disguise",
+    parameters([*[one for one in GRIDS if "point" not in one.name], *TURNED_SLIGHTLY, *CALLED_IN_DEGREES, *LONGITUDES]),
+)
 def test_a_disguised_reference_in_degrees(tmp_path: Path, wanted_in_degrees: Floats, disguise: Disguise) -> None:
     image = canonical_image()
     outcome = predict_with(tmp_path, image, wear(warped_dem("EPSG:4326"), [disguise]))
@@ -138,7 +141,6 @@ def warped_image(crs: str, site: Site = HOME) -> Raster:
 
 
 IMAGES: dict[str, Callable[[], Raster]] = {
-    "turned by 0.01 degrees": partial(turned_image, 0.01),
     "turned by 20 degrees": partial(turned_image, 20.0),
     "turned by 45 degrees": partial(turned_image, 45.0),
     "in degrees": partial(warped_image, "EPSG:4326"),
@@ -147,7 +149,7 @@ IMAGES: dict[str, Callable[[], Raster]] = {
 }
 
 
-@pytest.mark.parametrize("name", [named("image anew", name) for name in IMAGES])
+@pytest.mark.parametrize("name", [named(name) for name in IMAGES])
 def test_an_image_on_another_grid(tmp_path: Path, name: str) -> None:
     image = IMAGES[name]()
     check_error(predict_with(tmp_path, image, canonical_dem()), image, canonical_dem())
@@ -170,7 +172,7 @@ SYSTEMS = {
 }
 
 
-@pytest.mark.parametrize("name", [named("system", name) for name in SYSTEMS])
+@pytest.mark.parametrize("name", [named(name) for name in SYSTEMS])
 def test_image_and_reference_in_any_system_of_their_own(tmp_path: Path, wanted: Floats, name: str) -> None:
     """Both on one grid: whatever the system is called, nothing needs to be transformed."""
     image, dem = (replace(one, crs=SYSTEMS[name]) for one in (canonical_image(), canonical_dem()))
@@ -249,7 +251,7 @@ def _make(site: Site, make: Callable[..., Raster]) -> Raster:
     return make(site)
 
 
-@pytest.mark.parametrize("name", [named("elsewhere", name) for name in ELSEWHERE])
+@pytest.mark.parametrize("name", [named(name) for name in ELSEWHERE])
 def test_a_scene_elsewhere(tmp_path: Path, name: str) -> None:
     """As good as at home, or refused for the true reason."""
     site, make, refusal = ELSEWHERE[name]
@@ -259,7 +261,7 @@ def test_a_scene_elsewhere(tmp_path: Path, name: str) -> None:
         check_error(outcome, image, dem_in_degrees(site) if make is around_the_world else dem)
 
 
-@pytest.mark.parametrize("name", [named("elsewhere", "pole in degrees")])
+@pytest.mark.parametrize("name", [named("pole in degrees")])
 def test_a_pole_in_degrees_is_written_well_or_refused_for_the_true_reason(tmp_path: Path, name: str) -> None:
     """Rows of 44 m, and cells that become wedges at the pole."""
     rows, columns = 40, 180

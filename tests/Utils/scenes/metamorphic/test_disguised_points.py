@@ -11,7 +11,6 @@ import pytest
 from rasterio.crs import CRS
 
 from tests.Utils.scenes.metamorphic.disguises import named
-from tests.Utils.scenes.metamorphic.known import failing
 from tests.Utils.scenes.metamorphic.landscape import canonical_image
 from tests.Utils.scenes.metamorphic.rasters import Floats
 from tests.Utils.scenes.metamorphic.running import Outcome, assert_same, error_of, refused_rightly, run_predict
@@ -53,13 +52,13 @@ def wanted_at_points(tmp_path_factory: pytest.TempPathFactory) -> Floats:
 
 
 def parameter(disguises: Sequence[PointDisguise]) -> object:
-    return named("points", " + ".join(one.name for one in disguises), disguises)
+    return named(" + ".join(one.name for one in disguises), disguises)
 
 
 def drawn(count: int) -> list:
     """Three disguises at once, of different slots."""
     rng = np.random.default_rng(13)
-    pool = [one for one in (*READ, *RUN) if not (failing("points", one.name) or one.refusal)]
+    pool = [one for one in (*READ, *RUN) if not one.refusal]
     found: dict[str, list[PointDisguise]] = {}
     while len(found) < count:
         chosen = [pool[number] for number in rng.choice(len(pool), 3, replace=False)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -31,7 +30,6 @@ from tests.Utils.scenes.metamorphic.places import (
 )
 from tests.Utils.scenes.metamorphic.rasters import Floats
 from tests.Utils.scenes.metamorphic.running import assert_heights, assert_same, predict_with
-from Utils.core.errors import UserError
 from Utils.scenes.fusion.reference import CoarseHeights, Geometry, read_reference
 
 OPTION = "--reference-nodata"
@@ -63,28 +61,21 @@ def wanted_cells(tmp_path_factory: pytest.TempPathFactory) -> CoarseHeights:
     return read_reference(Path(canonical_dem().write(tmp_path_factory.mktemp("dem") / "dem", "dem")), scene())
 
 
-@pytest.mark.parametrize("disguise", parameters("dem", READ))
+@pytest.mark.parametrize("disguise", parameters(READ))
 def test_a_disguised_reference_is_read_alike(tmp_path: Path, wanted_cells: CoarseHeights, disguise: Disguise) -> None:
     dem = wear(canonical_dem(), [disguise])
-    nodata = dem.given.get(OPTION)
-    try:
-        found = read_reference(
-            Path(dem.write(tmp_path / "dem", "dem")), scene(), None if nodata is None else float(nodata)
-        )
-    except UserError as error:
-        if not (disguise.refusal and re.search(disguise.refusal, str(error))):
-            raise
-        return
+    nodata = float(dem.given[OPTION]) if OPTION in dem.given else None
+    found = read_reference(Path(dem.write(tmp_path / "dem", "dem")), scene(), nodata)
     assert found.geometry.transform.almost_equals(wanted_cells.geometry.transform, 1e-6)
     assert_same(found.heights, wanted_cells.heights, disguise.tolerance, disguise.reason)
 
 
-@pytest.mark.parametrize("disguise", parameters("dem", RUN))
+@pytest.mark.parametrize("disguise", parameters(RUN))
 def test_a_disguised_reference(tmp_path: Path, wanted: Floats, disguise: Disguise) -> None:
     check(tmp_path, wanted, [disguise])
 
 
-@pytest.mark.parametrize("disguises", draw("dem", COMBINED, canonical_dem(), count=20))
+@pytest.mark.parametrize("disguises", draw(COMBINED, canonical_dem(), count=18))
 def test_a_reference_in_three_disguises(tmp_path: Path, wanted: Floats, disguises: Sequence[Disguise]) -> None:
     check(tmp_path, wanted, disguises)
 

@@ -18,14 +18,13 @@ from tests.Utils.scenes.metamorphic.landscape import (
     LOW,
     canonical_dem,
     canonical_image,
-    canonical_prediction,
-    canonical_truth,
     terrain,
 )
 from tests.Utils.scenes.metamorphic.numbers import BANDS, HEIGHT_TYPES, IMAGE_TYPES, UNITS, VOIDS
 from tests.Utils.scenes.metamorphic.places import GRIDS
 from tests.Utils.scenes.metamorphic.rasters import Floats, Raster
 from tests.Utils.scenes.metamorphic.running import (
+    MAPS,
     assert_same,
     error_of,
     on_canonical_grid,
@@ -33,10 +32,10 @@ from tests.Utils.scenes.metamorphic.running import (
     refused_rightly,
     rms,
     run_predict,
+    score,
 )
 from tests.Utils.scenes.metamorphic.tables import canonical_points
 from tests.Utils.scenes.metamorphic.test_disguised_points import run as run_with_points
-from tests.Utils.scenes.metamorphic.test_disguised_truths import score
 
 Change = Callable[[Raster], Raster]
 SOUTH_UP = next(one for one in GRIDS if one.name == "south-up")
@@ -105,10 +104,10 @@ def test_other_points_are_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("role", ["truth", "baseline", "prediction"])
-def test_another_map_changes_the_scores(tmp_path: Path, role: str) -> None:
-    raster = {"truth": canonical_truth, "baseline": canonical_dem, "prediction": canonical_prediction}[role]()
-    plain = score(tmp_path / "plain").overall.scores
-    moved = score(tmp_path / "moved", **{role: replace(raster, values=raster.values + 1.0)}).overall.scores
+def test_another_map_changes_the_scores(plain_maps: dict[str, Path], tmp_path: Path, role: str) -> None:
+    raster = MAPS[role]()
+    plain = score(plain_maps, tmp_path / "plain").overall.scores
+    moved = score(plain_maps, tmp_path / "moved", **{role: replace(raster, values=raster.values + 1.0)}).overall.scores
     changed = [name for name in plain if abs(moved[name]["bias"] - plain[name]["bias"]) > 0.9]
     assert changed == (["baseline", "prediction"] if role == "truth" else [role])
 
@@ -149,7 +148,7 @@ def test_a_disguised_image_is_another_file(disguise: Disguise) -> None:
 
 def test_drawn_disguises_are_the_same_every_time_and_of_different_kinds() -> None:
     pool = [*GRIDS, *UNITS, *HEIGHT_TYPES, *VOIDS, *STORAGE, *CONTAINERS]
-    first, again = (draw("none", pool, canonical_dem(), count=20) for _ in range(2))
+    first, again = (draw(pool, canonical_dem(), count=20) for _ in range(2))
     assert [one.id for one in first] == [one.id for one in again]
     assert all(one.id == " + ".join(each.name for each in one.values[0]) for one in first)
     assert all(len({each.slot for each in one.values[0]}) == 3 for one in first)
