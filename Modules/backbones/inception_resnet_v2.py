@@ -35,7 +35,8 @@ class InceptionResNetV2Pyramid(nn.Module):
         channels: channels of each level.
         mean: mean of each channel of images in [0, 1] for which the weights were made.
         std: standard deviation of each channel, likewise.
-        smallest: the least height and width that it takes.
+        smallest: the least height and width that it takes, at which batch norms of one tile still have two cells or
+            more.
 
     Raises:
         ValueError: weights that do not fit.
@@ -46,7 +47,7 @@ class InceptionResNetV2Pyramid(nn.Module):
     channels = (32, 80, 256, 288)
     mean = (0.5, 0.5, 0.5)
     std = (0.5, 0.5, 0.5)
-    smallest = 48
+    smallest = 64
 
     def __init__(self, weights: bool | Path = False, norm_momentum: float | None = None) -> None:
         super().__init__()
@@ -76,7 +77,7 @@ class InceptionResNetV2Pyramid(nn.Module):
         """Tap the features.
 
         Args:
-            image: (B, 3, H, W); H and W are multiples of 16, and at least ``smallest``.
+            image: (B, 3, H, W); H and W are multiples of 16, at least 48, and in training at least ``smallest``.
 
         Returns:
             (B, 32, H/2, W/2), (B, 80, H/4, W/4), (B, 256, H/8, W/8), (B, 288, H/16, W/16).

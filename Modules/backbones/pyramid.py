@@ -115,20 +115,22 @@ def _load(features: nn.Module, name: str, options: Mapping[str, Any], path: Path
 def _smallest(name: str, features: nn.Module, stride: int) -> int:
     """The least side that an encoder takes, from two cells of its deepest level on.
 
-    Encoders without padding lose some cells at each level, and need more. The trial has shapes but no numbers, and it
-    is no square, because some encoders take squares of one size alone.
+    Encoders without padding lose some cells at each level, and need more. The trial has shapes but no numbers. A square
+    is not enough, because some encoders take squares of one size alone.
 
     Raises:
         ValueError: it takes none of the sizes that were tried.
     """
     was_training = features.training
-    shapes = {name: value.to("meta") for name, value in features.state_dict(keep_vars=True).items()}
-    features.eval()
+    tensors = (*features.named_parameters(), *features.named_buffers())
+    shapes = {key: value.to("meta") for key, value in tensors}
+    features.train()  # batch norms of one tile need more than one cell then
     reason = ""
     try:
         for side in range(2 * stride, (_MOST_CELLS + 1) * stride, stride):
             try:
-                torch.func.functional_call(features, shapes, (torch.zeros(1, 3, side, side + stride, device="meta"),))
+                for width in (side, side + stride):
+                    torch.func.functional_call(features, shapes, (torch.zeros(1, 3, side, width, device="meta"),))
                 return side
             except (RuntimeError, AssertionError, ValueError) as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

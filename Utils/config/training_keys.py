@@ -66,6 +66,8 @@ class TrainingConfig(DataConfig):
     """Optimiser steps after which training ends; where it is given, `epochs` does not count."""
     epoch_share: Share = 1.0
     """Share of the training tiles that an epoch uses; each epoch draws its own, from the seed."""
+    whole_batches: bool = False
+    """Whether an epoch leaves out its last tiles where they make no whole batch; each epoch leaves out others."""
     optimiser: OptimiserName = "AdamW"
     """Which optimiser of torch.optim: AdamW, Adam, RMSprop or SGD."""
     optimiser_options: dict[str, bool | float | list[float]] = {}

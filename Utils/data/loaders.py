@@ -220,6 +220,7 @@ class TrainingLoader:
         seed: of the orders.
         accumulate: batches an optimiser step.
         epoch_share: share of the tiles that an epoch takes, drawn anew for each.
+        whole_batches: whether an epoch leaves out its last tiles where they make no whole batch.
 
     Attributes:
         steps: number of optimiser steps in an epoch.
@@ -234,10 +235,11 @@ class TrainingLoader:
         seed: int,
         accumulate: int = 1,
         epoch_share: float = 1.0,
+        whole_batches: bool = False,
     ) -> None:
         self.tiles = tiles
         self.accumulate = accumulate
-        self._shares = _Shares(tiles, batch_size, seed, epoch_share)
+        self._shares = _Shares(tiles, batch_size, seed, epoch_share, whole_batches)
         self._loader = SampleLoader(tiles, self._shares, num_workers)
         self.steps = -(-self._shares.count // accumulate)
         self.tiles_an_epoch = self._shares.tiles_an_epoch
@@ -277,13 +279,19 @@ class _Shares(_Batches):
         batch_size: tiles a batch, in all processes together.
         seed: of the order.
         epoch_share: share of the tiles that an epoch takes, the first ones of its order.
+        whole_batches: whether the last of these are left out where they make no whole batch; fewer tiles than a batch
+            are one batch all the same.
     """
 
-    def __init__(self, tiles: SampleDataset, batch_size: int, seed: int, epoch_share: float = 1.0) -> None:
+    def __init__(
+        self, tiles: SampleDataset, batch_size: int, seed: int, epoch_share: float = 1.0, whole_batches: bool = False
+    ) -> None:
         self.tiles = tiles
         self.batch_size = batch_size
         self.seed = seed
         self.tiles_an_epoch = max(1, round(epoch_share * len(tiles)))
+        if whole_batches and self.tiles_an_epoch > batch_size:
+            self.tiles_an_epoch -= self.tiles_an_epoch % batch_size
 
     @property
     def count(self) -> int:

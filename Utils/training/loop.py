@@ -54,6 +54,7 @@ class LoopSettings(OptimisationSettings):
     save_i_epoch: tuple[int, ...]
     save_minutes: float
     validate_every: int
+    whole_batches: bool = False
 
 
 def fit(
@@ -77,7 +78,13 @@ def fit(
     """
     task.to(launch().device)
     loader = TrainingLoader(
-        train, settings.batch_size, settings.num_workers, settings.seed, settings.accumulate, settings.epoch_share
+        train,
+        settings.batch_size,
+        settings.num_workers,
+        settings.seed,
+        settings.accumulate,
+        settings.epoch_share,
+        settings.whole_batches,
     )
     loop = _Loop(task, settings, folder, _Length.of(settings, loader.steps), validation is not None)
     if on_main(last_checkpoint(folder).is_file):

@@ -49,6 +49,12 @@ def test_gradients_reach_every_parameter(published: EncDec) -> None:
     assert dead == []
 
 
+def test_the_smallest_batch_trains(published: EncDec) -> None:
+    """A last batch of one tile of the smallest size has more than one value a channel in every batch norm."""
+    published.train()
+    assert published(torch.rand(1, 3, 20, 20)).shape == (1, 1, 20, 20)
+
+
 def test_blocks_are_the_published_ones(published: EncDec) -> None:
     shapes = [
         [tuple(part.weight.shape[:2]) for part in block.children() if isinstance(part, nn.Conv2d)]

@@ -192,3 +192,13 @@ class Breaking:
     def __iter__(self) -> Iterator[Batch]:
         yield next(iter(self._whole))
         raise self._error
+
+
+@pytest.mark.parametrize(("batch", "left"), [(4, 4), (3, 6), (6, 6), (8, 6)])
+def test_an_epoch_of_whole_batches_leaves_out_the_rest(batch: int, left: int, shared_dataset: Path) -> None:
+    loader = TrainingLoader(open_tiles(shared_dataset), batch, 0, seed=1, whole_batches=True)
+    epochs = [[tile for taken in take(loader, epoch) for tile in taken["id"]] for epoch in (1, 2, 3)]
+    assert {len(tiles) for tiles in epochs} == {left} and loader.tiles_an_epoch == left
+    whole = TrainingLoader(open_tiles(shared_dataset), batch, 0, seed=1)
+    assert epochs[0] == [tile for taken in take(whole, 1) for tile in taken["id"]][:left]
+    assert left == 6 or len({frozenset(tiles) for tiles in epochs}) > 1, "each epoch leaves out others"

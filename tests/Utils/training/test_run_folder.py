@@ -164,6 +164,7 @@ OTHER_VALUES: Config = {
     "gradient_clip": 1.0,
     "ema_decay": 0.99,
     "epoch_share": 0.5,
+    "whole_batches": True,
     "optimiser": "SGD",
     "optimiser_options": {"amsgrad": True},
     "lr_power": 2.0,
