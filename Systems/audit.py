@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from Utils.data.audit.survey import audit
 
         found = audit(_training(given), given.splits, given.priors, given.workers)
-        output = given.output or Path("results") / "audit" / (given.dataset.resolve().name or "dataset")
+        name = given.dataset.resolve().name.removesuffix(".csv")
+        output = given.output or Path("results") / "audit" / (name or "dataset")
         summary = summarise(given.dataset, found.inspections, found.findings)
         write_audit(output, summary, [item.row for item in found.inspections])
         print(describe(summary))
@@ -55,11 +56,11 @@ def _training(given: argparse.Namespace) -> AuditedTraining:
     from Systems.d3rsmde.audited import audited_coarse, audited_refiner
     from Systems.depth.audited import audited_depth
 
-    dataset = str(given.dataset)
+    dataset, root = str(given.dataset), None if given.root is None else str(given.root)
     if given.config is None:
-        return audited_coarse(ViTTrainingConfig(dataset_path=dataset))
+        return audited_coarse(ViTTrainingConfig(dataset_path=dataset, root=root))
     config = read_training_config(given.config)
-    changes = {"dataset_path": dataset}
+    changes = {"dataset_path": dataset} | ({} if root is None else {"root": root})
     if isinstance(config, DiffusionTrainingConfig):
         if given.priors is not None:
             changes["prior_path"] = str(given.priors)
@@ -86,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m Systems.audit", description="check a dataset before training on it"
     )
-    parser.add_argument("--dataset", type=Path, required=True, help="dataset folder in the published layout")
+    parser.add_argument("--dataset", type=Path, required=True, help="folder in the published layout, or a CSV table")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="where the paths in a table start (its own folder)")
     parser.add_argument("--config", type=Path, help="training config whose split files and priors are checked too")
     parser.add_argument("--splits", type=Path, nargs="+", default=[], metavar="FILE", help="split files to check")
     parser.add_argument("--priors", type=Path, metavar="DIR", help="folder of coarse priors to check")

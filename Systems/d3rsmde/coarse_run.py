@@ -16,7 +16,7 @@ from Utils.core.processes import everywhere, on_main
 from Utils.core.seeds import derive_seed
 from Utils.core.tables import write_json
 from Utils.data.published_layout import TRAINING_PART, prior_file
-from Utils.data.splits import make_folds, read_folds, select
+from Utils.data.splits import make_folds, read_folds, select, table_folds, warn_of_other_folds
 from Utils.data.stage_plan import RunSetup, StagePlan, Tiles, check_stages, find_tiles, split_stage, stage_datasets
 from Utils.training.run_files import MODEL_FOLDER, best_checkpoint
 from Utils.training.runs.run import Run
@@ -124,14 +124,22 @@ def plan_coarse(config: ViTTrainingConfig, tiles: Tiles) -> list[StagePlan]:
         UserError: split files that do not fit the dataset or one another.
     """
     available = list(tiles.training)
-    if isinstance(config.k_folds, list):
-        folds = read_folds(config.k_folds, available, config.dataset_path)
-        if config.split_text:
-            raise UserError("split_text and split files in k_folds are both given; remove one of them")
+    if config.k_folds == "table" and config.split_text:
+        raise UserError("split_text and k_folds table are both given; remove one of them")
+    if isinstance(config.k_folds, list) and config.split_text:
+        raise UserError("split_text and split files in k_folds are both given; remove one of them")
+    if not isinstance(config.k_folds, int):
+        folds = (
+            read_folds(config.k_folds, available, config.dataset_path)
+            if isinstance(config.k_folds, list)
+            else table_folds(tiles.training, config.dataset_path)
+        )
         ids = [tile for fold in folds for tile in fold]
     else:
         ids = select(available, config.split_text, config.dataset_path)
         folds = make_folds(ids, config.k_folds, config.seed) if config.k_folds else []
+        if folds:
+            warn_of_other_folds(tiles.training, config.dataset_path)
     plan = []
     for number, fold in enumerate(folds, start=1):
         rest = [tile for tile in ids if tile not in set(fold)]

@@ -106,8 +106,8 @@ class WithPriors(Section):
     """The key of configs that write or read coarse priors."""
 
     prior_path: str | None = None
-    """Folder of the coarse priors; by default, where stage 1 writes them into its own folder and where stage 2 reads
-    them beside the tiles."""
+    """Folder of the coarse priors; by default, stage 1 writes them into its own folder, and stage 2 reads them beside
+    the tiles or where the dataset's table names them."""
 
 
 class ViTTrainingConfig(TrainingConfig, WithPriors):
@@ -119,14 +119,15 @@ class ViTTrainingConfig(TrainingConfig, WithPriors):
     """Learning rate."""
     loss_types: str | Annotated[list[str], Field(min_length=1)] = ["HDNLoss"]
     """HDNLoss, L1Loss or SSIMAELoss, or a list of them, which are averaged."""
-    k_folds: NotNegative | list[str] = 0
-    """Folds for out-of-fold priors: a number, or a list of split files, one a fold; 0 = none."""
+    k_folds: NotNegative | list[str] | Literal["table"] = 0
+    """Folds for out-of-fold priors: a number, a list of split files, one a fold, or `table`, the column `fold` of the
+    dataset's table; 0 = none."""
     model: NetworkSection = NetworkSection()
     """Stage 1's network."""
 
     @field_validator("k_folds")
     @classmethod
-    def _two_folds_at_least(cls, value: int | list[str]) -> int | list[str]:
+    def _two_folds_at_least(cls, value: int | list[str] | Literal["table"]) -> int | list[str] | Literal["table"]:
         if value == 1 or (isinstance(value, list) and len(value) < 2):
             raise ValueError("cross-fitting needs 2 folds or more (0 for none)")
         return value

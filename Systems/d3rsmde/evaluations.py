@@ -11,8 +11,9 @@ from Systems.d3rsmde.priors import PRIORS_FOLDER, save_prior
 from Utils.config.evaluation_keys import EvaluationConfig
 from Utils.core.device import pick_device
 from Utils.core.processes import everywhere, on_main, tell
-from Utils.data.published_layout import TEST_PART, find_priors, prior_file
+from Utils.data.published_layout import TEST_PART, prior_file
 from Utils.data.test_tiles import check_test_tiles
+from Utils.data.tile_sources import part_priors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +66,7 @@ def evaluate_refiner(config: DiffusionEvaluationConfig, dry_run: bool) -> None:
     """
     prior_path = Path(config.prior_path or config.dataset_path)
     files, ids = on_main(lambda: check_test_tiles(config, prior_path))
-    priors = everywhere(lambda: find_priors(prior_path, TEST_PART, ids))
+    priors = everywhere(lambda: part_priors(prior_path, TEST_PART, files, ids))
     device = pick_device()
 
     from Modules.d3rsmde.pipeline import reconstruct_maps

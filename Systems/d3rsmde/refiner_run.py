@@ -14,7 +14,7 @@ from Systems.d3rsmde.monitor import MONITORED_SCORE
 from Utils.core.errors import UserError
 from Utils.core.processes import launch, on_main
 from Utils.core.seeds import derive_seed
-from Utils.data.published_layout import TRAINING_PART, find_priors
+from Utils.data.published_layout import TRAINING_PART
 from Utils.data.splits import select
 from Utils.data.stage_plan import (
     Priors,
@@ -26,6 +26,7 @@ from Utils.data.stage_plan import (
     split_stage,
     stage_datasets,
 )
+from Utils.data.tile_sources import part_priors
 from Utils.training.run_files import MODEL_FOLDER
 from Utils.training.runs.run import Run
 
@@ -61,8 +62,10 @@ class RefinerRun(Run):
         config = self.config
         tiles = find_tiles(config)
         plan = plan_refiner(config, tiles)
-        priors = find_all_priors(config, plan) if self._trains_unet(plan) else {}
-        check = check_stages(plan, tiles, priors)
+        priors = find_all_priors(config, plan, tiles) if self._trains_unet(plan) else {}
+        # Crops of the autoencoder's training are all that may be cut from tiles of several sizes.
+        crops_only = bool(config.vae_crop_size) and not self._trains_unet(plan) and not plan[0].validation
+        check = check_stages(plan, tiles, priors, one_size=not crops_only)
         size = check.size
         if config.vae_epochs and config.vae_lr == 0.0:
             raise UserError("vae_epochs is set but vae_lr is 0; the autoencoder would learn nothing")
@@ -208,13 +211,13 @@ def plan_refiner(config: DiffusionTrainingConfig, tiles: Tiles) -> list[StagePla
     return [replace(unet, name=_VAE_STAGE), unet] if config.vae_epochs else [unet]
 
 
-def find_all_priors(config: DiffusionTrainingConfig, plan: Sequence[StagePlan]) -> Priors:
+def find_all_priors(config: DiffusionTrainingConfig, plan: Sequence[StagePlan], tiles: Tiles) -> Priors:
     """The prior files of all tiles of a plan."""
     folder = Path(config.prior_path or config.dataset_path)
     stage = plan[-1]
     wanted: dict[str, list[str]] = {TRAINING_PART: [*stage.train]}
     wanted.setdefault(stage.validation_part, []).extend(stage.validation)
-    return {part: find_priors(folder, part, ids) for part, ids in wanted.items()}
+    return {part: part_priors(folder, part, tiles.part(part), ids) for part, ids in wanted.items()}
 
 
 def _build_vae(config: DiffusionTrainingConfig) -> Autoencoder:

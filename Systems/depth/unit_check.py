@@ -36,7 +36,7 @@ def check_units(config: DepthTrainingConfig, files: Mapping[str, TileFiles], ids
     known = beyond = 0
     farthest = 0.0
     for tile in ids[::step]:
-        found = whole.add(read_truth(files[tile].height))
+        found = whole.add(read_truth(files[tile].height, files[tile].coding))
         depth = found["depth"][found["valid"]]
         known += depth.numel()
         beyond += int((depth > config.max_depth).sum())

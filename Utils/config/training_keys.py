@@ -38,7 +38,10 @@ class DataConfig(Section):
     """The keys that every config has."""
 
     dataset_path: str
-    """Folder of the dataset; Dataset/README.md describes its layout."""
+    """The dataset: a folder (Dataset/README.md describes its layout), or a table, a CSV (docs/own-data.md)."""
+    root: str | None = None
+    """Where the paths in a table start; by default its own folder. It replaces the first folders of absolute paths that
+    are not there."""
     seed: NotNegative = 42
     """One number from which all random draws follow: splits, order, augmentation, timesteps, first weights."""
     num_workers: Annotated[NotNegative, OWN_OF_LAUNCH] = 0

@@ -118,8 +118,18 @@ class SampleDataset(Dataset[Sample], ABC):
         return sample
 
     def _check_size(self, sample_id: str, sample: Sample) -> None:
-        """Refuse a sample that was replaced during the run by one of another size, which fits no batch."""
+        """Refuse a sample that was replaced during the run by one of another size, which fits no batch.
+
+        Crops have one size whatever they are cut from; their samples may differ.
+        """
         size = grid_size(sample, self.kinds)
+        if self.crop:
+            if size is not None and min(size) < self.crop:
+                raise UserError(
+                    f"'{self.place(sample_id)}' is {size[1]} x {size[0]} pixels, smaller than a crop of {self.crop}: "
+                    "it has changed; restore it"
+                )
+            return
         self._size = self._size or size
         if size is not None and self._size is not None and size != self._size:
             raise UserError(

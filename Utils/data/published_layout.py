@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from Utils.core.errors import UserError
+from Utils.rasters.height_coding import AS_THE_FILE_SAYS, HeightCoding
 
 TRAINING_PART = "singleRGBNormalization"
 TEST_PART = "singleRGBNormalizationTest"
@@ -29,17 +30,23 @@ _TILE_NAME = re.compile(r"tile_(?P<id>[\w-]+)(?P<suffix>\.\w+)")
 
 @dataclass(frozen=True)
 class TileFiles:
-    """One tile's image and height map.
+    """One tile's image and height map, and what a table says of them.
 
     Attributes:
         image: file of the image.
         height: file of the height map.
         full_scale: the value that counts as 1 in an image of 16 bits; None for what the file says, or 65535.
+        coding: what the numbers in the height map mean, where a table says it.
+        prior: file of the coarse prior that a table names; None for none.
+        fold: number of the fold that a table names; None for none.
     """
 
     image: Path
     height: Path
     full_scale: float | None = None
+    coding: HeightCoding = AS_THE_FILE_SAYS
+    prior: Path | None = None
+    fold: int | None = None
 
 
 def prior_file(folder: Path, part: str, tile: str) -> Path:

@@ -8,8 +8,9 @@ writes ``Dataset/splitTextFiles/J_K/J_Kstage1-<fold>.txt``, one tile id a line, 
 from __future__ import annotations
 
 import argparse
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from Modules.common.plain_json import read_text
@@ -17,7 +18,10 @@ from Utils.core.command_line import run_script
 from Utils.core.errors import UserError
 from Utils.core.files import atomic_write_bytes
 from Utils.core.seeds import named_generator
-from Utils.data.published_layout import TRAINING_PART, list_tiles, natural
+from Utils.data.published_layout import TRAINING_PART, TileFiles, natural
+from Utils.data.tile_sources import part_tiles
+
+logger = logging.getLogger(__name__)
 
 HELD_OUT_SHARE = 0.1
 _TILE_LINE = re.compile(r"(?:tile_)?([\w-]+?)(?:\.(?i:png|tif|tiff|jpg|jpeg|npy))?")
@@ -124,9 +128,38 @@ def hold_out(ids: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
     return sorted(shuffled[count:], key=natural), sorted(shuffled[:count], key=natural)
 
 
-def write_splits(dataset: Path, name: str, folds: int, seed: int, folder: Path) -> list[Path]:
+def table_folds(tiles: Mapping[str, TileFiles], where: str) -> list[list[str]]:
+    """The folds that the column ``fold`` of a table names, in the order of their numbers.
+
+    Raises:
+        UserError: a tile without fold, or fewer than two folds; ``where`` names the dataset.
+    """
+    without = [tile for tile, files in tiles.items() if files.fold is None]
+    if without:
+        raise UserError(
+            f"k_folds is table, and {len(without)} of {len(tiles)} training tiles of '{where}' have no fold (first: "
+            f"{without[0]}); fill the column fold of a table, or give a number of folds"
+        )
+    numbers = sorted({files.fold for files in tiles.values() if files.fold is not None})
+    if len(numbers) < 2:
+        raise UserError(
+            f"k_folds is table, and all training tiles of '{where}' are in fold {numbers[0]}; name two or more"
+        )
+    return [[tile for tile, files in tiles.items() if files.fold == number] for number in numbers]
+
+
+def warn_of_other_folds(tiles: Mapping[str, TileFiles], where: str) -> None:
+    """Say that folds are dealt at random although the dataset has folds of its own."""
+    own = len({files.fold for files in tiles.values() if files.fold is not None})
+    if own > 1:
+        logger.warning("'%s' names %d folds, and others are dealt at random: k_folds table takes its own", where, own)
+
+
+def write_splits(dataset: Path, name: str, folds: int, seed: int, folder: Path, root: Path | None = None) -> list[Path]:
     """Write one split file a fold for a dataset's training tiles, as ``<folder>/<name>/<name>stage1-<fold>.txt``."""
-    dealt = make_folds(list(list_tiles(dataset, TRAINING_PART)), folds, seed)
+    tiles = part_tiles(dataset, TRAINING_PART, root=root)
+    warn_of_other_folds(tiles, str(dataset))
+    dealt = make_folds(list(tiles), folds, seed)
     paths = []
     for number, fold in enumerate(dealt, start=1):
         path = folder / name / f"{name}stage1-{number}.txt"
@@ -148,7 +181,8 @@ def _shuffle(ids: Sequence[str], seed: int, stream: str) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: write split files."""
     parser = argparse.ArgumentParser(prog="python -m Utils.data.splits", description="write k-fold split files")
-    parser.add_argument("--dataset", type=Path, required=True, help="dataset folder in the published layout")
+    parser.add_argument("--dataset", type=Path, required=True, help="folder in the published layout, or a CSV table")
+    parser.add_argument("--root", type=Path, help="where the paths in a table start (its own folder)")
     parser.add_argument("--name", required=True, help="name of the split, and of its folder")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=42)
@@ -158,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def write() -> None:
         if given.folds < 2:
             raise UserError(f"--folds {given.folds}: give 2 or more")
-        for path in write_splits(given.dataset, given.name, given.folds, given.seed, given.output):
+        for path in write_splits(given.dataset, given.name, given.folds, given.seed, given.output, given.root):
             print(path)
 
     return run_script(write)

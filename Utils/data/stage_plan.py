@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from Utils.config.training_keys import TrainingConfig
 from Utils.core.errors import UserError
 from Utils.core.seeds import derive_seed
-from Utils.data.published_layout import TEST_PART, TRAINING_PART, TileFiles, list_tiles
+from Utils.data.published_layout import TEST_PART, TRAINING_PART, TileFiles
 from Utils.data.splits import hold_out, select
 from Utils.data.tile_check import TileCheck, check_tiles
+from Utils.data.tile_sources import config_tiles
 
 if TYPE_CHECKING:
     from Utils.data.dataset import TargetTransform
@@ -73,11 +74,21 @@ class RunSetup:
 
 
 def find_tiles(config: TrainingConfig) -> Tiles:
-    """List the tiles that a training config uses."""
-    dataset = Path(config.dataset_path)
-    scale = config.image_full_scale
-    test = list_tiles(dataset, TEST_PART, scale) if config.validate_on == "test" else {}
-    return Tiles(list_tiles(dataset, TRAINING_PART, scale), test)
+    """List the tiles that a training config uses.
+
+    Raises:
+        UserError: a dataset that cannot be used, or whose test tiles are its training tiles.
+    """
+    training = config_tiles(config, TRAINING_PART)
+    if config.validate_on != "test":
+        return Tiles(training, {})
+    test = config_tiles(config, TEST_PART)
+    if test == training:
+        raise UserError(
+            f"validate_on is test, and '{config.dataset_path}' does not say which tiles are for the test; add the "
+            "column part, or leave validate_on out"
+        )
+    return Tiles(training, test)
 
 
 def split_stage(
@@ -110,15 +121,20 @@ def split_stage(
     return StagePlan(name, train, validation, TRAINING_PART, list(held_out))
 
 
-def check_stages(plan: Sequence[StagePlan], tiles: Tiles, priors: Priors | None = None) -> TileCheck:
-    """Read every tile of a plan once; gives their size and what is unusual."""
+def check_stages(
+    plan: Sequence[StagePlan], tiles: Tiles, priors: Priors | None = None, one_size: bool = True
+) -> TileCheck:
+    """Read every tile of a plan once; gives their size and what is unusual.
+
+    ``one_size`` says whether all tiles must have one size; not where the task crops or resizes them.
+    """
     priors = priors or {}
     used = dict.fromkeys(tile for stage in plan for tile in [*stage.train, *stage.held_out])
     test = dict.fromkeys(tile for s in plan if s.validation_part == TEST_PART for tile in s.validation)
     used |= dict.fromkeys(tile for s in plan if s.validation_part == TRAINING_PART for tile in s.validation)
     if test:
-        check_tiles(tiles.test, list(test), priors.get(TEST_PART))
-    return check_tiles(tiles.training, list(used), priors.get(TRAINING_PART))
+        check_tiles(tiles.test, list(test), priors.get(TEST_PART), one_size)
+    return check_tiles(tiles.training, list(used), priors.get(TRAINING_PART), one_size)
 
 
 def stage_datasets(

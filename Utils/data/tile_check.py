@@ -27,7 +27,7 @@ class TileCheck:
     """The result of reading every tile once.
 
     Attributes:
-        size: (height, width) that all tiles share.
+        size: (height, width) that all tiles share; where they may differ, the smallest height and the smallest width.
         empty: ids without a valid pixel.
         flat: ids whose valid heights are all equal.
         with_gaps: ids with some invalid pixels.
@@ -40,25 +40,36 @@ class TileCheck:
 
 
 def check_tiles(
-    files: Mapping[str, TileFiles], ids: Sequence[str], priors: Mapping[str, Path] | None = None
+    files: Mapping[str, TileFiles],
+    ids: Sequence[str],
+    priors: Mapping[str, Path] | None = None,
+    one_size: bool = True,
 ) -> TileCheck:
     """Read every tile once, in threads, so that a damaged file is found before the long work.
+
+    Args:
+        files: the files of the part's tiles.
+        ids: the tiles to read.
+        priors: prior file of each id, where priors are read.
+        one_size: whether all tiles must have one size; not where the task crops or resizes them.
 
     Raises:
         UserError: an unreadable file, or tiles of different sizes.
     """
     first = ids[0]
-    size = _size(files[first].image)
+    smallest = size = _size(files[first].image)
     for tile in ids:
         image_size = _size(files[tile].image)
         for path in (files[tile].height, *([priors[tile]] if priors else [])):
             same_size(files[tile].image, image_size, path, _size(path))
-        same_size(files[first].image, size, files[tile].image, image_size, "all tiles of a dataset")
+        if one_size:
+            same_size(files[first].image, size, files[tile].image, image_size, "all tiles of a dataset")
+        smallest = (min(smallest[0], image_size[0]), min(smallest[1], image_size[1]))
 
     def look(tile: str) -> tuple[str, bool, bool, bool, float]:
         try:
             image = read_image(files[tile].image, files[tile].full_scale)
-            raster = read_height(files[tile].height)
+            raster = read_height(files[tile].height, files[tile].coding)
             if priors:
                 read_prior(priors[tile])
         except (RasterError, OSError) as error:
@@ -89,7 +100,7 @@ def check_tiles(
             logger.warning("%d of %d tiles have %s (tile ids: %s)", len(found), len(ids), what, listed)
     if said := dark_images(brightest, files[first], len(ids)):
         logger.warning("%s", said)
-    return TileCheck(size, empty, flat, with_gaps)
+    return TileCheck(smallest, empty, flat, with_gaps)
 
 
 def dark_images(brightest: float, files: TileFiles, count: int) -> str:

@@ -13,6 +13,7 @@ from Utils.data.dataset import SampleDataset
 from Utils.data.published_layout import TileFiles
 from Utils.data.sample import Kind, Kinds, Sample
 from Utils.data.tile_check import same_size
+from Utils.rasters.height_coding import AS_THE_FILE_SAYS, HeightCoding
 from Utils.rasters.tile_files import read_height, read_image, read_prior
 
 
@@ -71,7 +72,7 @@ def read_tile(tile: str, files: TileFiles, prior: Path | None = None) -> Sample:
     except (RasterError, OSError) as error:
         raise UserError(str(error)) from error
     sample: Sample = {"image": torch.from_numpy(image), "id": tile}
-    sample |= read_truth(files.height)
+    sample |= read_truth(files.height, files.coding)
     same_size(files.image, image.shape[-2:], files.height, sample["target"].shape[-2:])
     if coarse is not None and prior is not None:
         same_size(files.image, image.shape[-2:], prior, coarse.shape)
@@ -79,14 +80,14 @@ def read_tile(tile: str, files: TileFiles, prior: Path | None = None) -> Sample:
     return sample
 
 
-def read_truth(path: Path) -> Sample:
+def read_truth(path: Path, coding: HeightCoding = AS_THE_FILE_SAYS) -> Sample:
     """A tile's ``target`` and ``valid``.
 
     Raises:
         UserError: a file that cannot be read.
     """
     try:
-        raster = read_height(path)
+        raster = read_height(path, coding)
     except (RasterError, OSError) as error:
         raise UserError(str(error)) from error
     return {"target": torch.from_numpy(raster.values)[None], "valid": torch.from_numpy(raster.valid)[None]}

@@ -25,6 +25,7 @@ from rasterio.io import MemoryFile
 from Utils.core.errors import RasterError
 from Utils.core.files import atomic_write_bytes
 from Utils.rasters.colours import named_colours, opaque_bands
+from Utils.rasters.height_coding import AS_THE_FILE_SAYS, HeightCoding
 from Utils.rasters.png import PNG_SIGNATURE, png_is_whole
 
 __all__ = [
@@ -85,6 +86,7 @@ _WEB_SERVICES = "HTTP,WMS,WCS,WMTS,EEDA,EEDAI,PLMOSAIC,STACIT,STACTA,DAAS"
 os.environ.setdefault("GDAL_SKIP", _WEB_SERVICES)
 
 _WHITE_16 = 65535.0
+_FLOATS = ("float16", "float32", "float64")
 _READ_OPTIONS = {
     **LOCAL_ONLY,
     # Listing a folder of 30,000 tiles for every tile opened takes longer than reading the tile.
@@ -113,32 +115,39 @@ class HeightRaster:
 
 
 def read_image(path: str | os.PathLike[str], full_scale: float | None = None) -> NDArray[np.float32]:
-    """Read an image of 8 or 16 bits with 1 band (repeated), 3 bands, or one more, which is dropped (alpha, infrared).
+    """Read an image of 8 or 16 bits or floats with 1 band (repeated) or 3 bands; a fourth (alpha, infrared) is dropped.
 
     Three bands that the file calls red, green and blue are these, whatever their order.
 
     Args:
         path: a PNG, TIFF or JPEG.
-        full_scale: the value that counts as 1 in 16 bits, where the file does not say (NBITS); None for 65535.
+        full_scale: the value that counts as 1 in 16 bits, where the file does not say (NBITS), and in floats; None for
+            65535, and for 1 in floats.
 
     Returns:
-        (3, H, W) float32 in [0, 1]: 8-bit values / 255, 16-bit values / ``full_scale``. Palettes are resolved.
+        (3, H, W) float32 in [0, 1]: 8-bit values / 255, 16-bit values and floats / ``full_scale``. Palettes are
+        resolved.
 
     Raises:
-        RasterError: missing, damaged or too large file, other band count, other data type, values above ``full_scale``.
+        RasterError: missing, damaged or too large file, other band count, other data type, values below 0 or above
+            ``full_scale``.
     """
     with _opened(path) as source:
         opaque = opaque_bands(source)
         if source.count > 4 or len(opaque) not in (1, 3, 4):
             raise RasterError(path, f"an image with {source.count} bands", "give a file with 1, 3 or 4 bands")
         scale = _full_scale(source)
-        if scale is None:
-            raise RasterError(path, f"an image of type {source.dtypes[0]}", "save it with 8 or 16 bits (unsigned)")
-        if scale == _WHITE_16 and full_scale is not None:
+        if scale is None and source.dtypes[0] not in _FLOATS:
+            remedy = "save it with 8 or 16 bits (unsigned), or as floats"
+            raise RasterError(path, f"an image of type {source.dtypes[0]}", remedy)
+        if scale in (None, _WHITE_16) and full_scale is not None:
             scale = full_scale
         bands = source.read(indexes=list(named_colours(source) or opaque[:3]))  # (1 or 3, H, W)
         if source.colorinterp[0] == ColorInterp.palette:
             bands, scale = _resolve_palette(source, bands[0]), 255.0
+    if np.issubdtype(bands.dtype, np.floating):
+        _check_float_image(path, bands, full_scale)
+    scale = 1.0 if scale is None else scale
     if scale == full_scale and bands.max() > scale:
         problem = f"a value of {bands.max()}, more than image_full_scale, {scale:g}"
         raise RasterError(path, problem, "set image_full_scale to the largest value that the images can have")
@@ -146,20 +155,46 @@ def read_image(path: str | os.PathLike[str], full_scale: float | None = None) ->
     return np.repeat(image, 3, axis=0) if len(image) == 1 else image
 
 
-def read_height(path: str | os.PathLike[str]) -> HeightRaster:
+def _check_float_image(path: str | os.PathLike[str], bands: NDArray[Any], full_scale: float | None) -> None:
+    """Refuse an image of floats that has no value somewhere, or whose values do not lie in [0, white]."""
+    unknown = int(np.count_nonzero(~np.isfinite(bands)))
+    if unknown:
+        raise RasterError(path, f"an image with {unknown} NaN or infinite values", "fill them, or leave the tile out")
+    low, high = float(bands.min()), float(bands.max())
+    if low < 0.0 or (full_scale is None and high > 1.0):
+        remedy = "floats go from 0 to 1, or to image_full_scale: set it, or stretch the image"
+        raise RasterError(path, f"an image with values from {low:g} to {high:g}", remedy)
+
+
+def read_height(path: str | os.PathLike[str], coding: HeightCoding = AS_THE_FILE_SAYS) -> HeightRaster:
     """Read a height map of any real data type: one band, or 3 or 4 bands of which the first three are equal.
 
-    A pixel is invalid where the file says so (nodata tag, mask band, alpha) or where its value is NaN or infinite.
+    A pixel is invalid where the file says so (nodata tag, mask band, alpha), where its value is NaN or infinite, and
+    where the stored number is the coding's ``nodata``.
+
+    Args:
+        path: a PNG, TIFF, JPEG or NPY file.
+        coding: what the numbers mean, where something else than the file says it.
 
     Raises:
         RasterError: missing, damaged or too large file, several different bands, palette, complex numbers.
     """
+    band: NDArray[Any]
+    valid: NDArray[np.bool_] | bool
     if _is_npy(path):
-        return _with_mask(_load_npy(path), True)
-    with _opened(path) as source:
-        band = _single_band(path, source)
-        valid = source.read_masks(1) > 0
-        scale, offset = source.scales[0], source.offsets[0]
+        band, valid, own_scale, own_offset = _load_npy(path), True, 1.0, 0.0
+    else:
+        with _opened(path) as source:
+            band = _single_band(path, source)
+            valid = source.read_masks(1) > 0
+            own_scale, own_offset = source.scales[0], source.offsets[0]
+    if coding.nodata is not None:
+        # As the file stores it: -9999.9 is another number in float32 than in float64.
+        with np.errstate(over="ignore"):
+            void = band.dtype.type(coding.nodata) if band.dtype.kind == "f" else coding.nodata
+        valid = valid & (band != void)
+    scale = own_scale if coding.scale is None else coding.scale
+    offset = own_offset if coding.offset is None else coding.offset
     if (scale, offset) != (1.0, 0.0):
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is invalid, as below
             band = band * np.float64(scale) + np.float64(offset)

@@ -28,7 +28,7 @@ from Modules.d3rsmde.autoencoders import AutoencoderShape, build_autoencoder
 from Modules.d3rsmde.pipeline import D3RSMDE
 from Systems import config_reference
 from Systems.kinds import KINDS
-from tests.conftest import TEST, TEST_IDS, TRAINING, TRAINING_IDS, image_path, write_split
+from tests.conftest import TEST, TEST_IDS, TRAINING, TRAINING_IDS, height_path, image_path, write_split
 from tests.pages import (
     LANGUAGES,
     PROGRAMS,
@@ -100,6 +100,12 @@ def _lay_out_own_data(folder: Path, dataset: Path) -> None:
         (folder / part).symlink_to(dataset / part)
     for number in (1, 2):
         write_split(folder / "splits" / f"fold-{number}.txt", *TRAINING_IDS[number - 1 :: 2])
+    rows = [
+        f"{tile},{image_path(Path(), tile, part)},{height_path(Path(), tile, part)},{name},{fold}\n"
+        for part, name, ids in ((TRAINING, "train", TRAINING_IDS), (TEST, "test", TEST_IDS))
+        for fold, tile in enumerate(ids)
+    ]
+    (folder / "tiles.csv").write_text("".join(["id,image,height,part,fold\n", *rows]))
 
 
 def _lay_out_scene(place: Path) -> None:

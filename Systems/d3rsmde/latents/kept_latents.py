@@ -34,6 +34,7 @@ from Utils.core.shared_cache import NoRoomError, SharedCache
 from Utils.data.loaders import make_loader, on_device
 from Utils.data.sample import AXES, Batch, Kind, Kinds, Sample, mirror
 from Utils.data.tile_dataset import TileDataset, read_truth
+from Utils.rasters.height_coding import AS_THE_FILE_SAYS
 from Utils.rasters.tile_files import raster_size
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,8 @@ class LatentDataset(TileDataset):
         """The maps, where the loss needs them."""
         if not self.with_maps:
             return {"id": sample_id}
-        truth = read_truth(self.files[sample_id].height)
+        files = self.files[sample_id]
+        truth = read_truth(files.height, files.coding)
         return {"id": sample_id, "valid": truth["valid"], **relative_height(truth)}
 
 
@@ -218,6 +220,8 @@ def _hash_files(tiles: TileDataset, tile: str) -> str:
     digest = hashlib.blake2b(digest_size=20)
     if tiles.files[tile].full_scale is not None:
         digest.update(f"{tiles.files[tile].full_scale!r} is 1".encode())
+    if tiles.files[tile].coding != AS_THE_FILE_SAYS:
+        digest.update(repr(tiles.files[tile].coding).encode())
     for path in (tiles.files[tile].image, tiles.files[tile].height, tiles.priors[tile]):
         for suffix in ("", *_SIDE_FILES):
             part = path.with_name(path.name + suffix)

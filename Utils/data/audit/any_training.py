@@ -23,7 +23,7 @@ def any_training(dataset: Path, folds: Sequence[Path] = ()) -> AuditedTraining:
     """A training on all tiles of a dataset's training part.
 
     Args:
-        dataset: folder in the published layout.
+        dataset: folder in the published layout, or a table.
         folds: split files of folds.
     """
     config = _ReadingConfig(dataset_path=str(dataset), lr=1.0, loss_types="none")

@@ -184,7 +184,7 @@ def _all_problems(first: str, tile: str, files: TileFiles, prior: Path | None) -
     """All problems of a tile's files, first the one that training would report."""
     attempts: list[Callable[[], object]] = [
         lambda: read_image(files.image, files.full_scale),
-        lambda: read_truth(files.height),
+        lambda: read_truth(files.height, files.coding),
         lambda: read_tile(tile, files),
     ]
     if prior is not None:

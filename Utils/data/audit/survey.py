@@ -19,6 +19,7 @@ from Utils.data.audit.rules import judge_alignment, judge_darkness, judge_duplic
 from Utils.data.audit.swaps import find_swaps
 from Utils.data.published_layout import PRIOR_FOLDER, TEST_PART, TRAINING_PART
 from Utils.data.stage_plan import Tiles
+from Utils.data.tile_sources import is_table
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,14 @@ def audit(training: AuditedTraining, splits: Sequence[Path], priors: Path | None
         workers: threads that read tiles.
 
     Raises:
-        UserError: the dataset is not a folder.
+        UserError: the dataset is neither a folder nor a table, or a table that cannot be used.
     """
     config = training.config
     dataset = Path(config.dataset_path)
-    if not dataset.is_dir():
-        raise UserError(f"dataset folder '{dataset}' not found; give the folder that holds '{TRAINING_PART}'")
-    listed = {part: list_part(dataset, part, _is_needed(part, config), config.image_full_scale) for part in PARTS}
+    if not dataset.is_dir() and not is_table(dataset):
+        raise UserError(f"dataset folder '{dataset}' not found; give the folder that holds '{TRAINING_PART}', or a CSV")
+    root = Path(config.root) if config.root else None
+    listed = {part: list_part(dataset, part, _is_needed(part, config), config.image_full_scale, root) for part in PARTS}
     findings = [finding for part in PARTS for finding in listed[part].findings]
     tiles = Tiles(listed[TRAINING_PART].pairs, listed[TEST_PART].pairs)
     coverage = cover(training, tiles, splits)
@@ -115,12 +117,19 @@ def _find_priors(
             (WARNING, [tile for tile in ids if tile not in needed]),
         ):
             # evaluateViT.py makes the priors of the test part, often later, so a missing folder of them is no finding.
-            if level == ERROR or (folder / part / PRIOR_FOLDER).is_dir():
-                there, findings = list_priors(folder, part, some, level)
+            if level == ERROR or _has_priors(folder, part, listed[part]):
+                there, findings = list_priors(folder, part, listed[part].pairs, some, level)
                 priors.files[part].update(there)
                 priors.missing.update({(part, tile): level for tile in some if tile not in there})
                 priors.findings.extend(findings)
     return priors
+
+
+def _has_priors(folder: Path, part: str, listing: Listing) -> bool:
+    """Whether priors of a part were begun."""
+    if is_table(folder):
+        return any(files.prior is not None for files in listing.pairs.values())
+    return (folder / part / PRIOR_FOLDER).is_dir()
 
 
 def _read_all(

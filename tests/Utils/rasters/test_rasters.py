@@ -134,9 +134,11 @@ def test_image_with_other_band_counts_is_refused(tmp_path: Path, count: int) -> 
         read_image(write_raster(tmp_path / "tile.tif", random_bands(count, "uint8")))
 
 
-def test_image_of_floats_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RasterError, match="float32"):
-        read_image(write_raster(tmp_path / "tile.tif", np.zeros((3, 4, 4), np.float32)))
+def test_image_of_floats_that_are_heights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RasterError, match=r"values from 0 to 812\.5; floats go from 0 to 1, or to image_full_scale"):
+        read_image(write_raster(tmp_path / "tile.tif", np.array([[[0.0, 812.5]]] * 3, np.float32)))
+    with pytest.raises(RasterError, match="an image of type int32"):
+        read_image(write_raster(tmp_path / "tile.tif", np.zeros((3, 4, 4), np.int32)))
 
 
 # Heights

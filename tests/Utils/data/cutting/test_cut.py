@@ -28,8 +28,9 @@ from tests.Utils.data.cutting.ground import (
 )
 from Utils.data.cut import main
 from Utils.data.cutting import run as run_module
-from Utils.data.published_layout import TEST_PART, TRAINING_PART, list_tiles
-from Utils.data.splits import read_folds
+from Utils.data.published_layout import TEST_PART, TRAINING_PART, find_priors, list_tiles
+from Utils.data.splits import read_folds, table_folds
+from Utils.data.tile_sources import part_priors, part_tiles
 from Utils.rasters.tile_files import read_height, read_image, read_prior
 
 
@@ -72,6 +73,14 @@ def test_the_result_is_a_dataset_that_training_takes(rasters: Path, vit_config: 
     folds = sorted(str(path) for path in (out / "splits").glob("*.txt"))
     assert sorted(tile for fold in read_folds(folds, list(training), "out") for tile in fold) == sorted(training)
     assert not set(training) & set(test)
+    table = out / "tiles.csv"
+    for part, tiles in ((TRAINING_PART, training), (TEST_PART, test)):
+        listed = part_tiles(table, part)
+        assert {tile: (files.image, files.height) for tile, files in listed.items()} == {
+            tile: (files.image, files.height) for tile, files in tiles.items()
+        }
+    in_folds = [sorted(fold) for fold in read_folds(folds, list(training), "out")]
+    assert [sorted(fold) for fold in table_folds(part_tiles(table, TRAINING_PART), "out")] == in_folds
     assert {row["id"]: row["part"] for row in tiles_of(out)} == (
         dict.fromkeys(training, "train") | dict.fromkeys(test, "test")
     )
@@ -181,6 +190,10 @@ def test_a_coarse_dem_is_made_or_given(rasters: Path) -> None:
     given = [rasters / "image.tif", "--height", rasters / "dem.tif", "--output", rasters / "given", "--size", 16]
     given += ["--folds", 0, "--gap", 0, "--coarse", rasters / "coarse.tif"]
     assert main([str(word) for word in ("--image", *given)]) == 0
+    table = rasters / "out" / "tiles.csv"
+    tiles = part_tiles(table, TRAINING_PART)
+    priors = part_priors(table, TRAINING_PART, tiles, list(tiles))
+    assert priors == find_priors(rasters / "out", TRAINING_PART, list(tiles))
     for made, other in zip(tiles_of(rasters / "out"), tiles_of(rasters / "given"), strict=True):
         low, where, _ = heights_of(rasters / "out", made, "coarse")
         assert np.allclose(low, heights_of(rasters / "given", other, "coarse")[0], atol=1e-3)
