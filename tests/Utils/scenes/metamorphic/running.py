@@ -20,8 +20,9 @@ import predict
 from tests.Utils.scenes.metamorphic.disguises import Disguise
 from tests.Utils.scenes.metamorphic.landscape import PIXEL, SIZE, TILE, model, terrain
 from tests.Utils.scenes.metamorphic.rasters import Floats, Raster
+from Utils.core.predictor import Predictor
 
-_FACTS = {"name": "metamorphic", "weights": "none"}
+_MODEL = Predictor(model, "relative height", "height", 1, TILE, {"name": "metamorphic", "weights": "none"})
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def _cheap_model() -> Iterator[None]:
     """In place of the module that opens trained models, whose imports take seconds."""
     name = "Systems.models"
     before = sys.modules.get(name)
-    sys.modules[name] = SimpleNamespace(load_predictor=lambda *_, **__: (model, _FACTS, TILE))  # type: ignore[assignment]
+    sys.modules[name] = SimpleNamespace(load_predictor=lambda *_, **__: _MODEL)  # type: ignore[assignment]
     try:
         yield
     finally:
