@@ -16,6 +16,7 @@ from pathlib import Path
 from Modules.common.precision import PRECISIONS
 from Utils.core.command_line import run_script
 from Utils.core.errors import UserError
+from Utils.core.predictor import DIRECTIONS
 from Utils.core.processes import everywhere, on_main, tell
 from Utils.core.stopping import interrupted_by_termination
 from Utils.scenes.options import MOST_ORIENTATIONS, SceneOptions
@@ -44,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outputs = on_main(lambda: name_outputs(scenes, given.output))
         options = everywhere(lambda: _options(given))
         device = pick_device()
-        predictor, facts, tile_size = everywhere(
-            lambda: load_predictor(Path(given.model), device, given.precision, given.steps, given.compile)
+        predictor = everywhere(
+            lambda: load_predictor(given.model, device, given.precision, given.steps, given.compile, given.polarity)
         )
-        options = replace(options, tile_size=given.tile_size or tile_size)
+        options = replace(options, tile_size=given.tile_size or predictor.tile_size)
         failures, checked = SceneFailures(scenes), {}
         for scene, output in zip(scenes, outputs, strict=True):
             with failures.noted(scene):
@@ -58,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if len(scenes) > 1:
                 logger.info("%s", scene)
             with failures.noted(scene):
-                result = predict_scene(scene, output, predictor, options, facts, device, checked.pop(scene))
+                result = predict_scene(
+                    scene, output, predictor, options, predictor.describe(), device, checked.pop(scene)
+                )
                 tell(summary(result))
                 check_refused(output, result.document)
         failures.tell()
@@ -70,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     text = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=text)
-    parser.add_argument("--model", required=True, help="model folder, or the folder of a run")
+    parser.add_argument("--model", required=True, help="model folder, folder of a run, or name on the hub")
     parser.add_argument("--input", required=True, nargs="+", metavar="SCENE", help="rasters, folders or patterns")
     parser.add_argument("--output", required=True, help="GeoTIFF to write; for several scenes, a folder")
 
@@ -96,6 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--overlap", type=int, metavar="PIXELS", help="shared by neighbouring tiles (a quarter)")
     model.add_argument("--batch-size", type=int, default=4, help="tiles at once (4)")
     model.add_argument("--steps", type=int, help="refinement steps (the model's own)")
+    model.add_argument(
+        "--polarity",
+        choices=DIRECTIONS,
+        help="what rises in the maps of a depth model whose type does not tell",
+    )
     model.add_argument("--precision", choices=sorted(PRECISIONS), default="fp32")
     model.add_argument("--compile", action="store_true", help="torch.compile")
     model.add_argument(

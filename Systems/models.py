@@ -1,41 +1,66 @@
-"""Opens a trained model as the function that whole scenes need."""
+"""Opens any trained model as a predictor that says what it predicts: a D³ folder, or a depth model of transformers."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from Modules.common.precision import Precision
-from Systems.d3rsmde.build import load_model
+from Systems.depth_models.files import holds_depth_model, is_hub_name
 from Utils.core.errors import UserError
-from Utils.scenes.tiles.tile_prediction import Predictor
+from Utils.core.predictor import Direction, Predictor
 from Utils.training.run_files import MODEL_FOLDER
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 _USUAL_TILE = 512
 
 
 def load_predictor(
-    folder: Path, device: torch.device, precision: Precision = "fp32", steps: int | None = None, compile: bool = False
-) -> tuple[Predictor, dict[str, Any], int]:
-    """Load a model folder, or that of a run.
+    model: str | os.PathLike[str],
+    device: torch.device,
+    precision: Precision = "fp32",
+    steps: int | None = None,
+    compile: bool = False,
+    polarity: Direction | None = None,
+) -> Predictor:
+    """Load a model folder, that of a run, or a depth model that transformers knows.
 
     Args:
-        folder: folder of the model, or of the run that wrote it.
+        model: folder of the model, or of the run that wrote it; or a name on the hub.
         device: device on which it runs.
         precision: number format of the weights, as for ``D3RSMDE.optimise``.
-        steps: refinement steps; None takes the model's own.
+        steps: refinement steps of a D³ model; None takes the model's own.
         compile: whether to use torch.compile, as for ``D3RSMDE.optimise``.
+        polarity: what rises in the maps of a depth model whose type does not tell.
 
     Returns:
-        The predictor; facts that identify the model, for results and resuming; the tile size it was trained on.
+        The predictor, with the tile size that the model was trained on and facts that identify it.
 
     Raises:
-        UserError: no model there, a damaged one, or one that cannot start from an image.
+        UserError: no model there, a damaged one, one that cannot start from an image, or one whose polarity is unknown.
     """
+    folder = Path(model)
+    if holds_depth_model(folder) or is_hub_name(model):
+        from Systems.depth_models.loading import load_depth_model
+
+        if steps is not None:
+            raise UserError(f"--steps {steps}: this model takes none: it is no D³ model")
+        return load_depth_model(model, device, precision, compile, polarity)
+    if polarity is not None:
+        raise UserError(f"--polarity {polarity}: '{model}' is no depth model of transformers; leave it out")
+    return _load_d3rsmde(folder, device, precision, steps, compile)
+
+
+def _load_d3rsmde(
+    folder: Path, device: torch.device, precision: Precision, steps: int | None, compile: bool
+) -> Predictor:
+    from Systems.d3rsmde.build import load_model
+
     model = load_model(folder)
     folder = folder / MODEL_FOLDER if (folder / MODEL_FOLDER).is_dir() else folder
     if model.coarse is None:
@@ -45,7 +70,7 @@ def load_predictor(
         raise UserError(f"--steps {steps}: this model takes {most}")
     model.to(device).optimise(precision, compile=compile)
 
-    def predict(images: Tensor) -> Tensor:
+    def draw(images: Tensor) -> Tensor:
         height = model.predict_coarse(images)
         return (model.refine(images, height, steps).height if model.refines else height)[:, 0]
 
@@ -56,7 +81,9 @@ def load_predictor(
         "steps": steps or model.config["steps"],
         "precision": precision,
     }
-    return predict, facts, model.config["tile_size"] or _USUAL_TILE
+    multiple = model.size_multiple if model.refines else 1
+    tile_size = model.config["tile_size"] or _USUAL_TILE
+    return Predictor(draw, "relative height", "height", multiple, tile_size, facts)
 
 
 def _digest(folder: Path) -> str:

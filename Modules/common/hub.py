@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 _PROBE_SECONDS = 10.0
 
@@ -26,6 +26,8 @@ def hub_file(repository: str, filename: str) -> Path:
         # A download without a network retries for half a minute; this request is sent once, so it fails soon.
         HfApi().model_info(repository, timeout=_PROBE_SECONDS)
         return Path(hf_hub_download(repository, filename))
+    except RepositoryNotFoundError as error:
+        raise OSError(f"the hub has no repository '{repository}', or a private one: check the spelling") from error
     except Exception as error:  # the hub's client raises its own kinds and those of its HTTP library
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise OSError(

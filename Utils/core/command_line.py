@@ -31,7 +31,16 @@ def run_script(work: Callable[[], None]) -> int:
     # Handlers are set anew: a test or notebook may call several scripts in one process.
     level = logging.INFO if is_main() else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
-    for noisy in ("diffusers", "timm", "huggingface_hub", "rasterio", "accelerate", "httpx", "filelock"):
+    for noisy in (
+        "diffusers",
+        "timm",
+        "huggingface_hub",
+        "rasterio",
+        "accelerate",
+        "transformers",
+        "httpx",
+        "filelock",
+    ):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     # PNG tiles have no georeference.  Tiles are read in threads, where a filter around one reading does not hold.
     warnings.filterwarnings("ignore", message="Dataset has no geotransform")

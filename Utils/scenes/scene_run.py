@@ -28,7 +28,7 @@ from Utils.scenes.output.output_checks import BESIDE
 from Utils.scenes.output.preview import write_preview
 from Utils.scenes.output.scene_report import write_scene_report
 from Utils.scenes.tiles.tile_grid import TileGrid
-from Utils.scenes.tiles.tile_prediction import Predictor, predict_tiles
+from Utils.scenes.tiles.tile_prediction import HeightModel, predict_tiles
 from Utils.scenes.tiles.tile_store import TileStore, remove_unfinished, working_folder
 
 _THUMBNAIL = 900  # pixels of the image's longer side in the report
@@ -78,7 +78,7 @@ def check_scene(scene: Path, output: Path, options: SceneOptions) -> KnownHeight
 def predict_scene(
     scene: Path,
     output: Path,
-    predictor: Predictor,
+    predictor: HeightModel,
     options: SceneOptions,
     model: Mapping[str, Any],
     device: torch.device | None = None,

@@ -21,6 +21,7 @@ COMMANDS = (
     ["predict.py"],
     ["evaluateScene.py"],
     ["-m", "Systems.audit"],
+    ["-m", "Systems.relative_depth"],
     ["-m", "Utils.training.runs.listing"],
     ["-m", "Utils.data.splits"],
     ["-m", "Systems.d3rsmde.demo"],

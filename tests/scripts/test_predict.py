@@ -18,6 +18,7 @@ import predict
 from tests.launching import start, until
 from tests.scenes import ORIGIN, UTM, brightness, landscape, without_affine, write_raster
 from Utils.core.errors import UserError
+from Utils.core.predictor import Direction, Predictor
 from Utils.scenes.fusion.detail_fusion import Correction
 from Utils.scenes.fusion.reference import Geometry
 from Utils.scenes.options import SceneOptions
@@ -348,7 +349,10 @@ def test_heights_that_cannot_be_are_not_written_and_the_scene_has_failed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("Utils.scenes.finishing.correct_to_points", wild_correction)
-    monkeypatch.setattr("Systems.models.load_predictor", lambda *given: (brightness, MODEL, TILE))
+    monkeypatch.setattr(
+        "Systems.models.load_predictor",
+        lambda *given: Predictor(brightness, "relative height", "height", 1, TILE, MODEL),
+    )
     points = coarse_points(tmp_path, truth)
     output = tmp_path / "height.tif"
     arguments = ["--model", "any", "--input", str(scene), "--output", str(output), "--preview", "--report"]
@@ -395,6 +399,34 @@ def test_several_scenes_go_into_a_folder(
     assert "folder" in capsys.readouterr().err
     assert predict.main([*arguments, "--output", str(tmp_path / "heights")]) == 0
     assert sorted(path.name for path in (tmp_path / "heights").glob("*.tif")) == ["other.tif", "scene.tif"]
+
+
+def test_a_depth_model_of_transformers(tmp_path: Path, scene: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.depth_models import write_depth_model
+
+    write_depth_model(tmp_path / "metric", depth_estimation_type="metric")
+    output = tmp_path / "height.tif"
+    arguments = ["--input", str(scene), "--output", str(output), "--tile-size", "64"]
+    assert predict.main(["--model", str(tmp_path / "metric"), *arguments]) == 0
+    assert "gives depth" in capsys.readouterr().err and np.isfinite(read(output)).all()
+    model = json.loads(output.with_suffix(".json").read_text())["model"]
+    assert (model["direction"], model["predicts"]) == ("depth", "relative height")
+    assert predict.main(["--model", str(tmp_path / "metric"), *arguments, "--overwrite", "--steps", "3"]) == 2
+    assert "--steps 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("direction", ["height", "depth", "inverse depth"])
+def test_the_polarity_of_a_model_does_not_turn_the_scene(
+    direction: Direction, tmp_path: Path, scene: Path, truth: NDArray[np.float64]
+) -> None:
+    sign = -1 if direction == "depth" else 1
+
+    def draw(images: Tensor) -> Tensor:
+        return sign * brightness(images)
+
+    predictor = Predictor(draw, "relative height", direction, 1, TILE, MODEL)
+    found = read(predict_scene(scene, tmp_path / "height.tif", predictor, options(), MODEL).output)
+    assert np.corrcoef(found.ravel(), truth.ravel())[0, 1] > 0.99
 
 
 @pytest.mark.parametrize(

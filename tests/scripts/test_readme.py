@@ -29,6 +29,7 @@ from Modules.d3rsmde.pipeline import D3RSMDE
 from Systems import config_reference
 from Systems.kinds import KINDS
 from tests.conftest import TEST, TEST_IDS, TRAINING, TRAINING_IDS, height_path, image_path, write_split
+from tests.depth_models import write_depth_model
 from tests.pages import (
     LANGUAGES,
     PROGRAMS,
@@ -90,6 +91,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, shared_dataset: Path, vit_ru
     (place / "FOLDER").symlink_to(both_stages)
     shutil.copy(image_path(shared_dataset, TEST_IDS[0], TEST), place / "tile.png")
     _lay_out_scene(place)
+    write_depth_model(place / "depth-anything" / "Depth-Anything-V2-Small-hf")  # in place of the one on the hub
     return place
 
 
@@ -120,7 +122,9 @@ def _lay_out_scene(place: Path) -> None:
             shutil.copy(source, place / name)
     with rasterio.open(scene.image) as source:
         bands, profile = source.read([1, 2, 3, 1]), source.profile
-    (place / "scenes").mkdir()
+    for folder in ("scenes", "images"):
+        (place / folder).mkdir()
+    shutil.copy(place / "tile.png", place / "images")
     kept = {key: profile[key] for key in ("width", "height", "crs", "transform")}
     for name in ("east.jp2", "west.jp2"):
         with rasterio.open(
@@ -169,6 +173,8 @@ def checker_of(words: Words) -> Checker | None:
             return _run
         case ["python", "-m", "Utils.data.cut", *_]:
             return _cut
+        case ["python", "-m", "Systems.relative_depth", *_]:
+            return _drawn
         case ["python", "-m", "Utils.data.splits", *_]:
             return _splits_written
         case ["python", "-m", "benchmarks", *_]:
@@ -217,6 +223,11 @@ def _predicted(words: Words) -> None:
     output.unlink(missing_ok=True) if output.suffix else None
     _run([*words, "--tile-size", "32"])
     assert output.is_file() or list(output.glob("*.tif"))
+
+
+def _drawn(words: Words) -> None:
+    _run(words)
+    assert len(list(Path(words[words.index("--output") + 1]).glob("*.png"))) == len(list(Path("images").iterdir()))
 
 
 def _cut(words: Words) -> None:

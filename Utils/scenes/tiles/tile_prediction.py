@@ -15,8 +15,11 @@ from Utils.rasters.source.scene_source import SceneSource
 from Utils.scenes.tiles.tile_grid import Tile, TileGrid
 from Utils.scenes.tiles.tile_store import TileStore
 
-Predictor = Callable[[Tensor], Tensor]
-"""Images (B, 3, H, W) in [0, 1] to relative heights (B, H, W); H and W are the tile size."""
+HeightModel = Callable[[Tensor], Tensor]
+"""Images (B, 3, H, W) in [0, 1] to heights (B, H, W), which rise with the ground; H and W are the tile size.
+
+A ``Predictor`` is one, whatever the polarity of its model's own maps.
+"""
 
 # The eight ways to lay a square tile, as mirroring and quarter turns: unchanged, both mirror images, turned by half,
 # and then those that are turned by a quarter.
@@ -27,7 +30,7 @@ _ORIENTATIONS = [(0, False), (0, True), (2, True), (2, False), (1, False), (3, F
 def predict_tiles(
     source: SceneSource,
     grid: TileGrid,
-    predictor: Predictor,
+    predictor: HeightModel,
     store: TileStore,
     *,
     batch_size: int,
@@ -104,7 +107,7 @@ def _fill(image: NDArray[np.float32], valid: NDArray[np.bool_], size: int) -> ND
 
 
 def _predict_batch(
-    predictor: Predictor,
+    predictor: HeightModel,
     images: Sequence[NDArray[np.float32]],
     size: int,
     orientations: int,
@@ -125,7 +128,7 @@ def _predict_batch(
     return torch.stack([first, spread], dim=1).cpu().numpy()
 
 
-def _draw(predictor: Predictor, batch: Tensor, size: int) -> Tensor:
+def _draw(predictor: HeightModel, batch: Tensor, size: int) -> Tensor:
     maps = predictor(batch)
     if maps.shape != (len(batch), size, size):
         raise ValueError(f"the model made {tuple(maps.shape)} of {len(batch)} images of {size} x {size}")

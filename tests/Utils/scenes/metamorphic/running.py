@@ -29,13 +29,14 @@ from tests.Utils.scenes.metamorphic.landscape import (
     terrain,
 )
 from tests.Utils.scenes.metamorphic.rasters import Floats, Raster
+from Utils.core.predictor import Predictor
 from Utils.scenes.accuracy.scene_scores import SceneScores
 from Utils.scenes.accuracy.scene_scoring import score_scene
 
 MAPS = {"prediction": canonical_prediction, "truth": canonical_truth, "baseline": canonical_dem}
 """The maps that are scored, by role."""
 
-_FACTS = {"name": "metamorphic", "weights": "none"}
+_MODEL = Predictor(model, "relative height", "height", 1, TILE, {"name": "metamorphic", "weights": "none"})
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _cheap_model() -> Iterator[None]:
     """In place of the module that opens trained models, whose imports take seconds."""
     name = "Systems.models"
     before = sys.modules.get(name)
-    sys.modules[name] = SimpleNamespace(load_predictor=lambda *_, **__: (model, _FACTS, TILE))  # type: ignore[assignment]
+    sys.modules[name] = SimpleNamespace(load_predictor=lambda *_, **__: _MODEL)  # type: ignore[assignment]
     try:
         yield
     finally:

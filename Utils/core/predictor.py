@@ -1,0 +1,52 @@
+"""What a trained model is to whole scenes and whole images: a function that says what it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Predicts = Literal["relative height", "height", "classes"]
+Direction = Literal["height", "depth", "inverse depth"]
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model with what one must know to use its maps; calling it gives maps that rise with the ground.
+
+    Attributes:
+        draw: images (B, 3, H, W) in [0, 1], of any H and W, to the model's own maps (B, H, W).
+        predicts: ``relative height`` has an unknown scale and shift; ``height`` is in metres with an unknown shift;
+            ``classes`` are numbers of classes.
+        direction: what rises in the model's own maps: the height of the ground, the distance from the camera, or its
+            inverse.
+        multiple: heights and widths that the model takes without padding or resizing are multiples of this many pixels.
+        tile_size: side in pixels of the tiles that it draws best.
+        facts: what identifies the model, for results and for resuming.
+        side: shorter side in pixels at which it draws whole images; None takes them as they are.
+    """
+
+    draw: Callable[[Tensor], Tensor]
+    predicts: Predicts
+    direction: Direction
+    multiple: int
+    tile_size: int
+    facts: Mapping[str, Any]
+    side: int | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] to heights (B, H, W): the one place where a map's polarity is turned.
+
+        Seen from above, what is nearer to the camera is higher. Inverse depth therefore rises with the height, and
+        depth falls. To first order, both are linear in the height where the camera is far above the relief.
+        """
+        values = self.draw(images)
+        return -values if self.direction == "depth" else values
+
+    def describe(self) -> dict[str, Any]:
+        """The facts, with what the model predicts and in which direction."""
+        return {**self.facts, "predicts": self.predicts, "direction": self.direction}
