@@ -151,6 +151,7 @@ OTHER_VALUES: Config = {
     "loss_types": ["L1Loss"],
     "flips": ["vertical"],
     "image_full_scale": 2047.0,
+    "root": "elsewhere",
     "split_text": "s",
     "val_split_text": "v",
     "pretrained_model_path": "m",
