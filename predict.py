@@ -18,13 +18,11 @@ from Utils.core.command_line import run_script
 from Utils.core.errors import UserError
 from Utils.core.predictor import DIRECTIONS
 from Utils.core.processes import everywhere, on_main, tell
+from Utils.core.reading_arguments import NO_VOIDS, add_reading_arguments
 from Utils.core.stopping import interrupted_by_termination
 from Utils.scenes.options import MOST_ORIENTATIONS, SceneOptions
 
 logger = logging.getLogger(__name__)
-
-NO_VOIDS = "none"
-"""The word that --nodata takes in place of a number."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,21 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, help="GeoTIFF to write; for several scenes, a folder")
 
     reading = parser.add_argument_group("reading")
-    reading.add_argument("--bands", type=_bands, metavar="R,G,B", help="band numbers, from 1 (the first three)")
-    reading.add_argument(
-        "--nodata",
-        type=_nodata,
-        metavar="VALUE",
-        help="value without data, if the file does not say; 'none' takes frames and voids that are only suspected as "
-        "ground",
-    )
-    reading.add_argument(
-        "--stretch",
-        type=_stretch,
-        default=(2.0, 98.0),
-        metavar="LOW,HIGH",
-        help="percentiles of the whole scene that become black and white (2,98); 'none' takes the type's full range",
-    )
+    add_reading_arguments(reading, "the whole scene")
 
     model = parser.add_argument_group("model")
     model.add_argument("--tile-size", type=int, metavar="PIXELS", help="(the size that the model was trained on)")
@@ -174,39 +158,11 @@ def _options(given: argparse.Namespace) -> SceneOptions:
     )
 
 
-def _bands(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}': give numbers like 4,3,2") from None
-
-
 def _columns(text: str) -> tuple[str, str, str]:
     names = [name.strip() for name in text.split(",")]
     if len(names) != 3 or not all(names):
         raise argparse.ArgumentTypeError(f"'{text}': give three names like lon,lat,h_te_best_fit")
     return names[0], names[1], names[2]
-
-
-def _nodata(text: str) -> float | str:
-    if text.lower() == NO_VOIDS:
-        return NO_VOIDS
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}': give a number, or none") from None
-
-
-def _stretch(text: str) -> tuple[float, float] | None:
-    if text.lower() == "none":
-        return None
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}': give two percentiles like 2,98, or none") from None
-    if not 0 <= low < high <= 100:
-        raise argparse.ArgumentTypeError(f"'{text}': percentiles rise, between 0 and 100")
-    return low, high
 
 
 if __name__ == "__main__":

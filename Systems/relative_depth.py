@@ -97,16 +97,9 @@ def _check(given: argparse.Namespace) -> None:
 
 def _name_outputs(images: Sequence[Path], folder: Path) -> list[Path]:
     """A PNG for each image; the folder is made."""
-    names = [f"{image.stem}.png" for image in images]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        alike = ", ".join(str(image) for image, name in zip(images, names, strict=True) if name == twice[0])
-        raise UserError(f"{alike} would all be written to '{folder / twice[0]}'; give them one by one")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output '{folder}': {error.strerror}; give the name of a folder") from error
-    outputs = [folder / name for name in names]
+    from Utils.scenes.output.output_checks import outputs_in_folder
+
+    outputs = outputs_in_folder(images, folder, ".png")
     for image in images:
         if image.resolve().parent == folder.resolve():
             raise UserError(f"--output '{folder}': the image '{image}' lies there; give another folder")

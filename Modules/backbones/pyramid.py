@@ -90,6 +90,7 @@ def _create(name: str, options: Mapping[str, Any], **more: Any) -> Any:
             return build()
     except TypeError as error:
         raise ValueError(f"backbone '{name}' takes no such option: {error}") from error
+    # timm has no exception of its own: what an encoder without features raises differs from family to family.
     except (RuntimeError, ValueError, AssertionError, AttributeError, NotImplementedError) as error:
         raise ValueError(f"backbone '{name}' cannot give features with options {dict(options)}: {error}") from error
 

@@ -37,7 +37,13 @@ from Systems.d3rsmde.tasks.coarse_task import CoarseTask
 from Systems.d3rsmde.tasks.refiner_task import RefinerTask
 from Utils.core.errors import UserError, as_user_error, first_line
 from Utils.training.checkpoint import load_weights
-from Utils.training.checkpointed_network import checkpoint_of, from_architecture, is_checkpoint, unbuildable
+from Utils.training.checkpointed_network import (
+    checkpoint_of,
+    from_architecture,
+    give_first_weights,
+    is_checkpoint,
+    unbuildable,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -57,17 +63,7 @@ def build_coarse(config: ViTTrainingConfig) -> CoarseNet:
     section = config.model
     try:
         network = CoarseNet(section.backbone, section.taps, section.options, section.features, section.readout)
-        if config.pretrained_model_path is None:
-            if section.pretrained:
-                network.load_backbone(True)
-            return network
-        path = Path(config.pretrained_model_path)
-        if not path.exists():
-            raise UserError(f"pretrained_model_path '{path}' does not exist")
-        if path.is_dir() or is_checkpoint(path):
-            load_weights(network, load_coarse(path).state_dict(), str(path))
-        else:
-            network.load_backbone(path)
+        give_first_weights(network, section.pretrained, config.pretrained_model_path, load_coarse)
     except (ValueError, OSError) as error:
         raise as_user_error(error) from error
     return network

@@ -11,7 +11,7 @@ from Systems.depth.config import DepthTrainingConfig
 from Systems.depth.task import DEPTH_TASK
 from Utils.core.errors import UserError, as_user_error, first_line
 from Utils.training.checkpoint import load_weights
-from Utils.training.checkpointed_network import checkpoint_of, from_architecture, is_checkpoint
+from Utils.training.checkpointed_network import checkpoint_of, from_architecture, give_first_weights
 from Utils.training.run_files import MODEL_FOLDER
 
 
@@ -39,17 +39,7 @@ def build_depth(config: DepthTrainingConfig) -> EncDec:
                 scaling=section.scaling,
                 norm_momentum=section.norm_momentum,
             )
-        if config.pretrained_model_path is None:
-            if section.pretrained:
-                network.load_backbone(True)
-            return network
-        path = Path(config.pretrained_model_path)
-        if not path.exists():
-            raise UserError(f"pretrained_model_path '{path}' does not exist")
-        if path.is_dir() or is_checkpoint(path):
-            load_weights(network, load_depth(path).state_dict(), str(path))
-        else:
-            network.load_backbone(path)
+        give_first_weights(network, section.pretrained, config.pretrained_model_path, load_depth)
     except (ValueError, OSError) as error:
         raise as_user_error(error) from error
     return network

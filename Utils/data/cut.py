@@ -14,8 +14,7 @@ from pathlib import Path
 
 from Utils.core.command_line import run_script
 from Utils.core.processes import tell
-
-_NO_VOIDS = "none"
+from Utils.core.reading_arguments import NO_VOIDS, add_reading_arguments
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             gap=given.gap,
             seed=given.seed,
             bands=given.bands,
-            nodata=None if given.nodata == _NO_VOIDS else given.nodata,
-            suspect_voids=given.nodata != _NO_VOIDS,
+            nodata=None if given.nodata == NO_VOIDS else given.nodata,
+            suspect_voids=given.nodata != NO_VOIDS,
             stretch=given.stretch,
             height_nodata=given.height_nodata,
             height_unit=given.height_unit,
@@ -80,21 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     blocks.add_argument("--seed", type=int, default=42, help="from which the draw of the blocks follows (42)")
 
     images = parser.add_argument_group("images")
-    images.add_argument("--bands", type=_bands, metavar="R,G,B", help="band numbers, from 1 (the first three)")
-    images.add_argument(
-        "--nodata",
-        type=_nodata,
-        metavar="VALUE",
-        help="value without data, if the files do not say; 'none' takes frames and voids that are only suspected as "
-        "ground",
-    )
-    images.add_argument(
-        "--stretch",
-        type=_stretch,
-        default=(2.0, 98.0),
-        metavar="LOW,HIGH",
-        help="percentiles of each image that become black and white (2,98); 'none' takes the type's full range",
-    )
+    add_reading_arguments(images, "each image")
 
     heights = parser.add_argument_group("heights")
     heights.add_argument("--height-nodata", type=float, metavar="VALUE", help="void value, if the files do not say")
@@ -116,32 +101,6 @@ def _parser() -> argparse.ArgumentParser:
     running.add_argument("--resume", action="store_true", help="go on with an interrupted cut")
     running.add_argument("--dry-run", action="store_true", help="look at all tiles, say what would be written, stop")
     return parser
-
-
-def _nodata(text: str) -> float | str:
-    if text.lower() == _NO_VOIDS:
-        return _NO_VOIDS
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}': give a number, or none") from None
-
-
-def _bands(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(number) for number in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}': give band numbers, such as 4,3,2") from None
-
-
-def _stretch(text: str) -> tuple[float, float] | None:
-    if text.lower() == "none":
-        return None
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}': give two percentiles, such as 2,98, or none") from None
-    return low, high
 
 
 if __name__ == "__main__":

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from torch import nn
 
 from Modules.common.plain_json import check_sizes
 from Modules.common.untrusted_weights import check_network
 from Utils.core.errors import UserError, first_line
-from Utils.training.checkpoint import Checkpoint, load_checkpoint
+from Utils.training.checkpoint import Checkpoint, load_checkpoint, load_weights
 
 Built = TypeVar("Built", bound=nn.Module)
 
@@ -25,6 +25,43 @@ def is_checkpoint(path: Path) -> bool:
     except UserError:
         return False
     return True
+
+
+class EncoderNetwork(Protocol):
+    """A network with an encoder that can take weights of its own; also an ``nn.Module``."""
+
+    def load_backbone(self, weights: bool | Path) -> None:
+        """Replace the encoder's random weights by timm's pretrained ones (True), or by a file in timm's layout."""
+
+
+def give_first_weights(
+    network: EncoderNetwork, pretrained: bool, given: str | None, load: Callable[[Path], nn.Module]
+) -> None:
+    """Give a new network the weights that a config names: none, timm's pretrained ones, or those of a path.
+
+    Args:
+        network: the network, whose random weights stay where the config names no others.
+        pretrained: whether the encoder takes timm's weights, where no path is given.
+        given: ``pretrained_model_path``: a run, a model folder or a checkpoint of this project (the whole network), or
+            a file of encoder weights in timm's layout (the encoder alone).
+        load: opens a network of this kind from a path of this project.
+
+    Raises:
+        UserError: a path that does not exist, or weights that do not fit.
+        ValueError, OSError: a file of encoder weights that does not fit, or weights that are not available.
+    """
+    if given is None:
+        if pretrained:
+            network.load_backbone(True)
+        return
+    path = Path(given)
+    if not path.exists():
+        raise UserError(f"pretrained_model_path '{path}' does not exist")
+    if path.is_dir() or is_checkpoint(path):
+        assert isinstance(network, nn.Module)
+        load_weights(network, load(path).state_dict(), str(path))
+    else:
+        network.load_backbone(path)
 
 
 def checkpoint_of(path: Path, task: str) -> Checkpoint:

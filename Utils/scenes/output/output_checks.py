@@ -39,16 +39,25 @@ def name_outputs(scenes: Sequence[Path], output: str | os.PathLike[str]) -> list
         return [path]
     if path.suffix.lower() in _SUFFIXES and not path.is_dir():
         raise UserError(f"--output '{path}': {len(scenes)} scenes go into a folder; give its name")
-    names = [f"{stem(scene)}.tif" for scene in scenes]
+    return outputs_in_folder(scenes, path, ".tif")
+
+
+def outputs_in_folder(rasters: Sequence[Path], folder: Path, suffix: str) -> list[Path]:
+    """Give each raster a file of its name in a folder, which is made.
+
+    Raises:
+        UserError: two rasters of one name, or a folder that cannot be made.
+    """
+    names = [f"{stem(raster)}{suffix}" for raster in rasters]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        alike = ", ".join(str(scene) for scene, name in zip(scenes, names, strict=True) if name == twice[0])
-        raise UserError(f"{alike} would all be written to '{path / twice[0]}'; give them one by one")
+        alike = ", ".join(str(raster) for raster, name in zip(rasters, names, strict=True) if name == twice[0])
+        raise UserError(f"{alike} would all be written to '{folder / twice[0]}'; give them one by one")
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--output '{path}': {error.strerror}; give the name of a folder") from error
-    return [path / name for name in names]
+        raise UserError(f"--output '{folder}': {error.strerror}; give the name of a folder") from error
+    return [folder / name for name in names]
 
 
 def space_needed(height: int, width: int, bands: int) -> int:

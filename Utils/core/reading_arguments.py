@@ -1,0 +1,60 @@
+"""The arguments that say how rasters are read as images: the same for every command that reads them."""
+
+from __future__ import annotations
+
+import argparse
+
+NO_VOIDS = "none"
+"""The word that ``--nodata`` takes in place of a number: nothing is invalid but what the file says."""
+
+
+def add_reading_arguments(group: argparse._ArgumentGroup, stretched: str) -> None:
+    """Add ``--bands``, ``--nodata`` and ``--stretch``.
+
+    Args:
+        group: the group that gets them.
+        stretched: of what the percentiles are taken, such as "the whole scene".
+    """
+    group.add_argument("--bands", type=_bands, metavar="R,G,B", help="band numbers, from 1 (the first three)")
+    group.add_argument(
+        "--nodata",
+        type=_nodata,
+        metavar="VALUE",
+        help="value without data, if the file does not say; 'none' takes frames and voids that are only suspected as "
+        "ground",
+    )
+    group.add_argument(
+        "--stretch",
+        type=_stretch,
+        default=(2.0, 98.0),
+        metavar="LOW,HIGH",
+        help=f"percentiles of {stretched} that become black and white (2,98); 'none' takes the type's full range",
+    )
+
+
+def _bands(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}': give numbers like 4,3,2") from None
+
+
+def _nodata(text: str) -> float | str:
+    if text.lower() == NO_VOIDS:
+        return NO_VOIDS
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}': give a number, or none") from None
+
+
+def _stretch(text: str) -> tuple[float, float] | None:
+    if text.lower() == "none":
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}': give two percentiles like 2,98, or none") from None
+    if not 0 <= low < high <= 100:
+        raise argparse.ArgumentTypeError(f"'{text}': percentiles rise, between 0 and 100")
+    return low, high
