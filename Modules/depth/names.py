@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 PUBLISHED_NETWORK = "EncDecIRv2"
+DEPTH_TASK = "depth"
+"""Name of the task in the checkpoints of these networks."""
 Target = Literal["relative", "metres", "summit"]
 """What a network draws: ``relative``, depth in (0, 1) within each image; ``metres``, depth in metres; ``summit``, how
 many metres below the highest point of the image the ground lies, for images from above."""

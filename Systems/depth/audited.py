@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from Systems.depth.config import DepthTrainingConfig
-from Systems.depth.run import plan_depth
 from Utils.data.audit.audited_training import AuditedTraining
+from Utils.data.fold_plan import plan_folds
 from Utils.data.stage_plan import find_tiles
 
 
 def audited_depth(config: DepthTrainingConfig) -> AuditedTraining:
     """Its check does not read the tiles again, since the audit has read them."""
+    folds = config.k_folds if isinstance(config.k_folds, list) else []
     return AuditedTraining(
-        config, lambda tiles: plan_depth(config, tiles), lambda: plan_depth(config, find_tiles(config))
+        config, lambda tiles: plan_folds(config, tiles), lambda: plan_folds(config, find_tiles(config)), folds
     )

@@ -5,16 +5,23 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from Modules.depth.names import Target
 from Systems.depth.config import DepthEvaluationConfig, Scores
 from Utils.core.device import pick_device
 from Utils.core.errors import UserError
 from Utils.core.processes import everywhere, on_main, tell
+from Utils.data.published_layout import TEST_PART, prior_file
 from Utils.data.test_tiles import check_test_tiles
+from Utils.training.priors import PRIORS_FOLDER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from Modules.depth.enc_dec import EncDec
     from Utils.data.sample import Batch
     from Utils.reports.evaluation import Prediction
     from Utils.scoring.scores import Scorer
@@ -27,7 +34,7 @@ _NYU_SIZE = (480, 640)
 
 
 def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
-    """Score a depth network.
+    """Score a depth network, and write its priors of the test tiles where they are heights.
 
     Raises:
         UserError: tiles, model or results that cannot be read or written; scores that the network's target rules out.
@@ -60,6 +67,7 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
         )
     on_main(lambda: _check_frames(config, scores, files[ids[0]].height))
     scorer = _scorer(config, scores, target)
+    priors = _priors_folder(config, network, scores)
     if dry_run:
         tell(f"config and dataset are in order: {len(ids)} test tiles, results would go to '{config.output_dir}'")
         return
@@ -76,10 +84,45 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
     # Truths beyond what the network can draw count here, unlike in training.
     truth = "metres" if scores in ("depth", "published") else target
     dataset = TileDataset(files, ids, target=depth_target(truth, None, config.metres_per_unit, config.hole))
-    found = evaluate(predict, dataset, config, device, scorer, within_one=target == "relative")
+    keep = _prior_writer(priors) if priors is not None else lambda tile, maps: None
+    found = evaluate(predict, dataset, config, device, scorer, on_maps=keep, within_one=target == "relative")
     facts = {"model": config.checkpoint_path, "target": target, "max_depth": network.config["max_depth"]}
+    facts |= {} if priors is None else {"prior_path": str(priors)}
     tell(on_main(lambda: write_report(found, config, facts, dataset)))
     tell(f"\nto look at: {Path(config.output_dir) / REPORT_FILE}\ntables, maps and pictures: {config.output_dir}")
+    if priors is not None:
+        tell(f"priors of the test tiles: {priors}")
+
+
+def _priors_folder(config: DepthEvaluationConfig, network: EncDec, scores: Scores) -> Path | None:
+    """Where priors of the test tiles go; None where the network's maps do not rise with the ground, as priors do.
+
+    Raises:
+        UserError: the config names a folder, and there will be no priors.
+    """
+    learnt_from = "height" if network.config["target"] == "summit" else network.config["direction"]
+    if learnt_from == "height" and scores != "published":
+        return Path(config.prior_path or Path(config.output_dir) / PRIORS_FOLDER)
+    if config.prior_path is not None:
+        what = f"direction {learnt_from}" if learnt_from else "no direction"
+        what = "scores published" if learnt_from == "height" else f"a network that was trained with {what}"
+        raise UserError(f"prior_path is given, and {what} gives no priors, which are heights; leave it out")
+    return None
+
+
+def _prior_writer(folder: Path) -> Callable[[str, Mapping[str, NDArray[Any]]], None]:
+    """What writes a tile's one map, which rises with the ground, as a prior: stretched to [0, 1]."""
+    import torch
+
+    from Modules.common.normalisation import MinMaxNormalisation
+    from Utils.training.priors import save_prior
+
+    def write(tile: str, maps: Mapping[str, NDArray[Any]]) -> None:
+        (values,) = maps.values()
+        stretched, _ = MinMaxNormalisation().forward(torch.from_numpy(values)[None, None])
+        save_prior(prior_file(folder, TEST_PART, tile), stretched[0, 0].numpy())
+
+    return write
 
 
 def _scores(config: DepthEvaluationConfig, target: Target) -> Scores:

@@ -1,4 +1,4 @@
-"""The training of a depth network, in one stage."""
+"""The training of a depth network, with folds for out-of-fold priors or without."""
 
 from __future__ import annotations
 
@@ -9,78 +9,65 @@ from typing import TYPE_CHECKING
 from Systems.depth.config import DepthTrainingConfig
 from Systems.depth.monitor import monitored_score
 from Systems.depth.unit_check import check_units
-from Utils.core.processes import on_main
-from Utils.core.seeds import derive_seed
-from Utils.data.splits import select
-from Utils.data.stage_plan import RunSetup, StagePlan, Tiles, check_stages, find_tiles, split_stage, stage_datasets
-from Utils.training.run_files import MODEL_FOLDER
-from Utils.training.runs.run import Run
+from Utils.data.stage_plan import RunSetup
+from Utils.training.runs.cross_fitting import CrossFittingRun
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from Modules.depth.enc_dec import EncDec
+    from Utils.data.dataset import TargetTransform
+    from Utils.training.task import Task
 
 logger = logging.getLogger(__name__)
 
-FINAL_STAGE = "final"
 
-
-class DepthRun(Run):
+class DepthRun(CrossFittingRun["EncDec"]):
     """The training of a depth network."""
 
     script = "trainDepth.py"
     kind = "Depth"
 
     def __init__(self, config: DepthTrainingConfig) -> None:
+        super().__init__(config)
         self.config: DepthTrainingConfig = config
         self.monitor = monitored_score(config.target)
-        self._network: EncDec | None = None
 
     def check(self) -> RunSetup:
-        """Find the tiles, and read each of them once."""
-        tiles = find_tiles(self.config)
-        plan = plan_depth(self.config, tiles)
-        check = check_stages(plan, tiles)
-        check_units(self.config, tiles.training, plan[0].train)
-        return RunSetup(tiles, plan, check)
+        """Find the tiles, divide them into stages, read each of them once, and look at their unit."""
+        setup = super().check()
+        check_units(self.config, setup.tiles.training, setup.plan[0].train)
+        if self.config.direction is None and self.config.target != "summit":
+            logger.warning(
+                "the config does not say what rises in the maps: set direction to height, depth or inverse depth; "
+                "without it predict.py needs --polarity, and the network cannot be stage 1 of D³-RSMDE"
+            )
+        return setup
 
-    def build(self, setup: RunSetup) -> None:
-        """Build the network."""
-        import torch
-
+    def new_network(self) -> EncDec:
+        """The network that the config names."""
         from Systems.depth.build import build_depth
 
-        torch.manual_seed(derive_seed(self.config.seed, FINAL_STAGE, "weights"))
-        self._network = build_depth(self.config)
+        return build_depth(self.config)
 
-    def train(self, setup: RunSetup, stage: StagePlan, folder: Path) -> None:
-        """Train the network and save it."""
-        from Systems.depth.targets import depth_target
+    def task(self, network: EncDec) -> Task:
+        """Depth in the config's target."""
         from Systems.depth.task import DepthTask
-        from Utils.training.loop import fit
-        from Utils.training.runs.run_folder import loop_settings, save_folder
 
-        config, network = self.config, self._network
-        assert network is not None, "the driver builds before it trains"
-        target = depth_target(config.target, config.max_depth, config.metres_per_unit, config.hole)
-        fit(
-            DepthTask(network, config.losses),
-            *stage_datasets(config, setup.tiles, stage, empty=setup.check.empty, target=target),
-            loop_settings(config),
-            folder / stage.name,
-        )
-        on_main(lambda: save_folder(folder / MODEL_FOLDER, network.save_pretrained))
+        return DepthTask(network, self.config.losses)
 
-    def finish(self, setup: RunSetup, folder: Path, whole: bool) -> None:
-        """Log where the model is."""
-        if (folder / MODEL_FOLDER).is_dir():
-            logger.info("model: %s", folder / MODEL_FOLDER)
+    def target(self) -> TargetTransform:
+        """Depth in the config's target."""
+        from Systems.depth.targets import depth_target
 
+        config = self.config
+        return depth_target(config.target, config.max_depth, config.metres_per_unit, config.hole)
 
-def plan_depth(config: DepthTrainingConfig, tiles: Tiles) -> list[StagePlan]:
-    """The one stage of the run.
+    def draw_prior(self, network: EncDec, images: Tensor) -> Tensor:
+        """The network's map as relative height."""
+        return network.relative_height(images)
 
-    Raises:
-        UserError: split files that do not fit the dataset or one another.
-    """
-    ids = select(list(tiles.training), config.split_text, config.dataset_path)
-    return [split_stage(config, tiles, FINAL_STAGE, ids)]
+    def save(self, network: EncDec, setup: RunSetup, folder: Path) -> None:
+        """The network, with the size of its tiles."""
+        network.register_to_config(tile_size=min(setup.check.size))
+        network.save_pretrained(folder)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from Modules.depth.enc_dec import EncDec
-from Modules.depth.names import Target
+from Modules.depth.names import DEPTH_TASK, Target
 from Modules.losses.depth_losses import build_depth_loss
 from Systems.depth.monitor import monitored_score
 from Utils.data.sample import Batch
@@ -19,8 +19,6 @@ from Utils.scoring.depth.depth_scorer import DepthScorer
 from Utils.scoring.height_scorer import HeightScorer
 from Utils.scoring.scores import Scorer
 from Utils.training.task import Monitor, ParameterGroup, View, one_group
-
-DEPTH_TASK = "depth"
 
 
 class DepthTask:
