@@ -95,9 +95,7 @@ def load_coarse(path: Path) -> StageOne:
         return network.eval()
     model = load_model(path)
     if model.coarse is None:
-        raise UserError(
-            f"the model '{path}' holds no stage 1; give a run of trainViT.py or trainDepth.py"
-        )
+        raise UserError(f"the model '{path}' holds no stage 1; give the folder of a ViT run or of a depth run")
     return model.coarse
 
 

@@ -42,6 +42,8 @@ NOT_FITTED = 1
 NO_HEIGHTS = 2
 REFUSED = 4
 
+# A model's metres are doubted where they are wrong by more than this factor.
+_METRES_OFF = 1.5
 _STRIP = 512  # number of rows that are finished at once
 
 
@@ -124,11 +126,13 @@ class Finisher:
         """Align, blend, fuse and write; returns the content of the JSON."""
         logger.info("aligning %d tiles", len(self._grid))
         anchors = self._anchors()
-        alignment = align(self._grid.tiles, self._overlaps(), anchors, self._options.tilt)
+        in_metres = self._options.model_in_metres
+        alignment = align(self._grid.tiles, self._overlaps(), anchors, self._options.tilt, in_metres)
+        _check_metres(anchors, in_metres)
         mosaic = self._blend(alignment, anchors)
         if mosaic.valid_pixels == 0:
             raise UserError(f"'{self._source.path}' has no valid pixel; nothing was written")
-        facts: dict[str, Any] = {"kind": "metric" if self._options.metric else "relative"}
+        facts: dict[str, Any] = {"kind": self._kind}
         correction: Correction | None = None
         if self._reference is not None and self._geometry is not None and not anchors:
             alignment, mosaic = self._fit_as_a_whole(alignment, mosaic)
@@ -156,7 +160,8 @@ class Finisher:
         assert self._reference is not None and self._geometry is not None
         wide = self._reference.pixels_a_cell
         what = f"no tile holds enough cells of the reference with heights (a cell is {wide:.0f} pixels wide)"
-        fitted = fit_whole_scene(self._reference, mosaic.path, self._geometry, self._grid.tiles, alignment)
+        tiles, in_metres = self._grid.tiles, self._options.model_in_metres
+        fitted = fit_whole_scene(self._reference, mosaic.path, self._geometry, tiles, alignment, in_metres)
         if fitted is None:
             logger.warning(
                 "%s, and over the whole scene its heights do not go with the model's map; check that they belong to "
@@ -196,6 +201,11 @@ class Finisher:
         return [overlap for overlap in found if overlap is not None]
 
     @property
+    def _kind(self) -> str:
+        """``metric``; ``offset``, metres whose level is unknown; or ``relative``."""
+        return "metric" if self._options.metric else "offset" if self._options.model_in_metres else "relative"
+
+    @property
     def _with_spread(self) -> bool:
         return self._options.orientations > 1
 
@@ -227,8 +237,8 @@ class Finisher:
                 writer.write(row, finish(row, layers))
 
     def _relative(self, mosaic: Mosaic) -> Callable[[int, NDArray[np.float32]], NDArray[np.float32]]:
-        """Stretch the scene so that 0 is its lowest place and 1 its highest, as in a tile."""
-        span = max(mosaic.high - mosaic.low, 1e-12)
+        """Let the scene's lowest place be 0 and, where the model knows no metres, its highest 1, as in a tile."""
+        span = 1.0 if self._options.model_in_metres else max(mosaic.high - mosaic.low, 1e-12)
         offsets = np.array([mosaic.low, 0.0], np.float32)[: 1 + self._with_spread, None, None]
         return lambda row, layers: (layers - offsets) / np.float32(span)
 
@@ -254,8 +264,12 @@ class Finisher:
         return finish
 
     def _bands(self) -> list[Band]:
-        unit = "metre" if self._options.metric else ""
-        what = "height in metres" if self._options.metric else "relative height, 0 the scene's lowest, 1 its highest"
+        unit = "" if self._kind == "relative" else "metre"
+        what = {
+            "metric": "height in metres",
+            "offset": "height in metres above the scene's lowest place; its level is unknown",
+            "relative": "relative height, 0 the scene's lowest, 1 its highest",
+        }[self._kind]
         bands = [Band("height", what, unit)]
         if self._with_spread:
             bands.append(Band("uncertainty", "one standard deviation of the height, in its unit", unit))
@@ -270,7 +284,7 @@ class Finisher:
     def _tags(self, mosaic: Mosaic) -> dict[str, str]:
         options = self._options
         tags = {
-            "D3RSMDE_KIND": "metric" if options.metric else "relative",
+            "D3RSMDE_KIND": self._kind,
             "D3RSMDE_MODEL": self._model,
             "D3RSMDE_SCENE": self._source.path.name,
             "D3RSMDE_STRETCH": json.dumps(self._source.stretch.describe()),
@@ -280,7 +294,9 @@ class Finisher:
             tags["D3RSMDE_FIT"] = f"fused with {options.reference.name}"
         if options.points is not None:
             tags["D3RSMDE_FIT"] = f"corrected to the points of {options.points.name}"
-        if not options.metric:
+        if self._kind == "offset":
+            tags["D3RSMDE_FIT"] = "tiles shifted to each other, the scene's lowest place is 0"
+        if self._kind == "relative":
             tags["D3RSMDE_FIT"] = "tiles aligned with each other, scene stretched to 0..1"
         if options.vertical_datum:
             tags["VERTICAL_DATUM"] = options.vertical_datum
@@ -307,6 +323,21 @@ class Finisher:
                 row["residual"] = _finite(anchor.residual if anchor else math.nan)
             rows.append(row)
         return {"components": int(alignment.component.max()) + 1, "tiles": rows}
+
+
+def _check_metres(anchors: Sequence[Anchor], in_metres: bool) -> None:
+    """Say where the known heights contradict the metres of a model that claims to know them."""
+    slopes = [math.exp(anchor.log_scale) for anchor in anchors if anchor.supports]
+    if not in_metres or not slopes:
+        return
+    usual = float(np.median(slopes))
+    if not 1 / _METRES_OFF <= usual <= _METRES_OFF:
+        logger.warning(
+            "a metre of the model is %.2g m of the known heights (median of %d tiles), and its scale was kept: is the "
+            "ground sample distance that of its training?",
+            usual,
+            len(slopes),
+        )
 
 
 def _strips(path: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -22,7 +22,12 @@ _CELLS_AN_OBSERVATION = 4.0
 
 
 def fit_whole_scene(
-    reference: CoarseHeights, mosaic: Path, scene: Geometry, tiles: Sequence[Tile], alignment: TileAlignment
+    reference: CoarseHeights,
+    mosaic: Path,
+    scene: Geometry,
+    tiles: Sequence[Tile],
+    alignment: TileAlignment,
+    scale_known: bool = False,
 ) -> TileAlignment | None:
     """Bring tiles that are aligned with one another to metres, by one robust line for each group of them.
 
@@ -33,6 +38,7 @@ def fit_whole_scene(
         tiles: all tiles.
         alignment: scales and shifts that are right but for one scale and shift a group. A group with too few cells gets
             those of the group with the most.
+        scale_known: whether the maps are in metres already, so that only shifts are to be found.
 
     Returns:
         The alignment in metres, or None where the DEM does not go with the model's map in any group.
@@ -61,7 +67,8 @@ def fit_whole_scene(
         if count >= FEWEST_HEIGHTS:
             line = fit_line(values[group == number], heights[group == number])
             if supports_scale(line, count, count / _CELLS_AN_OBSERVATION):
-                lines[number] = line
+                steps = (heights - values)[group == number]
+                lines[number] = replace(line, scale=1.0, shift=float(np.median(steps))) if scale_known else line
     if not lines:
         return None
     usual = lines.get(most, next(iter(lines.values())))
