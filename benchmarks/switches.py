@@ -28,14 +28,14 @@ from benchmarks.models.sizes import PUBLISHED
 from benchmarks.models.subject import sides
 from Modules.d3rsmde.pipeline import D3RSMDE
 from Modules.depth.enc_dec import EncDec, EncDecIRv2
-from Modules.depth.names import PUBLISHED_NETWORK
+from Modules.depth.names import DEPTH_TASK, PUBLISHED_NETWORK
 from Systems.d3rsmde.build import load_model
 from Systems.depth.build import load_depth
-from Systems.models import holds_depth_network
 from Utils.core.device import keep_freed_memory, pick_device
 from Utils.core.tables import format_table
 from Utils.data.published_layout import TEST_PART, list_tiles
 from Utils.data.tile_dataset import read_tile
+from Utils.training.checkpointed_network import holds_network
 
 Model: TypeAlias = D3RSMDE | EncDec
 Change = Callable[[Model], Model]
@@ -143,8 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         images = torch.stack([read_tile(tile, files[tile])["image"] for tile in list(files)[: given.tiles]]).to(device)
 
         def load() -> Model:
-            opened = load_depth(given.model) if holds_depth_network(given.model) else load_model(given.model)
-            return opened.to(device)
+            is_depth = holds_network(given.model, EncDec, DEPTH_TASK)
+            return (load_depth if is_depth else load_model)(given.model).to(device)
     else:
         images = torch.rand(1, 3, *given.size, generator=torch.Generator().manual_seed(0)).to(device)
 
