@@ -24,7 +24,7 @@ from Utils.scenes.fusion.anchors import Points, anchor_to_points, anchor_to_refe
 from Utils.scenes.fusion.detail_fusion import Correction, fuse
 from Utils.scenes.fusion.points import correct_to_points, sample_mosaic
 from Utils.scenes.fusion.points_on_scene import read_points
-from Utils.scenes.fusion.reference import CoarseHeights, Geometry, average_onto, border_cells, read_reference
+from Utils.scenes.fusion.reference import CoarseHeights, Geometry, read_reference
 from Utils.scenes.fusion.whole_scene import fit_whole_scene
 from Utils.scenes.joining.mosaic import Mosaic, blend, write_mosaic
 from Utils.scenes.joining.overlaps import Overlap, measure_overlap
@@ -318,9 +318,8 @@ def _strips(path: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
 def _agreement(reference: CoarseHeights, output: Path, scene: Geometry) -> dict[str, Any]:
     """How the result, averaged to the reference's cells, differs from it."""
     with rasterio.open(output) as source:
-        cells = average_onto(reference.geometry, rasterio.band(source, 1), scene)
-    cells[border_cells(reference, scene)] = np.nan
-    return _spread(cells - reference.heights)
+        heights, cells = reference.beside(rasterio.band(source, 1), scene)
+    return _spread(cells - heights)
 
 
 def _spread(differences: NDArray[np.floating]) -> dict[str, Any]:
