@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,11 +50,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Points:
-    """Heights at points, in pixels of the scene: (N,) each; row 0.5, column 0.5 is the centre of the first pixel."""
+    """Heights at points, in pixels of the scene: (N,) each; row 0.5, column 0.5 is the centre of the first pixel.
+
+    ``left_out`` has, by reason, how many rows of their table are not among them.
+    """
 
     rows: Floats
     columns: Floats
     heights: Floats
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def under(self, tile: Tile) -> Points:
         """The points that lie on a tile."""
