@@ -21,7 +21,8 @@ from Utils.rasters.environment import gdal_environment
 from Utils.rasters.places import container, gdal_name, raster_place
 from Utils.rasters.source.scene_source import SceneSource, open_scene
 from Utils.rasters.tile_files import GDAL_ERRORS
-from Utils.scenes.finishing import Finisher, KnownHeights, read_heights
+from Utils.scenes.finishing import Finisher
+from Utils.scenes.fusion.known_heights import KnownHeights, read_heights
 from Utils.scenes.options import SceneOptions
 from Utils.scenes.output.height_writer import check_output, space_needed
 from Utils.scenes.output.output_checks import BESIDE

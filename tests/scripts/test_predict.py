@@ -20,6 +20,7 @@ from tests.scenes import ORIGIN, UTM, brightness, landscape, without_affine, wri
 from Utils.core.errors import UserError
 from Utils.core.predictor import Direction, Predictor
 from Utils.scenes.fusion.detail_fusion import Correction
+from Utils.scenes.fusion.points import PointCorrection
 from Utils.scenes.fusion.reference import Geometry
 from Utils.scenes.options import SceneOptions
 from Utils.scenes.scene_run import predict_scene, summary
@@ -185,11 +186,13 @@ def coarse_points(tmp_path: Path, truth: NDArray[np.float64]) -> Path:
 
 
 def test_points_in_place_of_a_reference(tmp_path: Path, scene: Path, truth: NDArray[np.float64]) -> None:
-    coarse_points(tmp_path, truth)
+    with coarse_points(tmp_path, truth).open("a") as table:
+        table.write("\nnan,nan,1200\nx,y,height\n")
     given = options(points=tmp_path / "points.csv", points_crs="EPSG:32643")
     result = predict_scene(scene, tmp_path / "height.tif", brightness, given, MODEL)
     error = read(result.output) - (1000 + 500 * truth)
     assert np.sqrt(np.mean(error**2)) < 6.0
+    assert result.document["points"]["left_out"]["unusable"] == 2
     assert result.document["points"]["after"]["rmse"] < result.document["points"]["before"]["rmse"] + 1.0
 
 
@@ -361,13 +364,13 @@ def test_one_wrong_cell_of_the_reference_stays_without_effect(
         assert "--keep-outliers" in caplog.text and f"{value:g}" in caplog.text
 
 
-def wild_correction(*given: object) -> tuple[Correction, NDArray[np.float64]]:
+def wild_correction(*given: object) -> PointCorrection:
     """A correction gone wrong over a tenth of the scene."""
     offset = np.zeros((20, 20), np.float32)
     offset[:2] = -1e6
     ones = np.ones_like(offset)
     place = Geometry(20, 20, UTM, ORIGIN @ Affine.scale(WIDTH / 20, HEIGHT / 20))
-    return Correction(ones, offset, ones, ones, ones.astype(bool), place), np.zeros(500)
+    return PointCorrection(Correction(ones, offset, ones, ones, ones.astype(bool), place), np.zeros(500), {})
 
 
 def test_heights_that_cannot_be_are_not_written_and_the_scene_has_failed(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from Utils.core.errors import UserError
 from Utils.rasters.geometry import Geometry
 from Utils.scenes.fusion.anchors import FEWEST_HEIGHTS, Line, fit_line, supports_scale
-from Utils.scenes.fusion.cells import CoarseHeights, average_onto, border_cells
+from Utils.scenes.fusion.cells import CoarseHeights
 from Utils.scenes.joining.tile_alignment import TileAlignment
 from Utils.scenes.tiles.tile_grid import Tile
 
@@ -47,11 +47,10 @@ def fit_whole_scene(
         UserError: too few cells lie on valid pixels.
     """
     with rasterio.open(mosaic) as source:
-        cells = average_onto(reference.geometry, rasterio.band(source, 1), scene)
-    cells[border_cells(reference, scene)] = np.nan
-    rows, columns = np.nonzero(np.isfinite(cells) & np.isfinite(reference.heights))
+        known, cells = reference.beside(rasterio.band(source, 1), scene)
+    rows, columns = np.nonzero(np.isfinite(cells) & np.isfinite(known))
     values = cells[rows, columns].astype(np.float64)
-    heights = reference.heights[rows, columns].astype(np.float64)
+    heights = known[rows, columns].astype(np.float64)
     places = scene.place(*reference.geometry.coordinates(rows + 0.5, columns + 0.5), reference.geometry.crs)
     group = _groups(*places, tiles, alignment.component)
     counts = {number: int((group == number).sum()) for number in np.unique(alignment.component)}

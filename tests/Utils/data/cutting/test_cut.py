@@ -194,6 +194,29 @@ def test_undeclared_voids_are_left_out(rasters: Path, capsys: pytest.CaptureFixt
     assert min(float(row["lowest"]) for row in tiles_of(rasters / "out")) > 300.0
 
 
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_frame_that_nobody_declares_is_not_learnt_from(
+    rasters: Path, value: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tiles are those of an image that declares its frame, and a line says so."""
+    image = np.clip(picture(96, 96), 1, 254)
+    image[:, :20], image[:, :, :12] = value, value
+    write_raster(rasters / "image.tif", image, ORIGIN, UTM)
+    found = []
+    for given in ((), ("--nodata", value)):
+        assert cut(rasters, "--folds", 0, "--max-nodata", 0.5, *given) == 0
+        rows = tiles_of(rasters / "out")
+        found.append([(row["row"], row["column"], heights_of(rasters / "out", row)[0]) for row in rows])
+        said = capsys.readouterr().err
+        assert (f"a frame of {value} takes" in said and "its pixels are no data" in said) == (not given)
+        (rasters / "out").rename(rasters / f"kept{len(found)}")
+    undeclared, declared = found
+    assert [tile[:2] for tile in undeclared] == [tile[:2] for tile in declared]
+    assert any(np.isnan(heights).any() for _, _, heights in declared)
+    for (_, _, heights), (_, _, expected) in zip(undeclared, declared, strict=True):
+        np.testing.assert_array_equal(heights, expected)
+
+
 def test_ground_sample_distance(rasters: Path) -> None:
     smooth = np.broadcast_to(np.arange(96)[:, None] * 2 + 10, (3, 96, 96)).astype(np.uint8)
     write_raster(rasters / "image.tif", smooth, ORIGIN, UTM)
