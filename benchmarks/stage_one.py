@@ -158,7 +158,16 @@ def run_seed(plan: Plan, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def _run_arm(plan: Plan, seed: int, folder: Path, steps: int, arm: str) -> dict[str, Any]:
-    """Stage 1 with its folds, its test priors, stage 2 and its scores, in this process."""
+    """An arm, in this process; where it fails, the other arm does not wait for it."""
+    try:
+        return _both_stages(plan, seed, folder, steps, arm)
+    except BaseException:
+        (folder / f"{arm}.failed").touch()
+        raise
+
+
+def _both_stages(plan: Plan, seed: int, folder: Path, steps: int, arm: str) -> dict[str, Any]:
+    """Stage 1 with its folds, its test priors, stage 2 and its scores."""
     import torch
 
     import evaluateDepth
@@ -186,11 +195,7 @@ def _run_arm(plan: Plan, seed: int, folder: Path, steps: int, arm: str) -> dict[
     if not is_dpt:
         _wait_for(vae / "config.json", folder / "DPT.failed")
         refining |= {"vae_path": str(vae), "vae_epochs": 0}
-    try:
-        refined = _call(trainDiffusion, own / "refine.json", refining)
-    except UserError:
-        (folder / f"{arm}.failed").touch()
-        raise
+    refined = _call(trainDiffusion, own / "refine.json", refining)
     second = {"checkpoint_path": str(own / "diffusion"), "output_dir": str(results / "stage-2"), "pictures": 4}
     _call(evaluateDiffusion, own / "score.json", scoring | second)
     size = sum(parameter.numel() for parameter in load_coarse(own / "stage-1").parameters())
