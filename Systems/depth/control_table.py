@@ -77,8 +77,8 @@ def control_table(rows: Mapping[str, Sequence[Scores]], scenes: Sequence[str]) -
     metrics = [metric for key in _KEYS for metric in DEPTH if metric.key == key]
     kinds = sorted({_kind(scene) for scene in scenes})
     corner = f"metric protocol, {len(scenes)} frames of {len(set(scenes))} scenes, ± standard error over scenes"
-    headings = [corner, *(f"{metric.heading}\N{NO-BREAK SPACE}{metric.arrow}" for metric in metrics)]
-    headings += [f"{metrics[0].heading}, {kind}s\N{NO-BREAK SPACE}{metrics[0].arrow}" for kind in kinds]
+    headings = [corner, *(f"{metric.heading} {metric.arrow}" for metric in metrics)]
+    headings += [f"{metrics[0].heading}, {kind}s {metrics[0].arrow}" for kind in kinds]
     lines = []
     for name, scored in rows.items():
         whole = summarise_groups(scored, scenes)

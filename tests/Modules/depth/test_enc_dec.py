@@ -255,7 +255,7 @@ def test_five_steps_of_the_published_network_fall(published: EncDec) -> None:
 @pytest.mark.parametrize("size", [(128, 160), (70, 97), (20, 200)])
 def test_an_encoder_of_windows_draws_any_size(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    options = {"img_size": 64, "depths": (1, 1, 1, 1), "embed_dim": (16, 16, 32, 32), "stem_width": 16}
+    options = {"img_size": 64, "depths": (1, 1, 1, 1), "embed_dim": (32, 32, 32, 32), "stem_width": 16}
     network = EncDec("maxvit_rmlp_pico_rw_256", options=options, widths=(8,)).eval()
     assert network.encoder.multiple == 64
     image = torch.rand(1, 3, *size)
