@@ -132,7 +132,7 @@ def evaluate(
     folder = Path(config.output_dir)
     controls = control_maker(config, dataset, scorer)
     pictured = choose_pictures(dataset.ids, config.pictures, config.seed)
-    shown_in_overview = [tile for tile in dataset.ids if tile in pictured][:_OVERVIEW_TILES]
+    shown_in_overview = _spread([tile for tile in dataset.ids if tile in pictured])
     gallery: dict[str, Panels] = {}
 
     def score() -> list[_Part]:
@@ -202,6 +202,12 @@ def choose_pictures(ids: Sequence[str], count: int, seed: int) -> set[str]:
     """The tiles that get pictures: ``count`` of them, drawn by the seed and so not chosen by their looks."""
     order = torch.randperm(len(ids), generator=named_generator(seed, "pictures")).tolist()
     return {ids[place] for place in order[:count]}
+
+
+def _spread(tiles: Sequence[str]) -> list[str]:
+    """The tiles of the overview, spread over all: neighbours are often of one place or kind."""
+    count = min(_OVERVIEW_TILES, len(tiles))
+    return [tiles[place * len(tiles) // count] for place in range(count)]
 
 
 def _map(values: Tensor, place: int) -> Map:

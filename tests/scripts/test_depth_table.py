@@ -119,4 +119,4 @@ def test_a_mean_that_cannot_be_taken_is_one_line(
     (tmp_path / "bare.csv").write_text("\n".join(bare))
     assert scored(tmp_path, tmp_path / "bare.csv", trained, root=str(frames)) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    assert said.startswith("error: control 'mean_map': ") and "no training tiles beside those that are scored" in said
+    assert said.startswith("error: control 'mean': ") and "no training tiles beside those that are scored" in said
