@@ -122,8 +122,7 @@ class EncDec(ModelMixin, ConfigMixin):
             (B, 1, H, W) fp32, as ``forward``.
         """
         height, width = prepared.shape[-2:]
-        deepest, smallest = self.encoder.strides[-1], self.encoder.smallest
-        padded = pad_to_multiple(prepared.to(self.dtype), deepest, least=smallest)
+        padded = pad_to_multiple(prepared.to(self.dtype), self.encoder.multiple, least=self.encoder.smallest)
         levels = dict(zip(self.encoder.strides, self.encoder(padded), strict=True))
         drawn = self.decoder(padded, levels)[..., :height, :width].float()
         largest = self.config["max_depth"]

@@ -46,7 +46,7 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
 
     from Systems.depth.build import load_depth
     from Systems.depth.targets import depth_target
-    from Systems.depth.task import upwards
+    from Systems.depth.task import quantity_of, upwards
     from Utils.data.tile_dataset import TileDataset
     from Utils.reports.evaluation import Prediction, evaluate
     from Utils.reports.evaluation_report import REPORT_FILE, write_report
@@ -85,7 +85,16 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
     truth = "metres" if scores in ("depth", "published") else target
     dataset = TileDataset(files, ids, target=depth_target(truth, None, config.metres_per_unit, config.hole))
     keep = _prior_writer(priors) if priors is not None else lambda tile, maps: None
-    found = evaluate(predict, dataset, config, device, scorer, on_maps=keep, within_one=target == "relative")
+    found = evaluate(
+        predict,
+        dataset,
+        config,
+        device,
+        scorer,
+        on_maps=keep,
+        within_one=target == "relative",
+        quantity=quantity_of(target, network.config["direction"]),
+    )
     facts = {"model": config.checkpoint_path, "target": target, "max_depth": network.config["max_depth"]}
     facts |= {} if priors is None else {"prior_path": str(priors)}
     tell(on_main(lambda: write_report(found, config, facts, dataset)))

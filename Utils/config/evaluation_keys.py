@@ -8,7 +8,7 @@ from Modules.common.precision import Precision
 from Utils.config.sections import NotNegative, Paths, Positive, PositiveNumber
 from Utils.config.training_keys import DataConfig
 
-Control = Literal["mean", "plane", "low_pass"]
+Control = Literal["mean", "mean_map", "plane", "low_pass"]
 
 
 class EvaluationConfig(DataConfig):
@@ -28,7 +28,8 @@ class EvaluationConfig(DataConfig):
     """Metres that one unit of the height files stands for, for the slope error."""
     controls: list[Control] = []
     """Maps without the image that are scored beside the model's: mean, one value everywhere (that of the training
-    tiles, for depth in metres); plane, the one that fits the truth; low_pass, the truth's means over cells."""
+    tiles, for depth in metres); mean_map, the training tiles' mean by pixel; plane, the one that fits the truth;
+    low_pass, the truth's means over cells."""
     control_cell: Positive = 16
     """low_pass: pixels along a side of a cell."""
     map_format: Literal["tif", "npy"] = "tif"

@@ -20,22 +20,24 @@ from Utils.core.errors import RasterError, UserError
 from Utils.core.tables import write_csv, write_json
 from Utils.data.dataset import SampleDataset
 from Utils.pictures.comparison import Panel
+from Utils.pictures.quantity import Quantity
 from Utils.rasters.tile_files import read_height
 from Utils.reports.controls import CONTROL
 from Utils.reports.drawing import (
     ERROR_COLOURS,
-    HEIGHT_COLOURS,
+    MAP_COLOURS,
     colours_of,
     draw_panel,
     draw_relief,
+    drawn_range,
     encode,
     error_limit,
 )
 from Utils.reports.evaluation import Evaluation, Map, map_file, writing
 from Utils.reports.evaluation_tables import format_report, summary_tables, tile_table
-from Utils.reports.height_panels import tile_panels
 from Utils.reports.items import ColourScale, Curve, Gallery, Item, Picture, Section, Slider, Table, Text
 from Utils.reports.page import write_page
+from Utils.reports.tile_panels import tile_panels
 from Utils.reports.training_curves import training_curves
 from Utils.scoring.scores import Row, ScoreProtocol, Scorer, Summary
 
@@ -154,7 +156,13 @@ def _machine() -> dict[str, Any]:
 
 def _title(found: Evaluation, config: EvaluationConfig) -> str:
     tiles = f"{len(found.ids)} test {'tile' if len(found.ids) == 1 else 'tiles'}"
-    return f"{Path(config.dataset_path).resolve().name}: {' and '.join(found.predictions)} heights of {tiles}"
+    return f"{Path(config.dataset_path).resolve().name}: {_shown(found)} of {tiles}"
+
+
+def _shown(found: Evaluation) -> str:
+    """What is shown, such as ``coarse and refined heights``; ``depth`` where that is the map's name already."""
+    names, plural = " and ".join(found.predictions), found.quantity.plural
+    return names if names in (found.quantity.name, plural) else f"{names} {plural}"
 
 
 def _sections(
@@ -258,14 +266,17 @@ def _example(
     """A tile: with two predictions a slider between them, and all its panels."""
     item = dataset[dataset.ids.index(tile)]
     maps = _read_maps(found, config, item, entries)
-    panels, valid = tile_panels(item, maps)
+    panels, valid = tile_panels(item, maps, found.quantity)
     scored = _scored(found, tile)
     if len(maps) == 1:
-        return [_gallery(f"Tile {tile}: {scored}", panels, valid)]
+        return [_gallery(f"Tile {tile}: {scored}", panels, valid, found.quantity)]
     names = found.predictions[0], found.predictions[-1]
     before, after = (encode(draw_relief(maps[name], valid), _SLIDER_SIZE) for name in names)
-    caption = "Heights in colour, lit from the north-west. To move the line: drag, tap, or arrow keys."
-    return [Slider(f"Tile {tile}", before, after, *names, caption), _gallery(scored, panels, valid)]
+    caption = (
+        f"{found.quantity.plural.capitalize()} in colour, lit from the north-west. "
+        "To move the line: drag, tap, or arrow keys."
+    )
+    return [Slider(f"Tile {tile}", before, after, *names, caption), _gallery(scored, panels, valid, found.quantity)]
 
 
 def _scored(found: Evaluation, tile: str) -> str:
@@ -290,17 +301,19 @@ def _read_maps(
     return {name: item[entries[name]][0].numpy() for name in before} | {result: values}
 
 
-def _gallery(title: str, panels: Sequence[Panel], valid: Any) -> Gallery:
+def _gallery(title: str, panels: Sequence[Panel], valid: Any, quantity: Quantity) -> Gallery:
     """Panels in a grid: a column for the truth, and one for each prediction above its error and its relief."""
     of_kind = {
         kind: [panel for panel in panels if panel.kind == kind] for kind in ("image", "height", "error", "relief")
     }
     truth, *predicted = of_kind["height"]
-    limit = error_limit(panels)
+    limit = error_limit(panels, whole=not quantity.unit)
+    span = quantity.fixed_range or drawn_range(of_kind["height"], valid)
     ordered = [*of_kind["image"], *predicted, truth, *of_kind["error"], *of_kind["relief"]]
-    pictures = [Picture(panel.title, encode(draw_panel(panel, valid, limit), _PANEL_SIZE)) for panel in ordered]
+    pictures = [Picture(panel.title, encode(draw_panel(panel, valid, limit, span), _PANEL_SIZE)) for panel in ordered]
+    name, ends = quantity.name, [f"{end:.3g} {quantity.unit}".rstrip() for end in span]
     scales = [
-        ColourScale("height", "0", "255", colours_of(HEIGHT_COLOURS)),
-        ColourScale("error", f"-{limit:g}", f"+{limit:g}", colours_of(ERROR_COLOURS)),
+        ColourScale(name, *ends, colours_of(MAP_COLOURS)),
+        ColourScale("error", f"-{limit:g}", f"+{limit:g} {quantity.unit}".rstrip(), colours_of(ERROR_COLOURS)),
     ]
     return Gallery(title, pictures, columns=1 + len(predicted), scales=scales)
