@@ -119,7 +119,7 @@ def empty(path: Path) -> None:
 @pytest.mark.parametrize("script", SCRIPTS)
 @pytest.mark.parametrize(
     ("damage", "which"),
-    [(truncate, image_path), (scramble, height_path), (empty, image_path)],
+    [(truncate, image_path), (truncate, height_path), (scramble, height_path), (empty, image_path)],
 )
 def test_corrupt_rasters(
     script: str, damage: Callable[[Path], None], which: Callable[[Path, str, str], Path], bench: Bench
