@@ -129,7 +129,8 @@ def test_corrupt_rasters(
     damage(path)
     said = bench.refuse(script)
     assert said.startswith(f"{path}: ")
-    assert said.rpartition("; ")[2].strip(), "a remedy follows"
+    what, _, remedy = said.rpartition("; ")
+    assert what and remedy, "a remedy follows"
     assert said == bench.refuse(script, ["--dry-run"])
 
 
