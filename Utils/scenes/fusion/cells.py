@@ -19,8 +19,10 @@ from Utils.rasters.coordinates import horizontal_crs, longitude_period
 from Utils.rasters.geometry import Geometry
 from Utils.scenes.fusion.uneven_cells import SAMPLES, Cells, UnevenCells
 
-# GDAL averages over boxes along the finer grid's axes: right where a cell's sides run along them to this share.
-_MOST_SKEW = 0.1
+# GDAL averages over boxes along the finer grid's axes: right where a cell's sides run along them to this share. Cells
+# of 8 x 8 pixels of mountains were off by 0.2 m at 1 degree, 0.7 m at 3 and 1.2 m at 5; means of samples by 0.5, 0.15
+# and 0.07 m, but they take 15 times as long.
+_MOST_SKEW = 0.05
 # Elsewhere each pixel is divided into samples, so that at least so many lie along a cell's shorter side.
 _SAMPLES_A_CELL = 16.0
 _MOST_SAMPLES_A_PIXEL = 8
