@@ -400,7 +400,7 @@ def test_every_key_is_read_by_a_script(
         (evaluateViT, small_vit_evaluation(shared_dataset, vit_run, tmp_path / "vit results")),
         (trainDiffusion, refiner),
         (evaluateDiffusion, small_diffusion_evaluation(shared_dataset, diffusion_run, tmp_path / "results")),
-        (trainDepth, small_depth(shared_dataset, tmp_path / "depth")),
+        (trainDepth, small_depth(shared_dataset, tmp_path / "depth") | {"k_folds": 2, "direction": "height"}),
         # Heights and depth have keys of their own.
         (evaluateDepth, small_vit_evaluation(shared_dataset, tmp_path / "depth", tmp_path / "heights")),
         (
