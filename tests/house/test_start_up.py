@@ -25,6 +25,7 @@ COMMANDS = (
     ["-m", "Utils.training.runs.listing"],
     ["-m", "Utils.data.splits"],
     ["-m", "Systems.d3rsmde.demo"],
+    ["-m", "Systems.depth.demo"],
 )
 HEAVY = ("torch", "timm", "diffusers", "transformers", "accelerate", "scipy", "skimage", "matplotlib")
 
