@@ -26,6 +26,7 @@ COMMANDS = (
     ["-m", "Utils.training.runs.listing"],
     ["-m", "Utils.data.splits"],
     ["-m", "Systems.d3rsmde.demo"],
+    ["-m", "Systems.depth.demo"],
 )
 HEAVY = ("torch", "timm", "diffusers", "transformers", "accelerate", "scipy", "skimage", "matplotlib")
 
