@@ -23,6 +23,7 @@ from Utils.data.sample import Batch, item
 from Utils.data.tile_dataset import TileDataset
 from Utils.pictures.comparison import Panel, save_comparison, save_overview
 from Utils.rasters.tile_files import write_map_16bit, write_map_float
+from Utils.reports.controls import control_maker
 from Utils.reports.height_panels import tile_panels
 from Utils.scoring.height_scorer import HeightScorer
 from Utils.scoring.paper import stretch_to_255
@@ -124,6 +125,7 @@ def evaluate(
         UserError: a file that cannot be read or written.
     """
     folder = Path(config.output_dir)
+    controls = control_maker(config, dataset, scorer)
     pictured = choose_pictures(dataset.ids, config.pictures, config.seed)
     shown_in_overview = [tile for tile in dataset.ids if tile in pictured][:_OVERVIEW_TILES]
     gallery: dict[str, Panels] = {}
@@ -137,7 +139,7 @@ def evaluate(
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds = time.perf_counter() - started
-            beside = references(batch)
+            beside = references(batch) | controls(batch)
             maps_by_name = prediction.maps | beside
             rows = {name: scorer.score_batch(batch, values) for name, values in maps_by_name.items()}
             parts.append(_Part(list(batch["id"]), rows, set(beside), seconds))

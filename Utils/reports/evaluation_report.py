@@ -21,6 +21,7 @@ from Utils.core.tables import write_csv, write_json
 from Utils.data.dataset import SampleDataset
 from Utils.pictures.comparison import Panel
 from Utils.rasters.tile_files import read_height
+from Utils.reports.controls import CONTROL
 from Utils.reports.drawing import (
     ERROR_COLOURS,
     HEIGHT_COLOURS,
@@ -36,7 +37,7 @@ from Utils.reports.height_panels import tile_panels
 from Utils.reports.items import ColourScale, Curve, Gallery, Item, Picture, Section, Slider, Table, Text
 from Utils.reports.page import write_page
 from Utils.reports.training_curves import training_curves
-from Utils.scoring.scores import ScoreProtocol, Scorer
+from Utils.scoring.scores import Row, ScoreProtocol, Scorer, Summary
 
 __all__ = ["REPORT_FILE", "choose_examples", "write_report"]
 
@@ -48,7 +49,7 @@ _PANEL_SIZE, _SLIDER_SIZE = 256, 512
 # Number of points on a distribution's curve, whatever the number of tiles.
 _CURVE_POINTS = 200
 # Entries of the document that the page shows as tables and not among the facts.
-_NOT_FACTS = ("summary", "change")
+_NOT_FACTS = ("summary", "change", "beside_controls")
 
 
 def write_report(
@@ -58,7 +59,7 @@ def write_report(
     dataset: SampleDataset,
     entries: Mapping[str, str] | None = None,
 ) -> str:
-    """Write ``tiles.csv``, ``metrics.json``, ``table.md`` and ``report.html``; returns the table.
+    """Write ``tiles.csv``, ``metrics.json``, ``table.md`` and ``report.html``; returns what is to be printed.
 
     Args:
         found: the scores.
@@ -71,8 +72,8 @@ def write_report(
         UserError: a file that cannot be written, or a tile or map that can no longer be read.
     """
     folder = Path(config.output_dir)
-    table = format_report(found)
     document = _document(found, config, facts)
+    table = "\n\n".join([format_report(found), *_beside_controls(found, document)])
     with writing(folder / "metrics.json"):
         write_csv(folder / "tiles.csv", _tile_rows(found))
         write_json(folder / "metrics.json", document)
@@ -132,7 +133,12 @@ def _document(found: Evaluation, config: EvaluationConfig, facts: Mapping[str, A
     names = found.predictions
     if len(names) > 1:
         document["change"] = found.scorer.change(found.rows[names[0]], found.rows[names[-1]])
-    return document
+    beside = {name: found.scorer.change(rows, found.rows[names[-1]]) for name, rows in _controls(found).items()}
+    return document | ({"beside_controls": beside} if beside else {})
+
+
+def _controls(found: Evaluation) -> dict[str, list[Row | None]]:
+    return {name: rows for name, rows in found.rows.items() if name.startswith(CONTROL)}
 
 
 def _machine() -> dict[str, Any]:
@@ -183,21 +189,32 @@ def _reading(found: Evaluation, document: Mapping[str, Any]) -> Text:
         " ".join([f"Every number is {how}.", *(f"{each.title}: {each.definition}." for each in scorer.protocols)])
     ]
     if len(found.predictions) > 1:
-        before, after = found.predictions[0], found.predictions[-1]
-        change = document["change"][scorer.ranked_by]
-        mean, error = change["mean"], change["standard_error"]
-        digits = scorer.metric(scorer.ranked_by).digits
-        if math.isfinite(mean) and math.isfinite(error):
-            verdict = (
-                f"{'lower' if mean < 0 else 'higher'} by more than two standard errors"
-                if abs(mean) > 2.0 * error
-                else "within two standard errors, so no result"
-            )
-            paragraphs.append(
-                f"From {before} to {after} the {_called(scorer, scorer.ranked_by)} changes by {mean:+.{digits}f} "
-                f"± {error:.{digits}f}: {verdict}."
-            )
-    return Text("", paragraphs)
+        paragraphs += _verdict(scorer, found.predictions[0], found.predictions[-1], document["change"])
+    return Text("", paragraphs + _beside_controls(found, document))
+
+
+def _beside_controls(found: Evaluation, document: Mapping[str, Any]) -> list[str]:
+    """A sentence a control: whether the result is better than it."""
+    changes = document.get("beside_controls", {})
+    return [line for name in changes for line in _verdict(found.scorer, name, found.predictions[-1], changes[name])]
+
+
+def _verdict(scorer: Scorer, before: str, after: str, changes: Summary) -> list[str]:
+    """What the paired change of the ranking score says; nothing where there is none."""
+    change = changes[scorer.ranked_by]
+    mean, error = change["mean"], change["standard_error"]
+    if not (math.isfinite(mean) and math.isfinite(error)):
+        return []
+    digits = scorer.metric(scorer.ranked_by).digits
+    verdict = (
+        f"{'lower' if mean < 0 else 'higher'} by more than two standard errors"
+        if abs(mean) > 2.0 * error
+        else "within two standard errors, so no result"
+    )
+    return [
+        f"From {before} to {after} the {_called(scorer, scorer.ranked_by)} changes by {mean:+.{digits}f} "
+        f"± {error:.{digits}f}: {verdict}."
+    ]
 
 
 def _called(scorer: Scorer, key: str) -> str:
