@@ -66,6 +66,31 @@ def test_tiles_are_the_rasters_they_were_cut_from(rasters: Path) -> None:
         assert float(row["lowest"]) == heights.min() and float(row["highest"]) == heights.max()
 
 
+def test_test_tiles_that_overlap_have_a_split_file_of_some_that_do_not(
+    rasters: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cut(rasters, "--overlap", 8, "--folds", 2, "--test", 0.4, "--block", 3, "--gap", 4) == 0
+    tested = {row["id"]: row for row in tiles_of(rasters / "out") if row["part"] == "test"}
+    chosen = (rasters / "out" / "splits" / "test-apart.txt").read_text().split()
+    said = f"{len(chosen)} of {len(tested)} share no pixels (splits/test-apart.txt, for test_split_text)"
+    assert said in capsys.readouterr().out
+    seen = np.zeros((96, 96), dtype=int)
+    for tile in chosen:
+        top, left = int(tested[tile]["row"]), int(tested[tile]["column"])
+        seen[top : top + 16, left : left + 16] += 1
+    assert seen.max() == 1
+    # None could be added.
+    for row in tested.values():
+        top, left = int(row["row"]), int(row["column"])
+        assert seen[top : top + 16, left : left + 16].any()
+
+
+def test_without_overlap_there_is_no_such_file(rasters: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cut(rasters, "--folds", 2) == 0
+    assert not (rasters / "out" / "splits" / "test-apart.txt").exists()
+    assert "share no pixels" not in capsys.readouterr().out
+
+
 def test_the_result_is_a_dataset_that_training_takes(rasters: Path, vit_config: dict) -> None:
     assert cut(rasters, "--folds", 3, "--test", 0.25) == 0
     out = rasters / "out"
