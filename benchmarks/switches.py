@@ -143,8 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         images = torch.stack([read_tile(tile, files[tile])["image"] for tile in list(files)[: given.tiles]]).to(device)
 
         def load() -> Model:
-            opened = load_depth(given.model) if holds_network(given.model, EncDec, DEPTH_TASK) else load_model(given.model)
-            return opened.to(device)
+            is_depth = holds_network(given.model, EncDec, DEPTH_TASK)
+            return (load_depth if is_depth else load_model)(given.model).to(device)
     else:
         images = torch.rand(1, 3, *given.size, generator=torch.Generator().manual_seed(0)).to(device)
 
