@@ -26,6 +26,7 @@ from PIL import Image
 from benchmarks import steps as benchmark_of_steps
 from Modules.d3rsmde.autoencoders import AutoencoderShape, build_autoencoder
 from Modules.d3rsmde.pipeline import D3RSMDE
+from Modules.depth.enc_dec import EncDec
 from Systems import config_reference
 from Systems.kinds import KINDS
 from tests.conftest import TEST, TEST_IDS, TRAINING, TRAINING_IDS, height_path, image_path, write_split
@@ -56,7 +57,7 @@ NOT_RUN = {
     "source .venv/bin/activate": "changes the reader's shell; make and CI call .venv/bin/python by its path",
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
-CONFIG_SCRIPTS = ("trainViT.py", "evaluateViT.py", "trainDiffusion.py", "evaluateDiffusion.py")
+CONFIG_SCRIPTS = tuple(f"{verb}{kind}.py" for verb in ("train", "evaluate") for kind in ("ViT", "Diffusion", "Depth"))
 # Names that stand for a reader's own, or that a run writes.
 PLACEHOLDERS = ("<", "MyTiles", "Dataset/BASE_DATA_DIR", "Dataset/splitTextFiles")
 _FENCED = [command for page in pages() for command in commands(page)]
@@ -79,6 +80,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, shared_dataset: Path, vit_ru
         (place / "output" / name / "priors").symlink_to(shared_dataset)
     for name in ("Diffusion/J_K", "Diffusion/MyTiles", "MyTiles/diffusion", "Demo/diffusion"):
         shutil.copytree(diffusion_run, place / "output" / name)
+    depth = EncDec(backbone="test_resnet", widths=[16, 8], target="summit", max_depth=450.0)
+    for name in ("Depth/MyTiles", "MyTiles/depth"):
+        depth.save_pretrained(place / "output" / name / "model")
     light = place / "output" / "Demo" / "diffusion_light"
     toy_model("AutoencoderTiny").save_pretrained(light)
     both_stages = place / "output" / "Demo" / "diffusion" / "model"

@@ -123,6 +123,11 @@ def _lay(pairs: Pairs, options: CutOptions) -> tuple[list[Place], BlockLayout]:
     grids = [image.grid for image in pairs.images]
     layout = BlockLayout(options.size, options.overlap, options.strip, options.block)
     places, layout = lay_tiles(pairs.areas, grids, layout, len(wanted_sides(options.test, options.folds)))
+    if options.overlap and layout.tiles == 1:
+        logger.info(
+            "--overlap %d: a block holds one tile here, so none overlap; --block 2 makes larger and fewer blocks",
+            options.overlap,
+        )
     if not places:
         largest = max(grids, key=lambda grid: min(grid.height, grid.width))
         raise UserError(
