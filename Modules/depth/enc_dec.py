@@ -40,6 +40,8 @@ class EncDec(ModelMixin, ConfigMixin):
             image to [0, 1] by its extremes over all channels.
         norm_momentum: weight of a batch's statistics in the running ones of the decoder's batch norms and, with the
             published taps, of the encoder's.
+        image_size: height and width of the images that it learnt from, None where they were not resized. Images of any
+            size can be drawn; whoever draws others should bring them to this size.
 
     Raises:
         ValueError: parts or settings that do not fit together.
@@ -59,6 +61,7 @@ class EncDec(ModelMixin, ConfigMixin):
         channel_order: ChannelOrder = "RGB",
         scaling: Scaling = "mean_std",
         norm_momentum: float = 0.1,
+        image_size: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         _check(backbone, taps, options, target, max_depth, channel_order, scaling)
@@ -147,7 +150,9 @@ class EncDec(ModelMixin, ConfigMixin):
         return self
 
 
-def EncDecIRv2(target: Target = "relative", max_depth: float | None = None) -> EncDec:
+def EncDecIRv2(
+    target: Target = "relative", max_depth: float | None = None, image_size: Sequence[int] | None = None
+) -> EncDec:
     """The published network: 31,138,753 learnable parameters, every one of which takes part in a prediction.
 
     It sees images as the published training gave them: blue, green, red, each image stretched to [0, 1] by its own
@@ -156,6 +161,7 @@ def EncDecIRv2(target: Target = "relative", max_depth: float | None = None) -> E
     Args:
         target: what is drawn: ``relative``, as published, ``metres`` or ``summit``.
         max_depth: the largest value that ``metres`` and ``summit`` can draw, in metres.
+        image_size: height and width of the images that it will learn from; 240 and 320 as published.
     """
     return EncDec(
         backbone=INCEPTION_RESNET_V2,
@@ -165,6 +171,7 @@ def EncDecIRv2(target: Target = "relative", max_depth: float | None = None) -> E
         channel_order="BGR",
         scaling="min_max",
         norm_momentum=0.01,
+        image_size=image_size,
     )
 
 

@@ -27,7 +27,7 @@ def build_depth(config: DepthTrainingConfig) -> EncDec:
     section = config.model
     try:
         if section.backbone == PUBLISHED_NETWORK:
-            network = EncDecIRv2(config.target, config.max_depth)
+            network = EncDecIRv2(config.target, config.max_depth, config.image_size)
         else:
             network = EncDec(
                 section.backbone,
@@ -38,6 +38,7 @@ def build_depth(config: DepthTrainingConfig) -> EncDec:
                 channel_order=section.channel_order,
                 scaling=section.scaling,
                 norm_momentum=section.norm_momentum,
+                image_size=config.image_size,
             )
         give_first_weights(network, section.pretrained, config.pretrained_model_path, load_depth)
     except (ValueError, OSError) as error:

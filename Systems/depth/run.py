@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from Systems.depth.config import DepthTrainingConfig
+from Systems.depth.depth_tiles import find_depth_tiles
 from Systems.depth.monitor import monitored_score
 from Systems.depth.unit_check import check_units
 from Utils.core.processes import on_main
 from Utils.core.seeds import derive_seed
+from Utils.data.published_layout import TRAINING_PART
+from Utils.data.scene_names import group_by_scene, shared_scenes
 from Utils.data.splits import select
-from Utils.data.stage_plan import RunSetup, StagePlan, Tiles, check_stages, find_tiles, split_stage, stage_datasets
+from Utils.data.stage_plan import RunSetup, StagePlan, Tiles, check_stages, split_stage, stage_datasets
 from Utils.training.run_files import MODEL_FOLDER
 from Utils.training.runs.run import Run
 
@@ -37,9 +41,12 @@ class DepthRun(Run):
 
     def check(self) -> RunSetup:
         """Find the tiles, and read each of them once."""
-        tiles = find_tiles(self.config)
+        if self.config.description:
+            logger.info("%s", self.config.description)
+        tiles = find_depth_tiles(self.config)
         plan = plan_depth(self.config, tiles)
-        check = check_stages(plan, tiles)
+        check = check_stages(plan, tiles, one_size=self.config.image_size is None)
+        _warn_of_shared_scenes(self.config, tiles, plan[0])
         check_units(self.config, tiles.training, plan[0].train)
         return RunSetup(tiles, plan, check)
 
@@ -61,7 +68,8 @@ class DepthRun(Run):
 
         config, network = self.config, self._network
         assert network is not None, "the driver builds before it trains"
-        target = depth_target(config.target, config.max_depth, config.metres_per_unit, config.hole)
+        unit = config.metres_per_unit, config.hole
+        target = depth_target(config.target, config.max_depth, *unit, seen_size(config.image_size), config.resize_depth)
         fit(
             DepthTask(network, config.losses),
             *stage_datasets(config, setup.tiles, stage, empty=setup.check.empty, target=target),
@@ -83,4 +91,27 @@ def plan_depth(config: DepthTrainingConfig, tiles: Tiles) -> list[StagePlan]:
         UserError: split files that do not fit the dataset or one another.
     """
     ids = select(list(tiles.training), config.split_text, config.dataset_path)
-    return [split_stage(config, tiles, FINAL_STAGE, ids)]
+    drawn = not (config.val_split_text or config.not_split or config.validate_on == "test")
+    remedy = "name them in a table's column scene, or validation tiles in val_split_text"
+    scenes = group_by_scene(tiles.training, ids, remedy) if drawn and config.split_by == "scene" else None
+    return [split_stage(config, tiles, FINAL_STAGE, ids, share=config.validation_share, scenes=scenes)]
+
+
+def seen_size(size: Sequence[int] | None) -> tuple[int, int] | None:
+    """A config's ``image_size`` as (height, width)."""
+    return None if size is None else (size[0], size[1])
+
+
+def _warn_of_shared_scenes(config: DepthTrainingConfig, tiles: Tiles, stage: StagePlan) -> None:
+    """Say where frames of one scene are trained on and validated on: that looks better than it is."""
+    if stage.validation_part != TRAINING_PART or not stage.validation:
+        return
+    both = shared_scenes(tiles.training, stage.train, stage.validation)
+    if both:
+        remedy = "split_by scene keeps them apart" if config.split_by == "frame" else "val_split_text says which"
+        logger.warning(
+            "%d scenes, such as %s, have frames in training and in validation, which then looks better than it is; %s",
+            len(both),
+            both[0],
+            remedy,
+        )

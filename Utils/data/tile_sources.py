@@ -111,7 +111,7 @@ def table_files(dataset: Path, part: str, full_scale: float | None, root: Path |
         absent = [(row.line, text) for text, path in sides if not os.path.isfile(path)]
         missing += absent
         if not absent:
-            found[row.id] = TileFiles(image, height, full_scale, row.coding, prior, row.fold)
+            found[row.id] = TileFiles(image, height, full_scale, row.coding, prior, row.fold, row.scene or None)
     return TableFiles({tile: found[tile] for tile in sorted(found, key=natural)}, missing, paths)
 
 
