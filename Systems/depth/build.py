@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from Modules.common.components import load_component
+from Modules.common.plain_json import parse_json, read_text
 from Modules.depth.enc_dec import EncDec, EncDecIRv2
 from Modules.depth.names import PUBLISHED_NETWORK
 from Systems.depth.config import DepthTrainingConfig
@@ -64,7 +65,21 @@ def load_depth(path: Path) -> EncDec:
         raise UserError(f"'{path}' holds a model of D³-RSMDE, and a depth network is needed here")
     if not (folder / EncDec.config_name).is_file():
         raise UserError(f"'{path}' holds no finished model; a run writes '{MODEL_FOLDER}/' at its end (see --resume)")
+    if not _is_ours(folder):
+        raise UserError(
+            f"'{path}' holds another model, and a depth network of trainDepth.py is needed here; those of transformers "
+            "draw maps with python -m Systems.relative_depth"
+        )
     try:
         return load_component(EncDec, folder).eval()
     except (OSError, ValueError) as error:
         raise UserError(f"the model '{folder}' cannot be loaded: {first_line(error)}") from error
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder's config is one of diffusers, as ours are, and not one of transformers; a damaged one is."""
+    try:
+        document = parse_json(read_text(folder / EncDec.config_name))
+    except (OSError, ValueError):
+        return True
+    return not isinstance(document, dict) or "model_type" not in document

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from Modules.depth.names import Target
 from Systems.depth.config import DepthEvaluationConfig, Scores
 from Systems.depth.depth_tiles import read_as_depth
+from Systems.depth.known_depth import refuse_unknown, tiles_without_depth
 from Systems.depth.run import seen_size
 from Utils.core.device import pick_device
 from Utils.core.errors import UserError
 from Utils.core.processes import everywhere, on_main, tell
 from Utils.data.published_layout import TileFiles
 from Utils.data.test_tiles import test_tiles
-from Utils.data.tile_check import check_tiles
+from Utils.data.tile_check import TileCheck, check_tiles
 
 if TYPE_CHECKING:
     from Modules.depth.enc_dec import EncDec
@@ -42,7 +43,7 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
     """
     if config.description:
         logger.info("%s", config.description)
-    files, ids = on_main(lambda: _check_tiles(config))
+    files, ids, check = on_main(lambda: _check_tiles(config))
     device = pick_device()
 
     from torch import nn
@@ -71,6 +72,9 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
             len(ids),
             EIGEN_NYU_FRAMES,
         )
+    in_metres = scores in ("depth", "published")
+    unknown = on_main(lambda: tiles_without_depth(config, files, check, in_metres))
+    refuse_unknown(config, files, ids, unknown, "test")
     one_size = on_main(lambda: _check_frames(config, scores, [files[tile].height for tile in ids]))
     scorer = _scorer(config, scores, target)
     if dry_run:
@@ -87,7 +91,7 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
         return Prediction({name: resized(upwards(network(image), target), batch["target"].shape[-2:])})
 
     # Truths beyond what the network can draw count here, unlike in training.
-    truth = "metres" if scores in ("depth", "published") else target
+    truth = "metres" if in_metres else target
     transform = depth_target(truth, None, config.metres_per_unit, config.hole)
     dataset = TileDataset(files, ids, target=transform, one_size=one_size)
     # Frames of several sizes, as KITTI has them, make no batch.
@@ -114,12 +118,11 @@ def _scores(config: DepthEvaluationConfig, target: Target) -> Scores:
     return chosen
 
 
-def _check_tiles(config: DepthEvaluationConfig) -> tuple[Mapping[str, TileFiles], list[str]]:
-    """The test tiles, read once, and the ids to score; frames may have several sizes."""
+def _check_tiles(config: DepthEvaluationConfig) -> tuple[Mapping[str, TileFiles], list[str], TileCheck]:
+    """The test tiles, the ids to score, and what was found in reading each once; frames may have several sizes."""
     files, ids = test_tiles(config)
     files = read_as_depth(config, files)
-    check_tiles(files, ids, one_size=False)
-    return files, ids
+    return files, ids, check_tiles(files, ids, one_size=False)
 
 
 def _check_frames(config: DepthEvaluationConfig, scores: Scores, maps: Sequence[Path]) -> bool:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from Systems.depth.config import DepthTrainingConfig
 from Systems.depth.depth_tiles import find_depth_tiles
+from Systems.depth.known_depth import refuse_unknown, tiles_without_depth
 from Systems.depth.monitor import monitored_score
 from Systems.depth.unit_check import check_units
+from Utils.core.errors import UserError
 from Utils.core.processes import on_main
 from Utils.core.seeds import derive_seed
 from Utils.data.published_layout import TRAINING_PART
 from Utils.data.scene_names import group_by_scene, shared_scenes
 from Utils.data.splits import select
 from Utils.data.stage_plan import RunSetup, StagePlan, Tiles, check_stages, split_stage, stage_datasets
+from Utils.data.tile_check import TileCheck
 from Utils.training.run_files import MODEL_FOLDER
 from Utils.training.runs.run import Run
 
@@ -47,8 +51,29 @@ class DepthRun(Run):
         plan = plan_depth(self.config, tiles)
         check = check_stages(plan, tiles, one_size=self.config.image_size is None)
         _warn_of_shared_scenes(self.config, tiles, plan[0])
+        unknown = self._check_depth(tiles, plan[0], check)
         check_units(self.config, tiles.training, plan[0].train)
-        return RunSetup(tiles, plan, check)
+        return RunSetup(tiles, plan, replace(check, empty=unknown))
+
+    def _check_depth(self, tiles: Tiles, stage: StagePlan, check: TileCheck) -> list[str]:
+        """The training tiles that know no depth; refuse tiles from which nothing can be learnt or chosen."""
+        config = self.config
+        unknown = tiles_without_depth(config, tiles.training, check, config.target == "metres")
+        refuse_unknown(config, tiles.training, stage.train, unknown, "training")
+        if stage.validation_part == TRAINING_PART:
+            refuse_unknown(config, tiles.training, stage.validation, unknown, "validation")
+        first, count = tiles.training[stage.train[0]], len(stage.train)
+        if config.target != "metres" and {*unknown, *check.flat}.issuperset(stage.train):
+            raise UserError(
+                f"nothing can be learnt: the maps of all {count} training tiles, such as '{first.height}', hold one "
+                "value each, and what counts is how depth differs; name other files"
+            )
+        if set(check.blank).issuperset(stage.train):
+            raise UserError(
+                f"nothing can be learnt: the images of all {count} training tiles, such as '{first.image}', have one "
+                "colour each; name other files"
+            )
+        return unknown
 
     def build(self, setup: RunSetup) -> None:
         """Build the network."""
