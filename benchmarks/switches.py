@@ -25,8 +25,9 @@ from Modules.d3rsmde.pipeline import D3RSMDE
 from Systems.d3rsmde.build import load_model
 from Utils.core.device import keep_freed_memory, pick_device
 from Utils.core.tables import format_table
-from Utils.data.published_layout import TEST_PART, list_tiles
+from Utils.data.published_layout import TEST_PART
 from Utils.data.tile_dataset import read_tile
+from Utils.data.tile_sources import part_tiles
 
 Change = Callable[[D3RSMDE], D3RSMDE]
 _STEPS_OF_8_BITS = 255.0
@@ -114,7 +115,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what.add_argument("--model", type=Path, help="a trained model, or its run")
     random = "the published sizes with this VAE, random weights"
     what.add_argument("--published", choices=sorted(VAE_CLASSES), help=random)
-    parser.add_argument("--dataset", type=Path, help="its test tiles are drawn (with --model)")
+    parser.add_argument("--dataset", type=Path, help="its test tiles are drawn (with --model); a folder or a CSV")
+    parser.add_argument("--root", type=Path, help="where the paths in a table start (its own folder)")
     parser.add_argument("--tiles", type=int, default=24)
     parser.add_argument("--size", type=int, default=512, help="pixels of a side (with --published)")
     parser.add_argument("--repeats", type=int, default=5)
@@ -126,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = pick_device()
     names = [name for name in SWITCHES if given.compile or not name.endswith(_COMPILED)]
     if given.model:
-        files = list_tiles(given.dataset, TEST_PART)
+        files = part_tiles(given.dataset, TEST_PART, root=given.root)
         images = torch.stack([read_tile(tile, files[tile])["image"] for tile in list(files)[: given.tiles]]).to(device)
 
         def load() -> D3RSMDE:

@@ -31,19 +31,21 @@ def image_of(depth: NDArray[np.float64], number: int) -> NDArray[np.uint8]:
     return np.clip(25.0 * depth + noise, 0, 255).astype(np.uint8)
 
 
-def write_nyu(folder: Path, frames: int = 3, height: int = 48, width: int = 64) -> tuple[Path, Path]:
+def write_nyu(
+    folder: Path, frames: int = 3, size: tuple[int, int] = (48, 64), test_size: tuple[int, int] = (48, 64)
+) -> tuple[Path, Path]:
     """Tables of training and test frames as published: rooms in folders, 8 bits; test frames in millimetres."""
     lines, number = [], 0
     for room in ROOMS:
         for frame in range(1, frames + 1):
             number += 1
-            depth, names = metres(number, height, width), f"data/nyu2_train/{room}/{frame}"
+            depth, names = metres(number, *size), f"data/nyu2_train/{room}/{frame}"
             write_raster(folder / f"{names}.png", np.rint(depth * 25.5).astype(np.uint8))
             write_raster(folder / f"{names}_image.png", image_of(depth, number))
             lines.append(f"{names}_image.png,{names}.png\n")
     tests = []
     for number in (0, 1, 700):
-        depth, name = metres(50 + number, height, width), f"data/nyu2_test/{number:05}"
+        depth, name = metres(50 + number, *test_size), f"data/nyu2_test/{number:05}"
         write_raster(folder / f"{name}_depth.png", np.rint(depth * 1000.0).astype(np.uint16))
         write_raster(folder / f"{name}_colors.png", image_of(depth, 50 + number))
         tests.append(f"{name}_colors.png,{name}_depth.png\n")
