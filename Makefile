@@ -1,9 +1,9 @@
-# make demo: data, both stages, tables and pictures.  make test: linters, types, contracts, all but the slow tests.
+# make demo: data, both stages, tables and pictures.  make demo-depth: the same for a depth network.  make test: linters, types, contracts, all but the slow tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow clean
+.PHONY: demo demo-depth test test-slow clean
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +17,9 @@ $(VENV)/.installed-tests: $(VENV)/.installed tests/requirements.txt benchmarks/r
 demo: $(VENV)/.installed
 	$(BIN)/python -m Systems.d3rsmde.demo
 
+demo-depth: $(VENV)/.installed
+	$(BIN)/python -m Systems.depth.demo
+
 test: $(VENV)/.installed-tests
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy Modules Utils Systems
@@ -29,6 +32,6 @@ test-slow: $(VENV)/.installed-tests
 clean:
 	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -rf $(VENV) Dataset/BASE_DATA_DIR/Demo
-	@echo "removed: caches, $(VENV), the demo's data"
+	rm -rf $(VENV) Dataset/BASE_DATA_DIR/Demo Dataset/BASE_DATA_DIR/DemoDepth
+	@echo "removed: caches, $(VENV), the demos' data"
 	@echo "left: output (trained runs), results (evaluations), other datasets; remove those by hand"

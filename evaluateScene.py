@@ -62,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
         "--align",
         choices=("auto", "none", "affine"),
         default="auto",
-        help="fit one scale and shift to the truth: for relative heights (auto), never, or always",
+        help="fit one scale and shift to the truth for relative heights, a shift alone for metres of unknown level "
+        "(auto); never; or one scale and shift always",
     )
     parser.add_argument(
         "--nodata", type=float, metavar="X", help="another value of the truth without data: --nodata=-9999"

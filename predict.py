@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         predictor = everywhere(
             lambda: load_predictor(given.model, device, given.precision, given.steps, given.compile, given.polarity)
         )
-        options = replace(options, tile_size=given.tile_size or predictor.tile_size)
+        size, in_metres = given.tile_size or predictor.tile_size, predictor.predicts == "height"
+        options = replace(options, tile_size=size, model_in_metres=in_metres)
         failures, checked = SceneFailures(scenes), {}
         for scene, output in zip(scenes, outputs, strict=True):
             with failures.noted(scene):

@@ -1,21 +1,27 @@
-"""Opens any trained model as a predictor that says what it predicts: a D³ folder, or a depth model of transformers."""
+"""Opens any trained model as a predictor that says what it predicts: a D³ folder, a depth network, or transformers'."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from Modules.common.precision import Precision
+from Modules.depth.names import DEPTH_TASK
 from Systems.depth_models.files import holds_depth_model, is_hub_name
 from Utils.core.errors import UserError
-from Utils.core.predictor import Direction, Predictor
+from Utils.core.predictor import DIRECTIONS, Direction, Predictor, Predicts
 from Utils.training.run_files import MODEL_FOLDER
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+    from Modules.depth.enc_dec import EncDec
+
+logger = logging.getLogger(__name__)
 
 _USUAL_TILE = 512
 
@@ -28,7 +34,7 @@ def load_predictor(
     compile: bool = False,
     polarity: Direction | None = None,
 ) -> Predictor:
-    """Load a model folder, that of a run, or a depth model that transformers knows.
+    """Load a model folder, that of a run of trainViT, trainDiffusion or trainDepth, or a depth model of transformers.
 
     Args:
         model: folder of the model, or of the run that wrote it; or a name on the hub.
@@ -36,7 +42,7 @@ def load_predictor(
         precision: number format of the weights, as for ``D3RSMDE.optimise``.
         steps: refinement steps of a D³ model; None takes the model's own.
         compile: whether to use torch.compile, as for ``D3RSMDE.optimise``.
-        polarity: what rises in the maps of a depth model whose type does not tell.
+        polarity: what rises in the maps of a depth model whose type or config does not tell.
 
     Returns:
         The predictor, with the tile size that the model was trained on and facts that identify it.
@@ -44,6 +50,9 @@ def load_predictor(
     Raises:
         UserError: no model there, a damaged one, one that cannot start from an image, or one whose polarity is unknown.
     """
+    from Modules.depth.enc_dec import EncDec
+    from Utils.training.checkpointed_network import holds_network
+
     folder = Path(model)
     if holds_depth_model(folder) or is_hub_name(model):
         from Systems.depth_models.loading import load_depth_model
@@ -51,8 +60,12 @@ def load_predictor(
         if steps is not None:
             raise UserError(f"--steps {steps}: this model takes none: it is no D³ model")
         return load_depth_model(model, device, precision, compile, polarity)
+    if holds_network(folder, EncDec, DEPTH_TASK):
+        if steps is not None:
+            raise UserError(f"--steps {steps}: this model takes none: it is no D³ model")
+        return _load_depth(folder, device, precision, compile, polarity)
     if polarity is not None:
-        raise UserError(f"--polarity {polarity}: '{model}' is no depth model of transformers; leave it out")
+        raise UserError(f"--polarity {polarity}: '{model}' is no depth model; leave it out")
     return _load_d3rsmde(folder, device, precision, steps, compile)
 
 
@@ -86,10 +99,72 @@ def _load_d3rsmde(
     return Predictor(draw, "relative height", "height", multiple, tile_size, facts)
 
 
+def _load_depth(
+    path: Path, device: torch.device, precision: Precision, compile: bool, polarity: Direction | None
+) -> Predictor:
+    """A depth network of trainDepth: relative height, or height in metres whose level is unknown."""
+    import torch
+    from torch import nn
+
+    from Systems.depth.build import load_depth
+    from Utils.training.checkpointed_network import model_folder
+
+    network = load_depth(path)
+    folder, target = model_folder(path), network.config["target"]
+    direction = _direction(network, path, polarity)
+    metres = target != "relative"
+    unit = f"metres of {direction}" if metres else f"relative {direction}"
+    logger.info(
+        "%s (depth network, target %s) draws %s: taken as %s",
+        path,
+        target,
+        "metres below each tile's highest ground" if target == "summit" else unit,
+        "heights in metres whose level is unknown" if metres else "heights of unknown scale and level",
+    )
+    nn.Module.to(network, device)
+    network.optimise(precision, compile=compile)
+
+    def draw(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return network(images)[:, 0]
+
+    facts = {
+        "name": folder.parent.name if folder.name == MODEL_FOLDER else folder.name,
+        "type": type(network).__name__,
+        "target": target,
+        "weights": _digest(folder),
+        "precision": precision,
+    }
+    size = network.config["tile_size"] or _USUAL_TILE
+    predicts: Predicts = "height" if metres else "relative height"
+    return Predictor(draw, predicts, direction, network.encoder.strides[-1], size, facts)
+
+
+def _direction(network: EncDec, path: Path, polarity: Direction | None) -> Direction:
+    """What rises in a depth network's maps; never a guess.
+
+    Raises:
+        UserError: nobody has said it, or the command says another than the training.
+    """
+    known = network.draws
+    if known is None and polarity is None:
+        raise UserError(
+            f"--model '{path}': what rises in its maps, {', '.join(DIRECTIONS[:-1])} or {DIRECTIONS[-1]}? its training "
+            "did not say; give --polarity, or resume the training with --set direction=..."
+        )
+    if known is not None and polarity not in (None, known):
+        raise UserError(f"--polarity {polarity}: the model '{path}' was trained to draw {known}; leave it out")
+    if network.config["target"] == "metres" and polarity == "inverse depth":
+        raise UserError(f"--polarity {polarity}: the model '{path}' draws metres, and inverse depth has none")
+    direction = known or polarity
+    assert direction is not None
+    return direction
+
+
 def _digest(folder: Path) -> str:
     """A digest of all weights: a scene is resumed only with the same model."""
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
+    for path in [folder] if folder.is_file() else sorted(folder.rglob("*.safetensors")):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

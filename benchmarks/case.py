@@ -16,6 +16,7 @@ import torch
 from benchmarks.inference import measure_growth, measure_inference
 from benchmarks.loss import measure_loss
 from benchmarks.measuring import Memory
+from benchmarks.models.depth import FRAMES
 from benchmarks.models.ours import OURS
 from benchmarks.models.peers import PEERS
 from benchmarks.models.sizes import SIZES
@@ -70,7 +71,7 @@ def measure(case: Case) -> Iterator[dict[str, Any]]:
         yield from measure_training(case, Memory(torch.device(case.device)))
     else:
         memory, subject = _build(case)
-        yield from (measure_inference if case.kind == "inference" else measure_growth)(case, subject, memory)
+        yield from (measure_growth if case.kind == "growth" else measure_inference)(case, subject, memory)
 
 
 def _build(case: Case) -> tuple[Memory, Subject]:
@@ -78,6 +79,9 @@ def _build(case: Case) -> tuple[Memory, Subject]:
     torch.manual_seed(0)
     device = torch.device(case.device)
     memory = Memory(device)
-    subject = (OURS | PEERS)[case.subject](SIZES[case.scale], case.size).to(device)
+    if case.frame is None:
+        subject = (OURS | PEERS)[case.subject](SIZES[case.scale], case.size).to(device)
+    else:
+        subject = FRAMES[case.subject](SIZES[case.scale], case.frame).to(device)
     subject.switch(replace(case.switches, compile=False))  # compiled after its work was counted
     return memory, subject

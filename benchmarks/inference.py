@@ -22,7 +22,7 @@ from benchmarks.measuring import (
     time_runs,
     weight_bytes,
 )
-from benchmarks.models.subject import Steps, Subject
+from benchmarks.models.subject import Size, Steps, Subject, sides
 from benchmarks.plan import Case
 from Modules.common.number_formats import DTYPES
 
@@ -34,9 +34,9 @@ _FORMATS = {dtype: name for name, dtype in DTYPES.items()}
 _SHORT = 2.0
 
 
-def draw_images(batch: int, size: int, device: torch.device) -> Tensor:
-    """The same random images (B, 3, size, size) in [0, 1] for every model."""
-    return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
+def draw_images(batch: int, size: Size, device: torch.device) -> Tensor:
+    """The same random images (B, 3, H, W) in [0, 1] for every model."""
+    return torch.rand(batch, 3, *sides(size), generator=torch.Generator().manual_seed(0)).to(device)
 
 
 class _Bench:
@@ -52,7 +52,7 @@ class _Bench:
         self.parts = {} if case.switches.compile else subject.parts
         self.slow_start = case.device == "cuda" or case.switches.compile
 
-    def runner(self, batch: int, size: int, steps: Steps) -> Callable[[], Tensor]:
+    def runner(self, batch: int, size: Size, steps: Steps) -> Callable[[], Tensor]:
         """The run that is timed."""
         images = draw_images(batch, size, self._device)
         return torch.no_grad()(lambda: self.subject.run(images, steps))
@@ -61,7 +61,7 @@ class _Bench:
         """Runs before those that are timed: a GPU's first ones choose kernels, a compiled model's compile it."""
         return 3 if self.slow_start else 1 if predicted < _SHORT else 0
 
-    def measure(self, batch: int, size: int, steps: Steps, predicted: float) -> tuple[Runs, Row]:
+    def measure(self, batch: int, size: Size, steps: Steps, predicted: float) -> tuple[Runs, Row]:
         """Timed runs, and the row that they make."""
         run = self.runner(batch, size, steps)
         for _ in range(self.warm_ups(predicted)):
@@ -85,7 +85,7 @@ class _Bench:
         }
         return runs, row
 
-    def not_run(self, batch: int, size: int, steps: Steps, reason: str) -> Row:
+    def not_run(self, batch: int, size: Size, steps: Steps, reason: str) -> Row:
         """The row of a run that there was no room for."""
         return {"label": self.subject.label, "batch": batch, "size": size, "steps": steps, "failure": reason}
 
@@ -102,14 +102,14 @@ def measure_inference(case: Case, subject: Subject, memory: Memory) -> Iterator[
         "parameters": parameter_count(subject.networks),
         "weight_bytes": weight_bytes(subject.networks),
     }
-    first = case.steps[0]
-    run = bench.runner(1, case.size, first)
+    first, size = case.steps[0], case.frame or case.size
+    run = bench.runner(1, size, first)
     started = time.perf_counter()
     counted = count(run, subject.parts)
     predicted = time.perf_counter() - started
     if case.switches.compile:
         subject.switch(case.switches)
-    runs, base = bench.measure(1, case.size, first, predicted)
+    runs, base = bench.measure(1, size, first, predicted)
     yield about | base | vars(counted.whole) | {"parts": _parts(bench, counted, runs)}
     measured = {first: base["seconds"]["median"]}
     for steps in case.steps[1:]:
@@ -118,7 +118,7 @@ def measure_inference(case: Case, subject: Subject, memory: Memory) -> Iterator[
             measured[steps] = row["seconds"]["median"]
         yield about | row
     for steps, seconds in measured.items():
-        for row in _larger_batches(bench, case, case.size, steps, seconds):
+        for row in _larger_batches(bench, case, size, steps, seconds):
             yield about | row
 
 
@@ -168,7 +168,7 @@ def _at_other_steps(bench: _Bench, base: Row, runs: Runs, counted: Counted, step
     )
 
 
-def _larger_batches(bench: _Bench, case: Case, size: int, steps: Steps, seconds: float) -> Iterator[Row]:
+def _larger_batches(bench: _Bench, case: Case, size: Size, steps: Steps, seconds: float) -> Iterator[Row]:
     """Batches above one, as long as memory and the case's seconds allow; ``seconds`` is the time of an image."""
     for batch in sorted(set(case.batches) - {1}):
         predicted = batch * seconds

@@ -13,7 +13,7 @@ from benchmarks.models.subject import Steps, Switches
 from Modules.common.precision import Precision
 from Modules.d3rsmde.names import VaeType
 
-Kind = Literal["rates", "inference", "growth", "training", "loss"]
+Kind = Literal["rates", "inference", "frames", "growth", "training", "loss"]
 Attention = Literal["fused", "unfused"]
 
 # What the tables' ratios refer to: the pipeline with the light VAE at the schedule's full number of steps.
@@ -48,10 +48,11 @@ class Case(BaseModel):
     Attributes:
         name: unique in a run.
         kind: what is measured.
-        subject: the model, by its name in ``OURS`` or ``PEERS``.
+        subject: the model, by its name in ``OURS`` or ``PEERS``, or of frames in ``FRAMES``.
         steps: numbers of steps; the first is always really run.
         batches: images at once; 1 among them but in training.
         size: pixels of a side.
+        frame: height and width of frames, which have a size of their own.
         sizes: for growth.
     """
 
@@ -63,6 +64,7 @@ class Case(BaseModel):
     steps: tuple[Steps, ...] = (None,)
     batches: tuple[int, ...] = (1,)
     size: int = 512
+    frame: tuple[int, int] | None = None
     sizes: tuple[int, ...] = ()
     training: Training | None = None
     switches: Switches = Switches()
@@ -116,6 +118,10 @@ _PEER_STEPS: dict[str, tuple[Steps, ...]] = {MARIGOLD: (1, 4, 10, 50)}
 _PEERS = (MARIGOLD, "depth-anything-small", DEPTH_ANYTHING_BASE, "depth-anything-large", "dpt-hybrid", "glpn")
 _REFINED = (LARGE, "ours-VA_VAE", "ours-DC_AE", REFERENCE)
 _GROWING: dict[str, Steps] = {REFERENCE: 1, LARGE: 1, DEPTH_ANYTHING_BASE: None, MARIGOLD: 1}
+# Height and width at which Enc-Dec-IRv2 was published, and what is measured there.
+FRAME = (240, 320)
+ENC_DEC, DINOV2_DPT = "enc-dec-irv2", "dinov2-small-dpt"
+FRAME_SUBJECTS = (ENC_DEC, DINOV2_DPT, "depth-anything-small", "glpn")
 # The training steps that the bars compare, slowest first: precision, and how.
 _TRAINING: dict[str, tuple[Precision, Training]] = {
     "train-2-uncached-fp32": ("fp32", Training(stage=2, cached=False)),
@@ -132,9 +138,20 @@ def case_name(subject: str, precision: str) -> str:
     return f"{subject}-{precision}"
 
 
+def frame_case_name(subject: str, precision: str) -> str:
+    """The name of the case of a depth network on frames."""
+    return f"frame-{subject}-{precision}"
+
+
 def plan(settings: Settings) -> list[Case]:
     """All cases, in the order in which they run."""
-    return [*_device(settings), *_inference(settings), *_training(settings), *_growth(settings)]
+    return [
+        *_device(settings),
+        *_inference(settings),
+        *_frames(settings),
+        *_training(settings),
+        *_growth(settings),
+    ]
 
 
 def _device(settings: Settings) -> Iterator[Case]:
@@ -170,6 +187,23 @@ def _inference(settings: Settings) -> Iterator[Case]:
             yield one(subject, precision, _PEER_STEPS.get(subject, (None,)))
     # The baseline of the project's own switches has none of them.
     yield one(PLAIN_LARGE, "fp32", (REFERENCE_STEPS,), switched=False)
+
+
+def _frames(settings: Settings) -> Iterator[Case]:
+    """Depth networks at the size at which Enc-Dec-IRv2 was published."""
+    for precision in settings.precisions:
+        for subject in FRAME_SUBJECTS:
+            yield Case(
+                name=frame_case_name(subject, precision),
+                kind="frames",
+                subject=subject,
+                batches=_batches(settings) if settings.device == "cuda" else (1, 2, 4, 8),
+                frame=(64, 96) if settings.scale == "toy" else FRAME,
+                switches=Switches(precision, compile=settings.compile),
+                effort=settings.effort(),
+                device=settings.device,
+                scale=settings.scale,
+            )
 
 
 def _batches(settings: Settings) -> tuple[int, ...]:

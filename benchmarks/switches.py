@@ -2,17 +2,21 @@
 
 python -m benchmarks.switches --model output/Demo/diffusion --dataset Dataset/BASE_DATA_DIR/Demo
 python -m benchmarks.switches --published AutoencoderTiny --size 512     # seconds only: random weights exaggerate
+python -m benchmarks.switches --model output/Depth/run --dataset FOLDER  # a depth network
+python -m benchmarks.switches --published EncDecIRv2 --size 240x320
 
-Differences are in steps of an 8-bit map, 1/255 of its range, from the model as it is loaded.
+Differences are in steps of an 8-bit map, 1/255 of its range, from the model as it is loaded. The range of a depth
+network's map is what it could draw.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,15 +25,21 @@ from benchmarks.machine import describe_machine, summarise_machine
 from benchmarks.measuring import WHOLE, summarise, time_runs
 from benchmarks.models.ours import VAE_CLASSES, build_model
 from benchmarks.models.sizes import PUBLISHED
+from benchmarks.models.subject import sides
 from Modules.d3rsmde.pipeline import D3RSMDE
+from Modules.depth.enc_dec import EncDec, EncDecIRv2
+from Modules.depth.names import DEPTH_TASK, PUBLISHED_NETWORK
 from Systems.d3rsmde.build import load_model
+from Systems.depth.build import load_depth
 from Utils.core.device import keep_freed_memory, pick_device
 from Utils.core.tables import format_table
 from Utils.data.published_layout import TEST_PART
 from Utils.data.tile_dataset import read_tile
 from Utils.data.tile_sources import part_tiles
+from Utils.training.checkpointed_network import holds_network
 
-Change = Callable[[D3RSMDE], D3RSMDE]
+Model: TypeAlias = D3RSMDE | EncDec
+Change = Callable[[Model], Model]
 _STEPS_OF_8_BITS = 255.0
 
 SWITCHES: dict[str, Change] = {
@@ -50,18 +60,16 @@ class Outcome:
 
     Attributes:
         seconds: of each timed run on one image.
-        coarse: |difference| of stage 1's maps, in 8-bit steps; None for random weights.
-        refined: likewise of both stages' maps.
+        differences: of each kind of map by name, |difference| in 8-bit steps; none for random weights.
     """
 
     seconds: list[float]
-    coarse: Tensor | None
-    refined: Tensor | None
+    differences: Mapping[str, Tensor]
 
 
 @torch.no_grad()
 def compare(
-    load: Callable[[], D3RSMDE], images: Tensor, names: Sequence[str], repeats: int, trained: bool
+    load: Callable[[], Model], images: Tensor, names: Sequence[str], repeats: int, trained: bool
 ) -> dict[str, Outcome]:
     """Measure the switches, taking turns, so that a machine that slows down slows all of them.
 
@@ -79,31 +87,35 @@ def compare(
             (run,) = time_runs(lambda model=model: model(images[:1]), {}, images.device, 1)  # type: ignore[misc]
             seconds[name] += run[WHOLE] if turn else []  # the first warms up
     if not trained:
-        return {name: Outcome(seconds[name], None, None) for name in names}
-    drawn = {name: (model.predict_coarse(images), model(images)) for name, model in models.items()}
-    coarse, refined = drawn[names[0]]
+        return {name: Outcome(seconds[name], {}) for name in names}
+    drawn = {name: _maps(model, images) for name, model in models.items()}
+    reference = drawn[names[0]]
     return {
-        name: Outcome(
-            seconds[name],
-            (own_coarse - coarse).abs() * _STEPS_OF_8_BITS,
-            (own_refined - refined).abs() * _STEPS_OF_8_BITS,
-        )
-        for name, (own_coarse, own_refined) in drawn.items()
+        name: Outcome(seconds[name], {kind: (own[kind] - reference[kind]).abs() * _STEPS_OF_8_BITS for kind in own})
+        for name, own in drawn.items()
     }
+
+
+def _maps(model: Model, images: Tensor) -> dict[str, Tensor]:
+    """What a model draws, by kind, each in [0, 1]."""
+    if isinstance(model, EncDec):
+        return {"map": model(images) / (model.config["max_depth"] or 1.0)}
+    return {"stage 1": model.predict_coarse(images), "both stages": model(images)}
 
 
 def format_outcomes(outcomes: dict[str, Outcome]) -> str:
     """The table, a line a switch."""
-    reference = summarise(next(iter(outcomes.values())).seconds)["median"]
+    first = next(iter(outcomes.values()))
+    reference = summarise(first.seconds)["median"]
     rows = []
     for name, outcome in outcomes.items():
         time = summarise(outcome.seconds)
         spread = f"{time['low']:.3f}-{time['high']:.3f}"
         row = [name, f"{time['median']:.3f} ({spread})", f"{reference / time['median']:.2f}"]
-        for maps in (outcome.coarse, outcome.refined):
-            row.append("—" if maps is None else f"{float(maps.max()):.2f} ({float(maps.mean()):.3f})")
+        row += [f"{float(maps.max()):.2f} ({float(maps.mean()):.3f})" for maps in outcome.differences.values()]
         rows.append(row)
-    headings = ["switch", "s/image (quartiles)", "times faster", "stage 1: largest (mean) difference", "both stages"]
+    headings = ["switch", "s/image (quartiles)", "times faster"]
+    headings += [f"{kind}: largest (mean) difference" for kind in first.differences]
     return format_table(headings, rows)
 
 
@@ -113,12 +125,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.switches", description=__doc__, formatter_class=text)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--model", type=Path, help="a trained model, or its run")
-    random = "the published sizes with this VAE, random weights"
-    what.add_argument("--published", choices=sorted(VAE_CLASSES), help=random)
+    random = "the published sizes with this VAE, or the published depth network; random weights"
+    what.add_argument("--published", choices=[*sorted(VAE_CLASSES), PUBLISHED_NETWORK], help=random)
     parser.add_argument("--dataset", type=Path, help="its test tiles are drawn (with --model); a folder or a CSV")
     parser.add_argument("--root", type=Path, help="where the paths in a table start (its own folder)")
     parser.add_argument("--tiles", type=int, default=24)
-    parser.add_argument("--size", type=int, default=512, help="pixels of a side (with --published)")
+    sizes = "pixels of a side, or height and width as in 240x320 (with --published)"
+    parser.add_argument("--size", type=_size, default=(512, 512), help=sizes)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="measure torch.compile as well, which takes minutes")
     given = parser.parse_args(arguments)
@@ -131,19 +144,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         files = part_tiles(given.dataset, TEST_PART, root=given.root)
         images = torch.stack([read_tile(tile, files[tile])["image"] for tile in list(files)[: given.tiles]]).to(device)
 
-        def load() -> D3RSMDE:
-            return load_model(given.model).to(device)
+        def load() -> Model:
+            is_depth = holds_network(given.model, EncDec, DEPTH_TASK)
+            return (load_depth if is_depth else load_model)(given.model).to(device)
     else:
-        images = torch.rand(1, 3, given.size, given.size, generator=torch.Generator().manual_seed(0)).to(device)
+        images = torch.rand(1, 3, *given.size, generator=torch.Generator().manual_seed(0)).to(device)
 
-        def load() -> D3RSMDE:
+        def load() -> Model:
             torch.manual_seed(0)
+            if given.published == PUBLISHED_NETWORK:
+                return EncDecIRv2().eval().to(device)
             return build_model(given.published, PUBLISHED, PUBLISHED.coarse).to(device)
 
     outcomes = compare(load, images, names, given.repeats, trained=given.model is not None)
     print(f"{summarise_machine(describe_machine(device.type))}; {tuple(images.shape)}\n")
     print(format_outcomes(outcomes))
     return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Height and width of ``512`` or ``240x320``."""
+    numbers = [int(part) for part in text.split("x")]
+    if not 1 <= len(numbers) <= 2 or min(numbers) < 1:
+        raise ValueError(text)
+    return sides(numbers[0]) if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
 if __name__ == "__main__":

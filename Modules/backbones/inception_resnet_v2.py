@@ -35,6 +35,7 @@ class InceptionResNetV2Pyramid(nn.Module):
         channels: channels of each level.
         mean: mean of each channel of images in [0, 1] for which the weights were made.
         std: standard deviation of each channel, likewise.
+        multiple: height and width are to be multiples of this many pixels.
         smallest: the least height and width that it takes, at which batch norms of one tile still have two cells or
             more.
 
@@ -48,6 +49,7 @@ class InceptionResNetV2Pyramid(nn.Module):
     mean = (0.5, 0.5, 0.5)
     std = (0.5, 0.5, 0.5)
     smallest = 64
+    multiple = 16
 
     def __init__(self, weights: bool | Path = False, norm_momentum: float | None = None) -> None:
         super().__init__()

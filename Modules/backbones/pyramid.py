@@ -32,6 +32,8 @@ class TimmPyramid(nn.Module):
         channels: channels of each level.
         mean: mean of each channel of images in [0, 1] for which the encoder was made.
         std: standard deviation of each channel, likewise.
+        multiple: height and width are to be multiples of this many pixels: the deepest stride or, where an encoder
+            divides its features into windows of one size, the size of images that it was made for.
         smallest: the least height and width that it takes.
 
     Raises:
@@ -60,13 +62,13 @@ class TimmPyramid(nn.Module):
         settings = timm.get_pretrained_cfg(name)
         self.mean: tuple[float, ...] = tuple(settings.mean) if settings else (0.5, 0.5, 0.5)
         self.std: tuple[float, ...] = tuple(settings.std) if settings else (0.5, 0.5, 0.5)
-        self.smallest = _smallest(name, features, self.strides[-1])
+        self.multiple, self.smallest = _sizes(name, features, self.strides[-1], _native_size(settings, options))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Take the features.
 
         Args:
-            image: (B, 3, H, W).
+            image: (B, 3, H, W), of a size that ``multiple`` and ``smallest`` allow.
 
         Returns:
             For each stride s a map (B, C, ceil(H/s), ceil(W/s)), finest first. What an encoder without padding gives
@@ -113,31 +115,47 @@ def _load(features: nn.Module, name: str, options: Mapping[str, Any], path: Path
             value.copy_(given[key.removeprefix("model.").replace(".", "_")])
 
 
-def _smallest(name: str, features: nn.Module, stride: int) -> int:
-    """The least side that an encoder takes, from two cells of its deepest level on.
+def _native_size(settings: Any, options: Mapping[str, Any]) -> int:
+    """Side of the images that an encoder is made for, of the longer where they differ; 0 where that is not known."""
+    size = options.get("img_size") or (settings.input_size[1:] if settings else 0)
+    return int(size) if isinstance(size, int | float) else int(max(size))
 
-    Encoders without padding lose some cells at each level, and need more. The trial has shapes but no numbers. A square
-    is not enough, because some encoders take squares of one size alone.
+
+def _sizes(name: str, features: nn.Module, stride: int, native: int) -> tuple[int, int]:
+    """What sides have to be multiples of, and the least side: of any multiple of the stride, if the encoder takes them.
+
+    Encoders without padding lose some cells at each level, and need more than two. Those with windows of one size take
+    whole windows alone, which images of the size that they are made for have at every level, and so have its multiples.
 
     Raises:
         ValueError: it takes none of the sizes that were tried.
     """
+    reason = ""
+    sides = [(stride, side) for side in range(2 * stride, (_MOST_CELLS + 1) * stride, stride)]
+    if native > stride and native % stride == 0:
+        sides.append((native, native))
+    for multiple, side in sides:
+        # A square is not enough, because some encoders take squares of one size alone.
+        refused = _refused(features, (side, side)) or _refused(features, (side, side + multiple))
+        if not refused:
+            return multiple, side
+        reason = reason or refused
+    raise ValueError(f"backbone '{name}' takes one size of images alone, or none that this decoder can give: {reason}")
+
+
+def _refused(features: nn.Module, size: tuple[int, int]) -> str:
+    """Why an encoder does not take images of a size; empty if it does. The trial has shapes but no numbers."""
     was_training = features.training
     tensors = (*features.named_parameters(), *features.named_buffers())
     shapes = {key: value.to("meta") for key, value in tensors}
     features.train()  # batch norms of one tile need more than one cell then
-    reason = ""
     try:
-        for side in range(2 * stride, (_MOST_CELLS + 1) * stride, stride):
-            try:
-                for width in (side, side + stride):
-                    torch.func.functional_call(features, shapes, (torch.zeros(1, 3, side, width, device="meta"),))
-                return side
-            except (RuntimeError, AssertionError, ValueError) as error:
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        torch.func.functional_call(features, shapes, (torch.zeros(1, 3, *size, device="meta"),))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
     finally:
         features.train(was_training)
-    raise ValueError(f"backbone '{name}' takes one size of images alone, or none that this decoder can give: {reason}")
+    return ""
 
 
 def _centre(level: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Stage 1: the network that draws a coarse height map in one pass."""
+"""Stage 1: a network that draws a coarse height map in one pass, this system's own or a depth network."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from Modules.common.normalisation import MinMaxNormalisation
 from Modules.common.padding import pad_to_multiple
 from Modules.d3rsmde.dpt import DPTDecoder
 from Modules.d3rsmde.names import Readout
+from Modules.depth.enc_dec import EncDec
 
 
 class CoarseNet(ModelMixin, ConfigMixin):
@@ -83,3 +84,12 @@ class CoarseNet(ModelMixin, ConfigMixin):
         padded = pad_to_multiple(normalised, 2 * self.encoder.stride)
         raw = self.decoder(self.encoder(padded), padded.shape[-2:])[..., :height, :width]
         return self.normalisation.forward(raw.float())[0]
+
+
+StageOne = CoarseNet | EncDec
+"""What can be stage 1."""
+
+
+def draw_coarse(network: StageOne, image: Tensor) -> Tensor:
+    """Stage 1's map: images (B, 3, H, W) in [0, 1] to (B, 1, H, W) in [0, 1], which rises with the ground."""
+    return network.relative_height(image) if isinstance(network, EncDec) else network(image)

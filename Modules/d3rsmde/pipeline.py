@@ -37,16 +37,20 @@ from Modules.d3rsmde.autoencoders import (
     latent_stride,
     vae_precision,
 )
-from Modules.d3rsmde.coarse import CoarseNet
+from Modules.d3rsmde.coarse import CoarseNet, StageOne, draw_coarse
 from Modules.d3rsmde.names import VaeType
 from Modules.d3rsmde.plbr import PLBRScheduler
 from Modules.d3rsmde.refiner import walk
+from Modules.depth.enc_dec import EncDec
 
 _INDEX = "model_index.json"
 # The classes that a model folder may name; nothing else is imported, whatever the folder says.  A class of this project
 # is also known by the module it lay in before 2026-12, which older folders name.
 _KNOWN_CLASSES: Mapping[str, Mapping[tuple[str, str], type[ConfigMixin]]] = {
-    "coarse": {(module, "CoarseNet"): CoarseNet for module in (CoarseNet.__module__, "Modules.coarse")},
+    "coarse": {
+        **{(module, "CoarseNet"): CoarseNet for module in (CoarseNet.__module__, "Modules.coarse")},
+        (EncDec.__module__, "EncDec"): EncDec,
+    },
     "vae": {("diffusers", kind.__name__): kind for kind in (AutoencoderKL, AutoencoderDC, AutoencoderTiny)},
     "unet": {("diffusers", "UNet2DModel"): UNet2DModel},
     "scheduler": {(module, "PLBRScheduler"): PLBRScheduler for module in (PLBRScheduler.__module__, "Modules.plbr")},
@@ -71,7 +75,8 @@ class D3RSMDE(DiffusionPipeline):
     """Both stages, or stage 1 alone (a model without U-Net draws the coarse map).
 
     Args:
-        coarse: stage 1; None for a refiner that is always given its priors.
+        coarse: stage 1, this system's network or a depth network whose direction is known; None for a refiner that is
+            always given its priors.
         vae: the frozen autoencoder.
         unet: the refiner.
         scheduler: its blending schedule.
@@ -90,7 +95,7 @@ class D3RSMDE(DiffusionPipeline):
 
     def __init__(
         self,
-        coarse: CoarseNet | None = None,
+        coarse: StageOne | None = None,
         vae: AutoencoderKL | AutoencoderDC | AutoencoderTiny | None = None,
         unet: UNet2DModel | None = None,
         scheduler: PLBRScheduler | None = None,
@@ -185,7 +190,7 @@ class D3RSMDE(DiffusionPipeline):
         """Stage 1: (B, 3, H, W) in [0, 1] to (B, 1, H, W) in [0, 1]."""
         if self.coarse is None:
             raise ValueError("this model holds no stage 1; give a prior, or train with coarse_checkpoint_path set")
-        return self.coarse(images)
+        return draw_coarse(self.coarse, images)
 
     @torch.no_grad()
     def refine(self, images: Tensor, priors: Tensor, steps: int | None = None, keep_steps: bool = False) -> Refinement:
@@ -244,7 +249,7 @@ class D3RSMDE(DiffusionPipeline):
 
 
 def _check_parts(
-    coarse: CoarseNet | None,
+    coarse: StageOne | None,
     vae: Autoencoder | None,
     unet: UNet2DModel | None,
     scheduler: PLBRScheduler | None,
@@ -252,6 +257,10 @@ def _check_parts(
     margin: int,
 ) -> None:
     """Raise ValueError when the parts make no model."""
+    if isinstance(coarse, EncDec) and coarse.draws is None:
+        raise ValueError(
+            "the depth network that is to be stage 1 does not say what rises in its maps; set its direction"
+        )
     if unet is None:
         if coarse is None:
             raise ValueError("a model needs stage 1, stage 2 or both")

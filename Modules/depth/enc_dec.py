@@ -17,6 +17,7 @@ from torch import Tensor
 
 from Modules.backbones.inception_resnet_v2 import INCEPTION_RESNET_V2, InceptionResNetV2Pyramid
 from Modules.backbones.pyramid import TimmPyramid
+from Modules.common.directions import DIRECTIONS, Direction
 from Modules.common.normalisation import MinMaxNormalisation
 from Modules.common.number_formats import compile_networks, draw_in_fp32, set_format
 from Modules.common.padding import pad_to_multiple
@@ -40,6 +41,9 @@ class EncDec(ModelMixin, ConfigMixin):
             image to [0, 1] by its extremes over all channels.
         norm_momentum: weight of a batch's statistics in the running ones of the decoder's batch norms and, with the
             published taps, of the encoder's.
+        direction: what rises in the maps that the network learns from: height, depth or inverse depth; None where
+            nobody has said it. ``summit`` is learnt from heights alone.
+        tile_size: the shorter side, in pixels, of the tiles that it was trained on.
         image_size: height and width of the images that it learnt from, None where they were not resized. Images of any
             size can be drawn; whoever draws others should bring them to this size.
 
@@ -61,10 +65,13 @@ class EncDec(ModelMixin, ConfigMixin):
         channel_order: ChannelOrder = "RGB",
         scaling: Scaling = "mean_std",
         norm_momentum: float = 0.1,
+        direction: Direction | None = None,
+        tile_size: int | None = None,
         image_size: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         _check(backbone, taps, options, target, max_depth, channel_order, scaling)
+        _check_direction(target, direction)
         self.encoder = _build_encoder(backbone, taps, options, norm_momentum, False)
         self.decoder = Decoder(self.encoder.strides, self.encoder.channels, widths, norm_momentum)
         # They are not saved with the weights: the encoder has them.
@@ -98,6 +105,11 @@ class EncDec(ModelMixin, ConfigMixin):
         """Unit of the map: ``m``, or nothing for relative depth."""
         return "" if self.config["target"] == "relative" else "m"
 
+    @property
+    def draws(self) -> Direction | None:
+        """What rises in the network's own maps; None where nobody has said it."""
+        return "depth" if self.config["target"] == "summit" else self.config["direction"]
+
     def prepare(self, image: Tensor) -> Tensor:
         """What the encoder sees of images (B, 3, H, W), RGB in [0, 1]; the shape stays the same."""
         ordered = image.flip(1) if self.config["channel_order"] == "BGR" else image
@@ -113,8 +125,7 @@ class EncDec(ModelMixin, ConfigMixin):
             (B, 1, H, W) fp32, as ``forward``.
         """
         height, width = prepared.shape[-2:]
-        deepest, smallest = self.encoder.strides[-1], self.encoder.smallest
-        padded = pad_to_multiple(prepared.to(self.dtype), deepest, least=smallest)
+        padded = pad_to_multiple(prepared.to(self.dtype), self.encoder.multiple, least=self.encoder.smallest)
         levels = dict(zip(self.encoder.strides, self.encoder(padded), strict=True))
         drawn = self.decoder(padded, levels)[..., :height, :width].float()
         largest = self.config["max_depth"]
@@ -127,9 +138,28 @@ class EncDec(ModelMixin, ConfigMixin):
             image: (B, 3, H, W), RGB in [0, 1].
 
         Returns:
-            (B, 1, H, W) fp32 in (0, 1) for ``relative``, where larger is farther, else in (0, max_depth) metres.
+            (B, 1, H, W) fp32 in (0, 1) for ``relative``, else in (0, max_depth) metres; ``draws`` says what rises.
         """
         return self.draw(self.prepare(image))
+
+    def relative_height(self, image: Tensor) -> Tensor:
+        """Draw a map that rises with the ground, whatever the network's own maps are: stage 1 of D³-RSMDE.
+
+        Seen from above, what is nearer to the camera is higher.
+
+        Args:
+            image: (B, 3, H, W), RGB in [0, 1].
+
+        Returns:
+            (B, 1, H, W) fp32 in [0, 1], each tile stretched by its own minimum and maximum.
+
+        Raises:
+            ValueError: nobody has said what rises in the network's maps.
+        """
+        if self.draws is None:
+            raise ValueError("nobody has said what rises in this network's maps, height or depth; set its direction")
+        drawn = self(image)
+        return MinMaxNormalisation().forward(-drawn if self.draws == "depth" else drawn)[0]
 
     def optimise(self, precision: Precision = "fp32", channels_last: bool = True, compile: bool = False) -> EncDec:
         """Make the network fast, in place, for prediction; call it once, after moving it to its device.
@@ -151,7 +181,10 @@ class EncDec(ModelMixin, ConfigMixin):
 
 
 def EncDecIRv2(
-    target: Target = "relative", max_depth: float | None = None, image_size: Sequence[int] | None = None
+    target: Target = "relative",
+    max_depth: float | None = None,
+    direction: Direction | None = None,
+    image_size: Sequence[int] | None = None,
 ) -> EncDec:
     """The published network: 31,138,753 learnable parameters, every one of which takes part in a prediction.
 
@@ -161,6 +194,7 @@ def EncDecIRv2(
     Args:
         target: what is drawn: ``relative``, as published, ``metres`` or ``summit``.
         max_depth: the largest value that ``metres`` and ``summit`` can draw, in metres.
+        direction: what rises in the maps that it learns from; None where nobody has said it.
         image_size: height and width of the images that it will learn from; 240 and 320 as published.
     """
     return EncDec(
@@ -171,8 +205,23 @@ def EncDecIRv2(
         channel_order="BGR",
         scaling="min_max",
         norm_momentum=0.01,
+        direction=direction,
         image_size=image_size,
     )
+
+
+def _check_direction(target: str, direction: str | None) -> None:
+    """Refuse a direction that does not exist, or that the target rules out.
+
+    Raises:
+        ValueError: such a direction.
+    """
+    if direction is not None and direction not in DIRECTIONS:
+        raise ValueError(f"unknown direction '{direction}'; known: {', '.join(DIRECTIONS)}")
+    if target == "summit" and direction not in (None, "height"):
+        raise ValueError(f"target summit is metres below the highest ground, so direction is height, not {direction}")
+    if target == "metres" and direction == "inverse depth":
+        raise ValueError("inverse depth has no metres: set target relative, or direction height or depth")
 
 
 def _check(

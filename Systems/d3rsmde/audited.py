@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from Systems.d3rsmde.coarse_run import plan_coarse
 from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
 from Systems.d3rsmde.refiner_run import RefinerRun, plan_refiner
 from Utils.data.audit.audited_training import AuditedTraining
+from Utils.data.fold_plan import plan_folds
 from Utils.data.stage_plan import find_tiles
 
 
@@ -15,7 +15,7 @@ def audited_coarse(config: ViTTrainingConfig) -> AuditedTraining:
     """Stage 1. Its check does not read the tiles again, since the audit has read them."""
     folds = config.k_folds if isinstance(config.k_folds, list) else []
     return AuditedTraining(
-        config, lambda tiles: plan_coarse(config, tiles), lambda: plan_coarse(config, find_tiles(config)), folds
+        config, lambda tiles: plan_folds(config, tiles), lambda: plan_folds(config, find_tiles(config)), folds
     )
 
 

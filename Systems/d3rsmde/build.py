@@ -21,11 +21,13 @@ from Modules.d3rsmde.autoencoders import (
     latent_stride,
     load_autoencoder,
 )
-from Modules.d3rsmde.coarse import CoarseNet
+from Modules.d3rsmde.coarse import CoarseNet, StageOne
 from Modules.d3rsmde.names import VAE_TYPES, VaeType
 from Modules.d3rsmde.pipeline import D3RSMDE
 from Modules.d3rsmde.plbr import PLBRScheduler
 from Modules.d3rsmde.refiner import PUBLISHED_REFINERS, build_refiner
+from Modules.depth.enc_dec import EncDec
+from Modules.depth.names import DEPTH_TASK
 from Systems.d3rsmde.config import (
     DiffusionEvaluationConfig,
     DiffusionSection,
@@ -41,13 +43,16 @@ from Utils.training.checkpointed_network import (
     checkpoint_of,
     from_architecture,
     give_first_weights,
+    holds_network,
     is_checkpoint,
+    load_network,
+    model_folder,
     unbuildable,
 )
+from Utils.training.run_files import MODEL_FOLDER
 
 logger = logging.getLogger(__name__)
 
-MODEL_FOLDER = "model"
 VAE_FOLDER = "frozen_vae"
 
 
@@ -69,12 +74,20 @@ def build_coarse(config: ViTTrainingConfig) -> CoarseNet:
     return network
 
 
-def load_coarse(path: Path) -> CoarseNet:
-    """Stage 1, ready to predict, from a run folder, a model folder or a checkpoint file.
+def load_coarse(path: Path) -> StageOne:
+    """Stage 1, ready to predict, from a run folder, a model folder or a checkpoint file, also those of a depth network.
 
     Raises:
         UserError: there is nothing, or no stage 1 in it.
     """
+    if holds_network(path, EncDec, DEPTH_TASK):
+        depth = load_network(path, EncDec, DEPTH_TASK)
+        if depth.draws is None:
+            raise UserError(
+                f"the depth network '{path}' does not say what rises in its maps, so it cannot be stage 1; resume its "
+                "run with --set direction=height (or depth, inverse depth), which trains nothing again"
+            )
+        return depth
     if path.is_file():
         checkpoint = checkpoint_of(path, CoarseTask.name)
         network = from_architecture(lambda: CoarseNet(**checkpoint.architecture), checkpoint, path)
@@ -82,7 +95,7 @@ def load_coarse(path: Path) -> CoarseNet:
         return network.eval()
     model = load_model(path)
     if model.coarse is None:
-        raise UserError(f"the model '{path}' holds no stage 1; give the folder of a ViT run")
+        raise UserError(f"the model '{path}' holds no stage 1; give the folder of a ViT run or of a depth run")
     return model.coarse
 
 
@@ -92,7 +105,7 @@ def load_model(path: Path) -> D3RSMDE:
     Raises:
         UserError: there is no model, or a damaged one.
     """
-    folder = path / MODEL_FOLDER if (path / MODEL_FOLDER).is_dir() else path
+    folder = model_folder(path)
     if not path.exists():
         raise UserError(f"no model at '{path}': the path does not exist; train first, or correct the path")
     if path.is_file():
@@ -178,7 +191,7 @@ def _vae_weights(vae_type: VaeType, source: str) -> Mapping[str, Tensor]:
     return load_autoencoder(vae_type, source).state_dict()
 
 
-def build_model(config: DiffusionTrainingConfig, vae: Autoencoder, coarse: CoarseNet | None) -> D3RSMDE:
+def build_model(config: DiffusionTrainingConfig, vae: Autoencoder, coarse: StageOne | None) -> D3RSMDE:
     """Stage 2 with a fresh U-Net around a given autoencoder.
 
     The U-Net has the published sizes of the autoencoder's family, unless ``unet`` or ``dropout`` change them, and the

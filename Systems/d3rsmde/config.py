@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from Modules.d3rsmde.names import MAP_LOSSES, LargeVaeType, Readout, VaeType
+from Utils.config.cross_fitting_keys import CrossFittingConfig, WithPriors
 from Utils.config.evaluation_keys import EvaluationConfig
 from Utils.config.sections import (
     OWN_OF_LAUNCH,
@@ -102,15 +103,7 @@ class DiffusionSection(Section):
         return self.diff_iter or None
 
 
-class WithPriors(Section):
-    """The key of configs that write or read coarse priors."""
-
-    prior_path: str | None = None
-    """Folder of the coarse priors; by default, stage 1 writes them into its own folder, and stage 2 reads them beside
-    the tiles or where the dataset's table names them."""
-
-
-class ViTTrainingConfig(TrainingConfig, WithPriors):
+class ViTTrainingConfig(CrossFittingConfig):
     """``trainViT.py``."""
 
     known_losses: ClassVar[tuple[str, ...]] = MAP_LOSSES
@@ -119,18 +112,8 @@ class ViTTrainingConfig(TrainingConfig, WithPriors):
     """Learning rate."""
     loss_types: str | Annotated[list[str], Field(min_length=1)] = ["HDNLoss"]
     """HDNLoss, L1Loss or SSIMAELoss, or a list of them, which are averaged."""
-    k_folds: NotNegative | list[str] | Literal["table"] = 0
-    """Folds for out-of-fold priors: a number, a list of split files, one a fold, or `table`, the column `fold` of the
-    dataset's table; 0 = none."""
     model: NetworkSection = NetworkSection()
     """Stage 1's network."""
-
-    @field_validator("k_folds")
-    @classmethod
-    def _two_folds_at_least(cls, value: int | list[str] | Literal["table"]) -> int | list[str] | Literal["table"]:
-        if value == 1 or (isinstance(value, list) and len(value) < 2):
-            raise ValueError("cross-fitting needs 2 folds or more (0 for none)")
-        return value
 
 
 class DiffusionTrainingConfig(TrainingConfig, WithPriors):
@@ -183,7 +166,7 @@ class DiffusionTrainingConfig(TrainingConfig, WithPriors):
     one_step: bool = False
     """Train for one step, from the coarse latent straight to the truth's, judged by the decoded map as well."""
     coarse_checkpoint_path: str | None = None
-    """ViT run whose coarse network goes into the model folder."""
+    """Run of trainViT.py or trainDepth.py whose network goes into the model folder as stage 1."""
 
     @model_validator(mode="after")
     def _one_step_is_one_step(self) -> DiffusionTrainingConfig:

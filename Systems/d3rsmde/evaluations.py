@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from Systems.d3rsmde.config import DiffusionEvaluationConfig, ViTEvaluationConfig
-from Systems.d3rsmde.priors import PRIORS_FOLDER, save_prior
 from Utils.config.evaluation_keys import EvaluationConfig
 from Utils.core.device import pick_device
 from Utils.core.processes import everywhere, on_main, tell
 from Utils.data.published_layout import TEST_PART, prior_file
 from Utils.data.test_tiles import check_test_tiles
 from Utils.data.tile_sources import part_priors
+from Utils.training.priors import PRIORS_FOLDER, save_prior
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from Modules.common.components import load_component
 from Modules.common.plain_json import parse_json, read_text
 from Modules.depth.enc_dec import EncDec, EncDecIRv2
-from Modules.depth.names import PUBLISHED_NETWORK
+from Modules.depth.names import DEPTH_TASK, PUBLISHED_NETWORK
 from Systems.depth.config import DepthTrainingConfig
-from Systems.depth.task import DEPTH_TASK
-from Utils.core.errors import UserError, as_user_error, first_line
-from Utils.training.checkpoint import load_weights
-from Utils.training.checkpointed_network import checkpoint_of, from_architecture, give_first_weights
-from Utils.training.run_files import MODEL_FOLDER
+from Utils.core.errors import UserError, as_user_error
+from Utils.training.checkpointed_network import give_first_weights, load_network, model_folder
 
 
 def build_depth(config: DepthTrainingConfig) -> EncDec:
@@ -28,7 +24,7 @@ def build_depth(config: DepthTrainingConfig) -> EncDec:
     section = config.model
     try:
         if section.backbone == PUBLISHED_NETWORK:
-            network = EncDecIRv2(config.target, config.max_depth, config.image_size)
+            network = EncDecIRv2(config.target, config.max_depth, config.direction, config.image_size)
         else:
             network = EncDec(
                 section.backbone,
@@ -39,6 +35,7 @@ def build_depth(config: DepthTrainingConfig) -> EncDec:
                 channel_order=section.channel_order,
                 scaling=section.scaling,
                 norm_momentum=section.norm_momentum,
+                direction=config.direction,
                 image_size=config.image_size,
             )
         give_first_weights(network, section.pretrained, config.pretrained_model_path, load_depth)
@@ -55,25 +52,14 @@ def load_depth(path: Path) -> EncDec:
     """
     if not path.exists():
         raise UserError(f"no model at '{path}': the path does not exist; train first, or correct the path")
-    if path.is_file():
-        checkpoint = checkpoint_of(path, DEPTH_TASK)
-        network = from_architecture(lambda: EncDec(**checkpoint.architecture), checkpoint, path)
-        load_weights(network, checkpoint.weights, str(path))
-        return network.eval()
-    folder = path / MODEL_FOLDER if (path / MODEL_FOLDER).is_dir() else path
-    if (folder / "model_index.json").is_file():
+    if (model_folder(path) / "model_index.json").is_file():
         raise UserError(f"'{path}' holds a model of D³-RSMDE, and a depth network is needed here")
-    if not (folder / EncDec.config_name).is_file():
-        raise UserError(f"'{path}' holds no finished model; a run writes '{MODEL_FOLDER}/' at its end (see --resume)")
-    if not _is_ours(folder):
+    if not _is_ours(model_folder(path)):
         raise UserError(
             f"'{path}' holds another model, and a depth network of trainDepth.py is needed here; those of transformers "
             "draw maps with python -m Systems.relative_depth"
         )
-    try:
-        return load_component(EncDec, folder).eval()
-    except (OSError, ValueError) as error:
-        raise UserError(f"the model '{folder}' cannot be loaded: {first_line(error)}") from error
+    return load_network(path, EncDec, DEPTH_TASK)
 
 
 def _is_ours(folder: Path) -> bool:

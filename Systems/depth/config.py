@@ -6,10 +6,11 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from Modules.common.directions import Direction
 from Modules.depth.names import DEPTH_LOSSES, PUBLISHED_NETWORK, ChannelOrder, Scaling, Target
+from Utils.config.cross_fitting_keys import CrossFittingConfig, WithPriors
 from Utils.config.evaluation_keys import EvaluationConfig
 from Utils.config.sections import MAY_CHANGE, NotNegativeNumber, Positive, PositiveNumber, Section, Share
-from Utils.config.training_keys import TrainingConfig
 from Utils.data.resize_names import Resize
 from Utils.scoring.depth.depth_names import Crop
 
@@ -86,7 +87,7 @@ class WithDepthFiles(Section):
         return self
 
 
-class DepthTrainingConfig(TrainingConfig, WithDepthFiles):
+class DepthTrainingConfig(CrossFittingConfig, WithDepthFiles):
     """``trainDepth.py``."""
 
     known_losses: ClassVar[tuple[str, ...]] = DEPTH_LOSSES
@@ -103,6 +104,9 @@ class DepthTrainingConfig(TrainingConfig, WithDepthFiles):
     """relative: each map stretched to [0, 1]; metres: depth in metres; summit: metres below each tile's highest."""
     max_depth: PositiveNumber | None = None
     """The largest value in metres that metres and summit can draw; pixels beyond it are left out of the training."""
+    direction: Annotated[Direction | None, MAY_CHANGE] = None
+    """What rises in the files' maps: height, depth (the distance from the camera) or inverse depth. It is kept with
+    the network, so that its maps are never turned the wrong way round; the folds of D³-RSMDE want height."""
 
     image_size: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = None
     """Height and width to which images and maps are brought, whatever that does to their shape; [240, 320] as
@@ -122,8 +126,19 @@ class DepthTrainingConfig(TrainingConfig, WithDepthFiles):
             raise ValueError(f"target {self.target} {what}")
         return self
 
+    @model_validator(mode="after")
+    def _a_direction_that_the_target_allows(self) -> DepthTrainingConfig:
+        if self.target == "summit" and self.direction not in (None, "height"):
+            raise ValueError(f"target summit is metres below the highest ground: direction {self.direction} is not")
+        if self.target == "metres" and self.direction == "inverse depth":
+            raise ValueError("inverse depth has no metres: set target relative, or direction height or depth")
+        if self.k_folds and self.target != "summit" and self.direction != "height":
+            given = "is not given" if self.direction is None else f"is {self.direction}"
+            raise ValueError(f"k_folds write priors for D³-RSMDE, which are heights, and direction {given}")
+        return self
 
-class DepthEvaluationConfig(EvaluationConfig, WithDepthFiles):
+
+class DepthEvaluationConfig(EvaluationConfig, WithDepthFiles, WithPriors):
     """``evaluateDepth.py``. What the network draws is known from its folder."""
 
     metres_per_unit: PositiveNumber = 1.0

@@ -16,11 +16,16 @@ from Systems.depth.run import seen_size
 from Utils.core.device import pick_device
 from Utils.core.errors import UserError
 from Utils.core.processes import everywhere, on_main, tell
-from Utils.data.published_layout import TileFiles
+from Utils.data.published_layout import TEST_PART, TileFiles, prior_file
 from Utils.data.test_tiles import test_tiles
 from Utils.data.tile_check import TileCheck, check_tiles
+from Utils.training.priors import PRIORS_FOLDER
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
     from Modules.depth.enc_dec import EncDec
     from Utils.data.sample import Batch
     from Utils.reports.evaluation import Prediction
@@ -36,7 +41,7 @@ EIGEN_NYU_FRAMES = 654
 
 
 def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
-    """Score a depth network.
+    """Score a depth network, and write its priors of the test tiles where they are heights.
 
     Raises:
         UserError: tiles, model or results that cannot be read or written; scores that the network's target rules out.
@@ -51,7 +56,7 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
 
     from Systems.depth.build import load_depth
     from Systems.depth.targets import depth_target
-    from Systems.depth.task import upwards
+    from Systems.depth.task import quantity_of, upwards
     from Utils.data.tile_dataset import TileDataset
     from Utils.reports.evaluation import Prediction, evaluate
     from Utils.reports.evaluation_report import REPORT_FILE, write_report
@@ -77,6 +82,7 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
     refuse_unknown(config, files, ids, unknown, "test")
     one_size = on_main(lambda: _check_frames(config, scores, [files[tile].height for tile in ids]))
     scorer = _scorer(config, scores, target)
+    priors = _priors_folder(config, network, scores)
     if dry_run:
         tell(f"config and dataset are in order: {len(ids)} test tiles, results would go to '{config.output_dir}'")
         return
@@ -96,10 +102,54 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
     dataset = TileDataset(files, ids, target=transform, one_size=one_size)
     # Frames of several sizes, as KITTI has them, make no batch.
     batches = config if one_size else config.model_copy(update={"batch_size": 1})
-    found = evaluate(predict, dataset, batches, device, scorer, within_one=target == "relative")
+    keep = _prior_writer(priors) if priors is not None else lambda tile, maps: None
+    found = evaluate(
+        predict,
+        dataset,
+        batches,
+        device,
+        scorer,
+        on_maps=keep,
+        within_one=target == "relative",
+        quantity=quantity_of(target, network.config["direction"]),
+    )
     facts = {"model": config.checkpoint_path} | _facts(network, scores, size)
+    facts |= {} if priors is None else {"prior_path": str(priors)}
     tell(on_main(lambda: write_report(found, config, facts, dataset)))
     tell(f"\nto look at: {Path(config.output_dir) / REPORT_FILE}\ntables, maps and pictures: {config.output_dir}")
+    if priors is not None:
+        tell(f"priors of the test tiles: {priors}")
+
+
+def _priors_folder(config: DepthEvaluationConfig, network: EncDec, scores: Scores) -> Path | None:
+    """Where priors of the test tiles go; None where the network's maps do not rise with the ground, as priors do.
+
+    Raises:
+        UserError: the config names a folder, and there will be no priors.
+    """
+    learnt_from = "height" if network.config["target"] == "summit" else network.config["direction"]
+    if learnt_from == "height" and scores != "published":
+        return Path(config.prior_path or Path(config.output_dir) / PRIORS_FOLDER)
+    if config.prior_path is not None:
+        what = f"direction {learnt_from}" if learnt_from else "no direction"
+        what = "scores published" if learnt_from == "height" else f"a network that was trained with {what}"
+        raise UserError(f"prior_path is given, and {what} gives no priors, which are heights; leave it out")
+    return None
+
+
+def _prior_writer(folder: Path) -> Callable[[str, Mapping[str, NDArray[Any]]], None]:
+    """What writes a tile's one map, which rises with the ground, as a prior: stretched to [0, 1]."""
+    import torch
+
+    from Modules.common.normalisation import MinMaxNormalisation
+    from Utils.training.priors import save_prior
+
+    def write(tile: str, maps: Mapping[str, NDArray[Any]]) -> None:
+        (values,) = maps.values()
+        stretched, _ = MinMaxNormalisation().forward(torch.from_numpy(values)[None, None])
+        save_prior(prior_file(folder, TEST_PART, tile), stretched[0, 0].numpy())
+
+    return write
 
 
 def _scores(config: DepthEvaluationConfig, target: Target) -> Scores:

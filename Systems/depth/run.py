@@ -1,9 +1,9 @@
-"""The training of a depth network, in one stage."""
+"""The training of a depth network, with folds for out-of-fold priors or without."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,46 +14,72 @@ from Systems.depth.known_depth import refuse_unknown, tiles_without_depth
 from Systems.depth.monitor import monitored_score
 from Systems.depth.unit_check import check_units
 from Utils.core.errors import UserError
-from Utils.core.processes import on_main
-from Utils.core.seeds import derive_seed
+from Utils.data.fold_plan import plan_folds
 from Utils.data.published_layout import TRAINING_PART
 from Utils.data.scene_names import group_by_scene, shared_scenes
-from Utils.data.splits import select
-from Utils.data.stage_plan import RunSetup, StagePlan, Tiles, check_stages, split_stage, stage_datasets
+from Utils.data.stage_plan import RunSetup, StagePlan, Tiles
 from Utils.data.tile_check import TileCheck
-from Utils.training.run_files import MODEL_FOLDER
-from Utils.training.runs.run import Run
+from Utils.training.runs.cross_fitting import CrossFittingRun
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from Modules.depth.enc_dec import EncDec
+    from Utils.data.dataset import TargetTransform
+    from Utils.training.task import Task
 
 logger = logging.getLogger(__name__)
 
-FINAL_STAGE = "final"
 
-
-class DepthRun(Run):
+class DepthRun(CrossFittingRun["EncDec"]):
     """The training of a depth network."""
 
     script = "trainDepth.py"
     kind = "Depth"
 
     def __init__(self, config: DepthTrainingConfig) -> None:
+        super().__init__(config)
         self.config: DepthTrainingConfig = config
         self.monitor = monitored_score(config.target)
-        self._network: EncDec | None = None
 
     def check(self) -> RunSetup:
-        """Find the tiles, and read each of them once."""
-        if self.config.description:
-            logger.info("%s", self.config.description)
-        tiles = find_depth_tiles(self.config)
-        plan = plan_depth(self.config, tiles)
-        check = check_stages(plan, tiles, one_size=self.config.image_size is None)
-        _warn_of_shared_scenes(self.config, tiles, plan[0])
-        unknown = self._check_depth(tiles, plan[0], check)
-        check_units(self.config, tiles.training, plan[0].train)
-        return RunSetup(tiles, plan, replace(check, empty=unknown))
+        """Find the tiles, divide them into stages, read each of them once, and look at what they know."""
+        config = self.config
+        if config.description:
+            logger.info("%s", config.description)
+        setup = super().check()
+        for stage in setup.plan:
+            _warn_of_shared_scenes(config, setup.tiles, stage)
+        unknown = self._check_depth(setup.tiles, setup.plan[-1], setup.check)
+        check_units(config, setup.tiles.training, setup.plan[-1].train)
+        if config.direction is None and config.target != "summit":
+            logger.warning(
+                "the config does not say what rises in the maps: set direction to height, depth or inverse depth; "
+                "without it predict.py needs --polarity, and the network cannot be stage 1 of D³-RSMDE"
+            )
+        return replace(setup, check=replace(setup.check, empty=unknown))
+
+    @property
+    def one_size(self) -> bool:
+        """Tiles that are resized may differ in size, unless priors are drawn of them."""
+        return self.config.image_size is None or bool(self.config.k_folds)
+
+    def find(self) -> Tiles:
+        """The tiles, with disparities as the config describes them."""
+        return find_depth_tiles(self.config)
+
+    def plan(self, tiles: Tiles) -> list[StagePlan]:
+        """Validation holds out whole scenes, and folds keep them whole, unless the config says otherwise."""
+        config = self.config
+        drawn = not (config.val_split_text or config.not_split or config.validate_on == "test")
+        dealt = isinstance(config.k_folds, int) and config.k_folds > 0
+        remedy = "name them in a table's column scene, or validation tiles in val_split_text"
+
+        def group(ids: Sequence[str]) -> Mapping[str, str] | None:
+            return group_by_scene(tiles.training, ids, remedy)
+
+        by_scene = config.split_by == "scene" and (drawn or dealt)
+        return plan_folds(config, tiles, config.validation_share, group if by_scene else None)
 
     def _check_depth(self, tiles: Tiles, stage: StagePlan, check: TileCheck) -> list[str]:
         """The training tiles that know no depth; refuse tiles from which nothing can be learnt or chosen."""
@@ -75,51 +101,40 @@ class DepthRun(Run):
             )
         return unknown
 
-    def build(self, setup: RunSetup) -> None:
-        """Build the network."""
-        import torch
-
+    def new_network(self) -> EncDec:
+        """The network that the config names."""
         from Systems.depth.build import build_depth
 
-        torch.manual_seed(derive_seed(self.config.seed, FINAL_STAGE, "weights"))
-        self._network = build_depth(self.config)
+        return build_depth(self.config)
 
-    def train(self, setup: RunSetup, stage: StagePlan, folder: Path) -> None:
-        """Train the network and save it."""
-        from Systems.depth.targets import depth_target
+    def task(self, network: EncDec) -> Task:
+        """Depth in the config's target."""
         from Systems.depth.task import DepthTask
-        from Utils.training.loop import fit
-        from Utils.training.runs.run_folder import loop_settings, save_folder
 
-        config, network = self.config, self._network
-        assert network is not None, "the driver builds before it trains"
+        return DepthTask(network, self.config.losses)
+
+    def target(self) -> TargetTransform:
+        """Depth in the config's target."""
+        from Systems.depth.targets import depth_target
+
+        config = self.config
         unit = config.metres_per_unit, config.hole
-        target = depth_target(config.target, config.max_depth, *unit, seen_size(config.image_size), config.resize_depth)
-        fit(
-            DepthTask(network, config.losses),
-            *stage_datasets(config, setup.tiles, stage, empty=setup.check.empty, target=target),
-            loop_settings(config),
-            folder / stage.name,
-        )
-        on_main(lambda: save_folder(folder / MODEL_FOLDER, network.save_pretrained))
+        return depth_target(config.target, config.max_depth, *unit, seen_size(config.image_size), config.resize_depth)
 
-    def finish(self, setup: RunSetup, folder: Path, whole: bool) -> None:
-        """Log where the model is."""
-        if (folder / MODEL_FOLDER).is_dir():
-            logger.info("model: %s", folder / MODEL_FOLDER)
+    def draw_prior(self, network: EncDec, images: Tensor) -> Tensor:
+        """The network's map as relative height."""
+        size = seen_size(self.config.image_size)
+        if size is None:
+            return network.relative_height(images)
+        from Utils.data.resizing import resize_batch
+        from Utils.scoring.depth.depth_scorer import resized
 
+        return resized(network.relative_height(resize_batch(images, size)), images.shape[-2:])
 
-def plan_depth(config: DepthTrainingConfig, tiles: Tiles) -> list[StagePlan]:
-    """The one stage of the run.
-
-    Raises:
-        UserError: split files that do not fit the dataset or one another.
-    """
-    ids = select(list(tiles.training), config.split_text, config.dataset_path)
-    drawn = not (config.val_split_text or config.not_split or config.validate_on == "test")
-    remedy = "name them in a table's column scene, or validation tiles in val_split_text"
-    scenes = group_by_scene(tiles.training, ids, remedy) if drawn and config.split_by == "scene" else None
-    return [split_stage(config, tiles, FINAL_STAGE, ids, share=config.validation_share, scenes=scenes)]
+    def save(self, network: EncDec, setup: RunSetup, folder: Path) -> None:
+        """The network, with the size of its tiles."""
+        network.register_to_config(tile_size=min(self.config.image_size or setup.check.size))
+        network.save_pretrained(folder)
 
 
 def seen_size(size: Sequence[int] | None) -> tuple[int, int] | None:

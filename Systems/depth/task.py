@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from Modules.depth.enc_dec import EncDec
-from Modules.depth.names import Target
+from Modules.depth.names import DEPTH_TASK, Target
 from Modules.losses.depth_losses import build_depth_loss
 from Systems.depth.monitor import monitored_score
 from Utils.data.sample import Batch
-from Utils.reports.height_panels import height_views
+from Utils.pictures.quantity import DEPTH, DEPTH_IN_METRES, HEIGHT, Quantity
+from Utils.reports.tile_panels import map_views
 from Utils.scoring.depth.depth_limits import DepthLimits
 from Utils.scoring.depth.depth_scorer import DepthScorer
 from Utils.scoring.height_scorer import HeightScorer
 from Utils.scoring.scores import Scorer
 from Utils.training.task import Monitor, ParameterGroup, View, one_group
-
-DEPTH_TASK = "depth"
 
 
 class DepthTask:
@@ -61,9 +61,19 @@ class DepthTask:
 
     def panels(self, batch: Batch) -> Sequence[View]:
         """Image, truth, map and error of each tile."""
-        return height_views(batch, self.predict(batch))
+        return map_views(
+            batch, self.predict(batch), quantity_of(self._depth.config["target"], self._depth.config["direction"])
+        )
 
 
 def upwards(depth: Tensor, target: Target) -> Tensor:
     """Drawn maps (B, 1, H, W) in the direction of the files': metres below the summit become metres above it."""
     return -depth if target == "summit" else depth
+
+
+def quantity_of(target: Target, direction: str | None) -> Quantity:
+    """What drawn maps show, in the direction of the files; ``direction`` is the network's."""
+    if target == "summit":
+        return HEIGHT
+    drawn = DEPTH_IN_METRES if target == "metres" else DEPTH
+    return replace(HEIGHT, unit=drawn.unit, truth=drawn.truth) if direction == "height" else drawn

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from Modules.common.precision import Precision
-from Utils.config.sections import NotNegative, Paths, PositiveNumber
+from Utils.config.sections import NotNegative, Paths, Positive, PositiveNumber
 from Utils.config.training_keys import DataConfig
+
+Control = Literal["mean", "mean_map", "plane", "low_pass"]
 
 
 class EvaluationConfig(DataConfig):
@@ -24,6 +26,12 @@ class EvaluationConfig(DataConfig):
     """Metres a pixel; needed for the slope error."""
     metres_per_unit: PositiveNumber = 1.0
     """Metres that one unit of the height files stands for, for the slope error."""
+    controls: list[Control] = []
+    """Maps without the image that are scored beside the model's: mean, one value everywhere (that of the training
+    tiles, for depth in metres); mean_map, the training tiles' mean by pixel; plane, the one that fits the truth;
+    low_pass, the truth's means over cells."""
+    control_cell: Positive = 16
+    """low_pass: pixels along a side of a cell."""
     map_format: Literal["tif", "npy"] = "tif"
     """Format of the float maps that are written."""
     pictures: NotNegative = 8

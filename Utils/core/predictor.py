@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
+
+from Modules.common.directions import DIRECTIONS, Direction
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = ["DIRECTIONS", "Direction", "Predictor", "Predicts"]
+
 Predicts = Literal["relative height", "height", "classes"]
-Direction = Literal["height", "depth", "inverse depth"]
-DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,11 @@ def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     return _area(image, size)
 
 
+def resize_batch(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images (B, C, H, W) as (B, C, h, w), as ``resize_image`` does."""
+    return functional.interpolate(images, size, mode="area")
+
+
 def resize_map(values: Tensor, valid: Tensor, size: tuple[int, int], way: Resize) -> tuple[Tensor, Tensor]:
     """A map and its mask, both (1, H, W), as (1, h, w).
 

@@ -42,8 +42,10 @@ def scene_of(tile: str, files: TileFiles) -> str | None:
     return found["scene"] if found else None
 
 
-def group_by_scene(tiles: Mapping[str, TileFiles], ids: Sequence[str], remedy: str) -> dict[str, str]:
+def group_by_scene(tiles: Mapping[str, TileFiles], ids: Sequence[str], remedy: str) -> dict[str, str] | None:
     """The scene of each id, for a split that keeps scenes whole; a tile that names none is a scene of its own.
+
+    None where there is nothing to keep whole: no tile names a scene, or all name the same.
 
     Args:
         tiles: the files of the tiles.
@@ -67,8 +69,8 @@ def group_by_scene(tiles: Mapping[str, TileFiles], ids: Sequence[str], remedy: s
             next(iter(known.values())),
             remedy,
         )
-        return {tile: tile for tile in ids}
-    return scenes
+        return None
+    return scenes if known else None
 
 
 def shared_scenes(tiles: Mapping[str, TileFiles], one: Sequence[str], other: Sequence[str]) -> list[str]:

@@ -123,7 +123,9 @@ def split_stage(
         ids = train
     if config.not_split:
         return StagePlan(name, list(ids), [], TRAINING_PART, list(held_out))
-    train, validation = hold_out(ids, derive_seed(config.seed, name), share, scenes)
+    # A fold may leave a single scene, which cannot be kept whole.
+    whole = scenes if scenes is not None and len({scenes[tile] for tile in ids}) > 1 else None
+    train, validation = hold_out(ids, derive_seed(config.seed, name), share, whole)
     return StagePlan(name, train, validation, TRAINING_PART, list(held_out))
 
 

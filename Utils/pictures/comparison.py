@@ -1,4 +1,4 @@
-"""Pictures of results: images, height maps, relief and errors side by side, on shared colour scales.
+"""Pictures of results: images, maps of heights or depth, relief and errors side by side, on shared colour scales.
 
 Only matplotlib's objects are used, never pyplot: no state is shared, nothing needs a display.
 """
@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from Utils.core.files import atomic_write_bytes
+from Utils.pictures.quantity import HEIGHT, Quantity
 
-__all__ = ["Panel", "hillshade", "save_comparison", "save_overview"]
+__all__ = ["Panel", "hillshade", "round_up", "save_comparison", "save_overview"]
 
 # Lengths in pixels of the finished picture.
 _DPI = 100
@@ -42,7 +43,6 @@ _TITLE_POINTS = 11.0
 _CHARACTER = 7.0
 
 _INVALID_COLOUR = "#8c8c8c"
-_FULL_HEIGHT = 255.0
 # The whole range of heights is lit as a hill a sixth as high as the tile is wide: detail shows, little is black.
 _RELIEF_SHARE = 1.0 / 6.0
 _JPEG_QUALITY = 92
@@ -55,8 +55,9 @@ class Panel:
     Attributes:
         title: text above it; wrapped to its width.
         values: ``image``: (3, H, W) or (H, W, 3) in [0, 1]. Other kinds: (H, W), with NaN where there is no data.
-        kind: ``height`` and ``error`` (prediction - truth, signed) are coloured, each on one scale for the whole
-            picture. ``relief`` takes heights and draws them as shaded hills, which shows at a glance what is blurred.
+        kind: ``height`` (a map of heights or depth) and ``error`` (prediction - truth, signed) are coloured, each on
+            one scale for the whole picture. ``relief`` takes heights and draws them as shaded hills, which shows at a
+            glance what is blurred.
     """
 
     title: str
@@ -115,8 +116,7 @@ def save_comparison(
     valid: NDArray[np.bool_] | None = None,
     *,
     columns: int = 6,
-    height_range: tuple[float, float] | None = (0.0, _FULL_HEIGHT),
-    height_label: str = "height (0 to 255)",
+    quantity: Quantity = HEIGHT,
 ) -> None:
     """Draw the panels of one tile from left to right; steps of a refinement are panels like any other.
 
@@ -126,8 +126,7 @@ def save_comparison(
         title: the line above all panels.
         valid: (H, W) bool; pixels that are False are grey in all panels but images.
         columns: most panels in a line.
-        height_range: heights at the two ends of the colour scale; None takes the lowest and highest value drawn.
-        height_label: what the height scale shows.
+        quantity: what the maps show, which gives their colour scale its ends and its label.
 
     Raises:
         ValueError: no panels, a mask of another shape than the maps, or another suffix.
@@ -135,7 +134,7 @@ def save_comparison(
     """
     masked = [_masked(panel, valid) for panel in panels]
     rows = [masked[start : start + columns] for start in range(0, len(masked), columns)]
-    _save_grid(path, rows, None, title, _COMPARISON, height_range, height_label)
+    _save_grid(path, rows, None, title, _COMPARISON, quantity)
 
 
 def save_overview(
@@ -145,8 +144,7 @@ def save_overview(
     title: str = "",
     valids: Sequence[NDArray[np.bool_] | None] | None = None,
     *,
-    height_range: tuple[float, float] | None = (0.0, _FULL_HEIGHT),
-    height_label: str = "height (0 to 255)",
+    quantity: Quantity = HEIGHT,
 ) -> None:
     """Draw several tiles, one a row, on shared scales. Titles that all rows share stand at the top only.
 
@@ -156,8 +154,7 @@ def save_overview(
         row_labels: a short name for each row, set at its left side.
         title: the line above all panels; may be empty.
         valids: for each row None or (H, W) bool, as in :func:`save_comparison`.
-        height_range: heights at the two ends of the colour scale; None takes the lowest and highest value drawn.
-        height_label: what the height scale shows.
+        quantity: what the maps show, which gives their colour scale its ends and its label.
 
     Raises:
         ValueError: an empty row, not one label and mask for each row, a mask of another shape, or another suffix.
@@ -167,7 +164,7 @@ def save_overview(
     if not len(rows) == len(row_labels) == len(masks):
         raise ValueError(f"{len(rows)} rows, {len(row_labels)} row labels, {len(masks)} masks: must be as many")
     masked = [[_masked(panel, mask) for panel in row] for row, mask in zip(rows, masks, strict=True)]
-    _save_grid(path, masked, row_labels, title, _OVERVIEW, height_range, height_label)
+    _save_grid(path, masked, row_labels, title, _OVERVIEW, quantity)
 
 
 @dataclass(frozen=True)
@@ -204,8 +201,7 @@ def _save_grid(
     row_labels: Sequence[str] | None,
     title: str,
     style: _Style,
-    height_range: tuple[float, float] | None,
-    height_label: str,
+    quantity: Quantity,
 ) -> None:
     """Place everything by whole pixels from the top left corner, so that tiles are not resampled unevenly."""
     suffix = Path(path).suffix.lower()
@@ -214,7 +210,7 @@ def _save_grid(
     if not rows or not all(rows):
         raise ValueError("A picture needs at least one panel in every row")
     panel_width = style.panel_width
-    scales = _scales([panel for row in rows for panel in row], height_range, style)
+    scales = _scales([panel for row in rows for panel in row], quantity.fixed_range, style)
     titles = _visible_titles(rows, max(8, int(panel_width / _CHARACTER)))
     title_lines = [max(text.count("\n") + 1 if text else 0 for text in line) for line in titles]
     panel_height = round(panel_width * max(_aspect(panel) for row in rows for panel in row))
@@ -243,7 +239,7 @@ def _save_grid(
             text = titles[row_number][column]
             canvas.text(x + panel_width / 2, top - 4, text, horizontal="center", vertical="bottom")
             _draw(canvas.axes(x, top, panel_width, panel_height), panel, scales)
-    _draw_bars(canvas, scales, left, right, bottom + 8, height_label)
+    _draw_bars(canvas, scales, left, right, bottom + 8, quantity)
     atomic_write_bytes(path, canvas.encoded(suffix))
 
 
@@ -323,7 +319,7 @@ def _scales(panels: Sequence[Panel], height_range: tuple[float, float] | None, s
     if errors:
         magnitudes = np.abs(np.concatenate([values[np.isfinite(values)] for values in errors]))
         # A few wild pixels must not turn all others white: the scale ends near the 99th percentile.
-        limit = _round_up(float(np.percentile(magnitudes, 99.0))) if magnitudes.size else 1.0
+        limit = round_up(float(np.percentile(magnitudes, 99.0))) if magnitudes.size else 1.0
         clipped = bool(magnitudes.size and magnitudes.max() > limit)
         error = _Scale(_colours("RdBu_r", style.error_shades), -limit, limit, clipped)
     return _Scales(height, error, _Scale(_colours("gray", style.height_shades), 0.0, 1.0), high - low)
@@ -343,7 +339,7 @@ def _finite_range(arrays: Sequence[NDArray[Any]]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
-def _round_up(value: float) -> float:
+def round_up(value: float) -> float:
     """The next of 1, 1.5, 2, 3, 4, 5, 6, 8, 10 times a power of ten: ends of scales that read well."""
     if not value > 0.0:
         return 1.0
@@ -381,9 +377,9 @@ def _draw(axes: Axes, panel: Panel, scales: _Scales) -> None:
     axes.imshow(np.ma.masked_invalid(values), cmap=scale.colours, vmin=scale.low, vmax=scale.high)
 
 
-def _draw_bars(canvas: _Canvas, scales: _Scales, left: int, right: int, top: int, height_label: str) -> None:
+def _draw_bars(canvas: _Canvas, scales: _Scales, left: int, right: int, top: int, quantity: Quantity) -> None:
     """Set the colour bars below the panels, centred, each on its half where there are two."""
-    labelled = [(scales.height, height_label), (scales.error, "error (prediction minus truth)")]
+    labelled = [(scales.height, quantity.label), (scales.error, quantity.error_label)]
     bars = [(scale, label) for scale, label in labelled if scale is not None]
     for number, (scale, label) in enumerate(bars):
         share = (right - left) / len(bars)

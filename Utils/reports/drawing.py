@@ -13,11 +13,11 @@ from matplotlib.colors import LightSource, to_hex
 from numpy.typing import NDArray
 from PIL import Image
 
-from Utils.pictures.comparison import Panel, hillshade
+from Utils.pictures.comparison import Panel, hillshade, round_up
 
-__all__ = ["colours_of", "draw_panel", "draw_relief", "encode", "error_limit"]
+__all__ = ["colours_of", "draw_panel", "draw_relief", "drawn_range", "encode", "error_limit"]
 
-HEIGHT_COLOURS, ERROR_COLOURS = "viridis", "RdBu_r"
+MAP_COLOURS, ERROR_COLOURS = "viridis", "RdBu_r"
 
 # Pictures, and so the page, stay small as JPEG; small pictures are PNG, because blocks of JPEG would be visible.
 _JPEG_QUALITY = 82
@@ -31,20 +31,36 @@ _COLOURS_OF_A_SCALE = 12
 Pixels = NDArray[np.uint8]
 
 
-def error_limit(panels: Sequence[Panel]) -> float:
-    """The end of the error scale, in grey levels: the 99th percentile of all panels' errors, up to the next five."""
+def error_limit(panels: Sequence[Panel], whole: bool = True) -> float:
+    """The end of the error scale: the 99th percentile of all panels' errors, rounded up.
+
+    Args:
+        panels: panels of any kind.
+        whole: whether errors are in grey levels, and the end is a multiple of five.
+    """
     errors = [np.abs(panel.values[np.isfinite(panel.values)]) for panel in panels if panel.kind == "error"]
     joined = np.concatenate([np.zeros(0), *errors])
-    return max(5.0, 5.0 * math.ceil(float(np.percentile(joined, 99.0)) / 5.0)) if joined.size else 5.0
+    largest = float(np.percentile(joined, 99.0)) if joined.size else 0.0
+    return max(5.0, 5.0 * math.ceil(largest / 5.0)) if whole else round_up(largest)
 
 
-def draw_panel(panel: Panel, valid: NDArray[np.bool_], limit: float) -> Pixels:
+def drawn_range(panels: Sequence[Panel], valid: NDArray[np.bool_]) -> tuple[float, float]:
+    """The lowest and the highest valid value of some maps, at least apart."""
+    values = np.concatenate([panel.values[valid & np.isfinite(panel.values)] for panel in panels])
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def draw_panel(
+    panel: Panel, valid: NDArray[np.bool_], limit: float, span: tuple[float, float] = (0.0, _FULL_HEIGHT)
+) -> Pixels:
     """Draw one panel.
 
     Args:
-        panel: heights in 0..255, errors in the same unit, or an image.
+        panel: a map, errors in the same unit, or an image; relief needs heights in 0..255.
         valid: (H, W); other pixels are grey in all but images.
         limit: size of the error at both ends of the colour scale.
+        span: the values at the ends of a map's colour scale.
 
     Returns:
         (H, W, 3).
@@ -58,7 +74,8 @@ def draw_panel(panel: Panel, valid: NDArray[np.bool_], limit: float) -> Pixels:
         return _coloured(_shade(values, _FULL_HEIGHT), "gray")
     if panel.kind == "error":
         return _coloured(values / (2.0 * limit) + 0.5, ERROR_COLOURS)
-    return _coloured(values / _FULL_HEIGHT, HEIGHT_COLOURS)
+    low, high = span
+    return _coloured((values - low) / (high - low), MAP_COLOURS)
 
 
 def draw_relief(height: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:
@@ -72,7 +89,7 @@ def draw_relief(height: NDArray[Any], valid: NDArray[np.bool_]) -> Pixels:
     shares = np.where(valid, height.astype(np.float64), np.nan)
     if valid.any():
         shares = (shares - np.nanmin(shares)) / (np.ptp(shares[valid]) or 1.0)
-    lit = LightSource().blend_soft_light(_coloured(shares, HEIGHT_COLOURS) / 255.0, _shade(shares, 1.0)[..., None])
+    lit = LightSource().blend_soft_light(_coloured(shares, MAP_COLOURS) / 255.0, _shade(shares, 1.0)[..., None])
     return np.where(np.isnan(lit), np.uint8(_INVALID), _as_bytes(lit))
 
 

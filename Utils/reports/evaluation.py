@@ -22,8 +22,10 @@ from Utils.data.loaders import make_loader, on_device
 from Utils.data.sample import Batch, item
 from Utils.data.tile_dataset import TileDataset
 from Utils.pictures.comparison import Panel, save_comparison, save_overview
+from Utils.pictures.quantity import HEIGHT, Quantity
 from Utils.rasters.tile_files import write_map_16bit, write_map_float
-from Utils.reports.height_panels import tile_panels
+from Utils.reports.controls import control_maker
+from Utils.reports.tile_panels import tile_panels
 from Utils.scoring.height_scorer import HeightScorer
 from Utils.scoring.paper import stretch_to_255
 from Utils.scoring.perceptual import HOW_TO_GET_LPIPS, LpipsScore, find_lpips_weights
@@ -65,6 +67,7 @@ class Evaluation:
         rows: for each map by name, the scorer's row of every tile.
         references: the names in ``rows`` that are not predictions.
         seconds: time that prediction took, batch by batch, without reading and scoring; of all processes together.
+        quantity: what the maps show.
     """
 
     scorer: Scorer
@@ -72,6 +75,7 @@ class Evaluation:
     rows: dict[str, list[Row | None]] = field(default_factory=dict)
     references: set[str] = field(default_factory=set)
     seconds: float = 0.0
+    quantity: Quantity = HEIGHT
 
     @property
     def predictions(self) -> list[str]:
@@ -108,6 +112,7 @@ def evaluate(
     on_maps: Callable[[str, Mapping[str, Map]], None] = lambda tile, maps: None,
     references: References = lambda batch: {},
     within_one: bool = True,
+    quantity: Quantity = HEIGHT,
 ) -> Evaluation:
     """Predict and score every tile, writing maps and pictures into ``config.output_dir`` on the way.
 
@@ -122,13 +127,15 @@ def evaluate(
         on_maps: called with each tile's id and its predicted maps (H, W).
         references: further maps to score, such as the autoencoder's reconstruction of the truth.
         within_one: whether maps lie in [0, 1], so that a 16-bit picture can hold them beside the floats.
+        quantity: what the maps show.
 
     Raises:
         UserError: a file that cannot be read or written.
     """
     folder = Path(config.output_dir)
+    controls = control_maker(config, dataset, scorer)
     pictured = choose_pictures(dataset.ids, config.pictures, config.seed)
-    shown_in_overview = [tile for tile in dataset.ids if tile in pictured][:_OVERVIEW_TILES]
+    shown_in_overview = _spread([tile for tile in dataset.ids if tile in pictured])
     gallery: dict[str, Panels] = {}
 
     def score() -> list[_Part]:
@@ -140,7 +147,7 @@ def evaluate(
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             seconds = time.perf_counter() - started
-            beside = references(batch)
+            beside = references(batch) | controls(batch)
             maps_by_name = prediction.maps | beside
             rows = {name: scorer.score_batch(batch, values) for name, values in maps_by_name.items()}
             parts.append(_Part(list(batch["id"]), rows, set(beside), seconds))
@@ -149,19 +156,19 @@ def evaluate(
                 on_maps(tile, maps)
                 _write_maps(folder, tile, maps, config.map_format, within_one)
                 if tile in pictured:
-                    panels, valid = tile_panels(item(batch, place), maps)
+                    panels, valid = tile_panels(item(batch, place), maps, quantity)
                     if tile in shown_in_overview:
                         gallery[tile] = panels, valid
-                    _picture(folder, tile, panels, valid)
+                    _picture(folder, tile, panels, valid, quantity)
                     steps = {title: _map(values, place) for title, values in prediction.steps.items()}
                     if steps:
                         _steps_picture(folder, tile, panels, steps, valid)
         return parts
 
-    found = _joined(scorer, gather_in_turn(everywhere(score)))
+    found = _joined(Evaluation(scorer, quantity=quantity), gather_in_turn(everywhere(score)))
     panels_by_tile = {tile: shown for share in gather([gallery]) for tile, shown in share.items()}
     if panels_by_tile:
-        on_main(lambda: _overview(folder, {tile: panels_by_tile[tile] for tile in shown_in_overview}))
+        on_main(lambda: _overview(folder, {tile: panels_by_tile[tile] for tile in shown_in_overview}, quantity))
     return found
 
 
@@ -175,9 +182,8 @@ class _Part:
     seconds: float
 
 
-def _joined(scorer: Scorer, parts: Sequence[_Part]) -> Evaluation:
-    """The evaluation of batches, one after another."""
-    whole = Evaluation(scorer)
+def _joined(whole: Evaluation, parts: Sequence[_Part]) -> Evaluation:
+    """An evaluation with the scores of batches added, one after another."""
     for part in parts:
         whole.ids += part.ids
         for name, rows in part.rows.items():
@@ -187,17 +193,24 @@ def _joined(scorer: Scorer, parts: Sequence[_Part]) -> Evaluation:
     return whole
 
 
-def _overview(folder: Path, shown: Mapping[str, Panels]) -> None:
+def _overview(folder: Path, shown: Mapping[str, Panels], quantity: Quantity) -> None:
     path = folder / "overview.png"
     with writing(path):
         items = list(shown.values())
-        save_overview(path, [panels for panels, _ in items], list(shown), valids=[valid for _, valid in items])
+        rows, valids = [panels for panels, _ in items], [valid for _, valid in items]
+        save_overview(path, rows, list(shown), valids=valids, quantity=quantity)
 
 
 def choose_pictures(ids: Sequence[str], count: int, seed: int) -> set[str]:
     """The tiles that get pictures: ``count`` of them, drawn by the seed and so not chosen by their looks."""
     order = torch.randperm(len(ids), generator=named_generator(seed, "pictures")).tolist()
     return {ids[place] for place in order[:count]}
+
+
+def _spread(tiles: Sequence[str]) -> list[str]:
+    """The tiles of the overview, spread over all: neighbours are often of one place or kind."""
+    count = min(_OVERVIEW_TILES, len(tiles))
+    return [tiles[place * len(tiles) // count] for place in range(count)]
 
 
 def _map(values: Tensor, place: int) -> Map:
@@ -229,11 +242,11 @@ def _write_maps(folder: Path, tile: str, maps: Mapping[str, Map], suffix: str, w
             write_map_16bit(path.with_suffix(".png"), values)
 
 
-def _picture(folder: Path, tile: str, panels: Sequence[Panel], valid: NDArray[np.bool_]) -> None:
+def _picture(folder: Path, tile: str, panels: Sequence[Panel], valid: NDArray[np.bool_], quantity: Quantity) -> None:
     path = folder / "pictures" / f"tile_{tile}.png"
     flat = [panel for panel in panels if panel.kind != "relief"]
     with writing(path):
-        save_comparison(path, panels, f"tile {tile}", valid, columns=len(flat))
+        save_comparison(path, panels, f"tile {tile}", valid, columns=len(flat), quantity=quantity)
 
 
 def _steps_picture(

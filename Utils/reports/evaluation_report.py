@@ -20,23 +20,26 @@ from Utils.core.errors import RasterError, UserError
 from Utils.core.tables import write_csv, write_json
 from Utils.data.dataset import SampleDataset
 from Utils.pictures.comparison import Panel
+from Utils.pictures.quantity import Quantity
 from Utils.rasters.tile_files import read_height
+from Utils.reports.controls import CONTROL
 from Utils.reports.drawing import (
     ERROR_COLOURS,
-    HEIGHT_COLOURS,
+    MAP_COLOURS,
     colours_of,
     draw_panel,
     draw_relief,
+    drawn_range,
     encode,
     error_limit,
 )
 from Utils.reports.evaluation import Evaluation, Map, map_file, writing
 from Utils.reports.evaluation_tables import format_report, summary_tables, tile_table
-from Utils.reports.height_panels import tile_panels
 from Utils.reports.items import ColourScale, Curve, Gallery, Item, Picture, Section, Slider, Table, Text
 from Utils.reports.page import write_page
+from Utils.reports.tile_panels import tile_panels
 from Utils.reports.training_curves import training_curves
-from Utils.scoring.scores import ScoreProtocol, Scorer
+from Utils.scoring.scores import Row, ScoreProtocol, Scorer, Summary
 
 __all__ = ["REPORT_FILE", "choose_examples", "write_report"]
 
@@ -48,7 +51,7 @@ _PANEL_SIZE, _SLIDER_SIZE = 256, 512
 # Number of points on a distribution's curve, whatever the number of tiles.
 _CURVE_POINTS = 200
 # Entries of the document that the page shows as tables and not among the facts.
-_NOT_FACTS = ("summary", "change")
+_NOT_FACTS = ("summary", "change", "beside_controls")
 
 
 def write_report(
@@ -58,7 +61,7 @@ def write_report(
     dataset: SampleDataset,
     entries: Mapping[str, str] | None = None,
 ) -> str:
-    """Write ``tiles.csv``, ``metrics.json``, ``table.md`` and ``report.html``; returns the table.
+    """Write ``tiles.csv``, ``metrics.json``, ``table.md`` and ``report.html``; returns what is to be printed.
 
     Args:
         found: the scores.
@@ -71,8 +74,8 @@ def write_report(
         UserError: a file that cannot be written, or a tile or map that can no longer be read.
     """
     folder = Path(config.output_dir)
-    table = format_report(found)
     document = _document(found, config, facts)
+    table = "\n\n".join([format_report(found), *_beside_controls(found, document)])
     with writing(folder / "metrics.json"):
         write_csv(folder / "tiles.csv", _tile_rows(found))
         write_json(folder / "metrics.json", document)
@@ -132,7 +135,12 @@ def _document(found: Evaluation, config: EvaluationConfig, facts: Mapping[str, A
     names = found.predictions
     if len(names) > 1:
         document["change"] = found.scorer.change(found.rows[names[0]], found.rows[names[-1]])
-    return document
+    beside = {name: found.scorer.change(rows, found.rows[names[-1]]) for name, rows in _controls(found).items()}
+    return document | ({"beside_controls": beside} if beside else {})
+
+
+def _controls(found: Evaluation) -> dict[str, list[Row | None]]:
+    return {name: rows for name, rows in found.rows.items() if name.startswith(CONTROL)}
 
 
 def _machine() -> dict[str, Any]:
@@ -148,7 +156,13 @@ def _machine() -> dict[str, Any]:
 
 def _title(found: Evaluation, config: EvaluationConfig) -> str:
     tiles = f"{len(found.ids)} test {'tile' if len(found.ids) == 1 else 'tiles'}"
-    return f"{Path(config.dataset_path).resolve().name}: {' and '.join(found.predictions)} heights of {tiles}"
+    return f"{Path(config.dataset_path).resolve().name}: {_shown(found)} of {tiles}"
+
+
+def _shown(found: Evaluation) -> str:
+    """What is shown, such as ``coarse and refined heights``; ``depth`` where that is the map's name already."""
+    names, plural = " and ".join(found.predictions), found.quantity.plural
+    return names if names in (found.quantity.name, plural) else f"{names} {plural}"
 
 
 def _sections(
@@ -183,21 +197,32 @@ def _reading(found: Evaluation, document: Mapping[str, Any]) -> Text:
         " ".join([f"Every number is {how}.", *(f"{each.title}: {each.definition}." for each in scorer.protocols)])
     ]
     if len(found.predictions) > 1:
-        before, after = found.predictions[0], found.predictions[-1]
-        change = document["change"][scorer.ranked_by]
-        mean, error = change["mean"], change["standard_error"]
-        digits = scorer.metric(scorer.ranked_by).digits
-        if math.isfinite(mean) and math.isfinite(error):
-            verdict = (
-                f"{'lower' if mean < 0 else 'higher'} by more than two standard errors"
-                if abs(mean) > 2.0 * error
-                else "within two standard errors, so no result"
-            )
-            paragraphs.append(
-                f"From {before} to {after} the {_called(scorer, scorer.ranked_by)} changes by {mean:+.{digits}f} "
-                f"± {error:.{digits}f}: {verdict}."
-            )
-    return Text("", paragraphs)
+        paragraphs += _verdict(scorer, found.predictions[0], found.predictions[-1], document["change"])
+    return Text("", paragraphs + _beside_controls(found, document))
+
+
+def _beside_controls(found: Evaluation, document: Mapping[str, Any]) -> list[str]:
+    """A sentence a control: whether the result is better than it."""
+    changes = document.get("beside_controls", {})
+    return [line for name in changes for line in _verdict(found.scorer, name, found.predictions[-1], changes[name])]
+
+
+def _verdict(scorer: Scorer, before: str, after: str, changes: Summary) -> list[str]:
+    """What the paired change of the ranking score says; nothing where there is none."""
+    change = changes[scorer.ranked_by]
+    mean, error = change["mean"], change["standard_error"]
+    if not (math.isfinite(mean) and math.isfinite(error)):
+        return []
+    digits = scorer.metric(scorer.ranked_by).digits
+    verdict = (
+        f"{'lower' if mean < 0 else 'higher'} by more than two standard errors"
+        if abs(mean) > 2.0 * error
+        else "within two standard errors, so no result"
+    )
+    return [
+        f"From {before} to {after} the {_called(scorer, scorer.ranked_by)} changes by {mean:+.{digits}f} "
+        f"± {error:.{digits}f}: {verdict}."
+    ]
 
 
 def _called(scorer: Scorer, key: str) -> str:
@@ -241,14 +266,17 @@ def _example(
     """A tile: with two predictions a slider between them, and all its panels."""
     item = dataset[dataset.ids.index(tile)]
     maps = _read_maps(found, config, item, entries)
-    panels, valid = tile_panels(item, maps)
+    panels, valid = tile_panels(item, maps, found.quantity)
     scored = _scored(found, tile)
     if len(maps) == 1:
-        return [_gallery(f"Tile {tile}: {scored}", panels, valid)]
+        return [_gallery(f"Tile {tile}: {scored}", panels, valid, found.quantity)]
     names = found.predictions[0], found.predictions[-1]
     before, after = (encode(draw_relief(maps[name], valid), _SLIDER_SIZE) for name in names)
-    caption = "Heights in colour, lit from the north-west. To move the line: drag, tap, or arrow keys."
-    return [Slider(f"Tile {tile}", before, after, *names, caption), _gallery(scored, panels, valid)]
+    caption = (
+        f"{found.quantity.plural.capitalize()} in colour, lit from the north-west. "
+        "To move the line: drag, tap, or arrow keys."
+    )
+    return [Slider(f"Tile {tile}", before, after, *names, caption), _gallery(scored, panels, valid, found.quantity)]
 
 
 def _scored(found: Evaluation, tile: str) -> str:
@@ -273,17 +301,19 @@ def _read_maps(
     return {name: item[entries[name]][0].numpy() for name in before} | {result: values}
 
 
-def _gallery(title: str, panels: Sequence[Panel], valid: Any) -> Gallery:
+def _gallery(title: str, panels: Sequence[Panel], valid: Any, quantity: Quantity) -> Gallery:
     """Panels in a grid: a column for the truth, and one for each prediction above its error and its relief."""
     of_kind = {
         kind: [panel for panel in panels if panel.kind == kind] for kind in ("image", "height", "error", "relief")
     }
     truth, *predicted = of_kind["height"]
-    limit = error_limit(panels)
+    limit = error_limit(panels, whole=not quantity.unit)
+    span = quantity.fixed_range or drawn_range(of_kind["height"], valid)
     ordered = [*of_kind["image"], *predicted, truth, *of_kind["error"], *of_kind["relief"]]
-    pictures = [Picture(panel.title, encode(draw_panel(panel, valid, limit), _PANEL_SIZE)) for panel in ordered]
+    pictures = [Picture(panel.title, encode(draw_panel(panel, valid, limit, span), _PANEL_SIZE)) for panel in ordered]
+    name, ends = quantity.name, [f"{end:.3g} {quantity.unit}".rstrip() for end in span]
     scales = [
-        ColourScale("height", "0", "255", colours_of(HEIGHT_COLOURS)),
-        ColourScale("error", f"-{limit:g}", f"+{limit:g}", colours_of(ERROR_COLOURS)),
+        ColourScale(name, *ends, colours_of(MAP_COLOURS)),
+        ColourScale("error", f"-{limit:g}", f"+{limit:g} {quantity.unit}".rstrip(), colours_of(ERROR_COLOURS)),
     ]
     return Gallery(title, pictures, columns=1 + len(predicted), scales=scales)

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,18 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from Utils.core.errors import UserError
-from Utils.rasters.coordinates import horizontal_crs
 from Utils.rasters.source.scene_source import SceneSource
 from Utils.rasters.suspect_heights import ground_limits
-from Utils.scenes.fusion.anchors import Points, anchor_to_points, anchor_to_reference
+from Utils.scenes.fusion.anchors import anchor_to_points, anchor_to_reference
 from Utils.scenes.fusion.detail_fusion import Correction, fuse
+from Utils.scenes.fusion.known_heights import KnownHeights
 from Utils.scenes.fusion.points import correct_to_points, sample_mosaic
-from Utils.scenes.fusion.points_on_scene import read_points
-from Utils.scenes.fusion.reference import CoarseHeights, Geometry, average_onto, border_cells, read_reference
 from Utils.scenes.fusion.whole_scene import fit_whole_scene
 from Utils.scenes.joining.mosaic import Mosaic, blend, write_mosaic
 from Utils.scenes.joining.overlaps import Overlap, measure_overlap
 from Utils.scenes.joining.tile_alignment import Anchor, TileAlignment, align
 from Utils.scenes.options import SceneOptions
+from Utils.scenes.output.fit_record import agreement, describe_tiles, spread_of
 from Utils.scenes.output.height_writer import Band, HeightWriter
 from Utils.scenes.output.last_guard import LastGuard, guard_of
 from Utils.scenes.tiles.tile_grid import TileGrid
@@ -42,58 +40,9 @@ NOT_FITTED = 1
 NO_HEIGHTS = 2
 REFUSED = 4
 
+# A model's metres are doubted where they are wrong by more than this factor.
+_METRES_OFF = 1.5
 _STRIP = 512  # number of rows that are finished at once
-
-
-def scene_geometry(source: SceneSource) -> Geometry:
-    """Where the scene's pixels lie.
-
-    Raises:
-        UserError: the scene has no CRS or no transform.
-    """
-    if source.crs is None or not source.georeferenced:
-        lacks = "has no CRS" if source.georeferenced else "is not georeferenced"
-        raise UserError(
-            f"'{source.path}' {lacks}, so metres cannot be brought to it; set it (gdal_edit -a_srs, gdal_translate "
-            "-a_ullr), or predict relative heights, without --reference and --points"
-        )
-    crs = horizontal_crs(source.crs)
-    assert crs is not None, "checked above"
-    return Geometry(source.height, source.width, crs, source.transform)
-
-
-@dataclass(frozen=True)
-class KnownHeights:
-    """The known heights that bring a scene to metres, read once.
-
-    Attributes:
-        geometry: where the scene's pixels lie; None without heights.
-        reference: a coarse DEM, or None.
-        points: heights at points, or None.
-    """
-
-    geometry: Geometry | None = None
-    reference: CoarseHeights | None = None
-    points: Points | None = None
-
-
-def read_heights(source: SceneSource, options: SceneOptions) -> KnownHeights:
-    """Read the reference or the points that the options name.
-
-    Raises:
-        UserError: the scene has no place on the ground, or the heights cannot be read or do not lie in it.
-    """
-    if not options.metric:
-        return KnownHeights()
-    geometry = scene_geometry(source)
-    reference, points = None, None
-    if options.reference is not None:
-        reference = read_reference(options.reference, geometry, options.reference_nodata, options.keep_outliers)
-    if options.points is not None:
-        points = read_points(
-            options.points, options.points_crs, geometry, options.points_columns, options.keep_outliers
-        )
-    return KnownHeights(geometry, reference, points)
 
 
 class Finisher:
@@ -124,11 +73,13 @@ class Finisher:
         """Align, blend, fuse and write; returns the content of the JSON."""
         logger.info("aligning %d tiles", len(self._grid))
         anchors = self._anchors()
-        alignment = align(self._grid.tiles, self._overlaps(), anchors, self._options.tilt)
+        in_metres = self._options.model_in_metres
+        alignment = align(self._grid.tiles, self._overlaps(), anchors, self._options.tilt, in_metres)
+        _check_metres(anchors, in_metres)
         mosaic = self._blend(alignment, anchors)
         if mosaic.valid_pixels == 0:
             raise UserError(f"'{self._source.path}' has no valid pixel; nothing was written")
-        facts: dict[str, Any] = {"kind": "metric" if self._options.metric else "relative"}
+        facts: dict[str, Any] = {"kind": self._kind}
         correction: Correction | None = None
         if self._reference is not None and self._geometry is not None and not anchors:
             alignment, mosaic = self._fit_as_a_whole(alignment, mosaic)
@@ -139,24 +90,30 @@ class Finisher:
             facts["reference"] = dict(self._reference.description)
         if self._points is not None and self._geometry is not None:
             spacing = max(self._options.tile_size / 4, 1.0)
-            correction, residuals = correct_to_points(self._points, mosaic.path, self._geometry, spacing)
-            facts["points"] = {"count": len(residuals), "before": _spread(residuals)}
+            corrected = correct_to_points(self._points, mosaic.path, self._geometry, spacing)
+            correction = corrected.correction
+            facts["points"] = {
+                "count": len(corrected.before),
+                "left_out": {**self._points.left_out, **corrected.left_out},
+                "before": spread_of(corrected.before),
+            }
         guard = self._guard(mosaic)
         self._write(output, mosaic, correction, guard)
         if guard is not None:
             facts["guard"] = guard.describe()
         if self._reference is not None and self._geometry is not None:
-            facts["reference"]["agreement"] = _agreement(self._reference, output, self._geometry)
+            facts["reference"]["agreement"] = agreement(self._reference, output, self._geometry)
         if self._points is not None:
-            facts["points"]["after"] = _spread(self._points.heights - sample_mosaic(self._points, output))
-        return facts | self._tiles_document(alignment, anchors)
+            facts["points"]["after"] = spread_of(self._points.heights - sample_mosaic(self._points, output))
+        return facts | describe_tiles(self._grid, alignment, anchors, self._options)
 
     def _fit_as_a_whole(self, alignment: TileAlignment, mosaic: Mosaic) -> tuple[TileAlignment, Mosaic]:
         """Bring the scene to metres by one fit, where no tile holds enough cells of the reference."""
         assert self._reference is not None and self._geometry is not None
         wide = self._reference.pixels_a_cell
         what = f"no tile holds enough cells of the reference with heights (a cell is {wide:.0f} pixels wide)"
-        fitted = fit_whole_scene(self._reference, mosaic.path, self._geometry, self._grid.tiles, alignment)
+        tiles, in_metres = self._grid.tiles, self._options.model_in_metres
+        fitted = fit_whole_scene(self._reference, mosaic.path, self._geometry, tiles, alignment, in_metres)
         if fitted is None:
             logger.warning(
                 "%s, and over the whole scene its heights do not go with the model's map; check that they belong to "
@@ -196,6 +153,11 @@ class Finisher:
         return [overlap for overlap in found if overlap is not None]
 
     @property
+    def _kind(self) -> str:
+        """``metric``; ``offset``, metres whose level is unknown; or ``relative``."""
+        return "metric" if self._options.metric else "offset" if self._options.model_in_metres else "relative"
+
+    @property
     def _with_spread(self) -> bool:
         return self._options.orientations > 1
 
@@ -227,8 +189,8 @@ class Finisher:
                 writer.write(row, finish(row, layers))
 
     def _relative(self, mosaic: Mosaic) -> Callable[[int, NDArray[np.float32]], NDArray[np.float32]]:
-        """Stretch the scene so that 0 is its lowest place and 1 its highest, as in a tile."""
-        span = max(mosaic.high - mosaic.low, 1e-12)
+        """Let the scene's lowest place be 0 and, where the model knows no metres, its highest 1, as in a tile."""
+        span = 1.0 if self._options.model_in_metres else max(mosaic.high - mosaic.low, 1e-12)
         offsets = np.array([mosaic.low, 0.0], np.float32)[: 1 + self._with_spread, None, None]
         return lambda row, layers: (layers - offsets) / np.float32(span)
 
@@ -254,8 +216,12 @@ class Finisher:
         return finish
 
     def _bands(self) -> list[Band]:
-        unit = "metre" if self._options.metric else ""
-        what = "height in metres" if self._options.metric else "relative height, 0 the scene's lowest, 1 its highest"
+        unit = "" if self._kind == "relative" else "metre"
+        what = {
+            "metric": "height in metres",
+            "offset": "height in metres above the scene's lowest place; its level is unknown",
+            "relative": "relative height, 0 the scene's lowest, 1 its highest",
+        }[self._kind]
         bands = [Band("height", what, unit)]
         if self._with_spread:
             bands.append(Band("uncertainty", "one standard deviation of the height, in its unit", unit))
@@ -270,7 +236,7 @@ class Finisher:
     def _tags(self, mosaic: Mosaic) -> dict[str, str]:
         options = self._options
         tags = {
-            "D3RSMDE_KIND": "metric" if options.metric else "relative",
+            "D3RSMDE_KIND": self._kind,
             "D3RSMDE_MODEL": self._model,
             "D3RSMDE_SCENE": self._source.path.name,
             "D3RSMDE_STRETCH": json.dumps(self._source.stretch.describe()),
@@ -280,60 +246,31 @@ class Finisher:
             tags["D3RSMDE_FIT"] = f"fused with {options.reference.name}"
         if options.points is not None:
             tags["D3RSMDE_FIT"] = f"corrected to the points of {options.points.name}"
-        if not options.metric:
+        if self._kind == "offset":
+            tags["D3RSMDE_FIT"] = "tiles shifted to each other, the scene's lowest place is 0"
+        if self._kind == "relative":
             tags["D3RSMDE_FIT"] = "tiles aligned with each other, scene stretched to 0..1"
         if options.vertical_datum:
             tags["VERTICAL_DATUM"] = options.vertical_datum
         return tags
 
-    def _tiles_document(self, alignment: TileAlignment, anchors: Sequence[Anchor]) -> dict[str, Any]:
-        by_tile = {anchor.tile: anchor for anchor in anchors}
-        rows = []
-        for tile in self._grid.tiles:
-            number, anchor = tile.number, by_tile.get(tile.number)
-            row: dict[str, Any] = {
-                "row": tile.row,
-                "column": tile.column,
-                "scale": float(alignment.scale[number]),
-                "shift": float(alignment.shift[number]),
-                "component": int(alignment.component[number]),
-            }
-            if self._options.tilt:
-                row["tilt"] = alignment.tilt[number].tolist()
-            if self._options.metric:
-                row["heights"] = anchor.count if anchor else 0
-                row["supported"] = bool(anchor and anchor.supports)
-                row["correlation"] = _finite(anchor.correlation if anchor else math.nan)
-                row["residual"] = _finite(anchor.residual if anchor else math.nan)
-            rows.append(row)
-        return {"components": int(alignment.component.max()) + 1, "tiles": rows}
+
+def _check_metres(anchors: Sequence[Anchor], in_metres: bool) -> None:
+    """Say where the known heights contradict the metres of a model that claims to know them."""
+    slopes = [math.exp(anchor.log_scale) for anchor in anchors if anchor.supports]
+    if not in_metres or not slopes:
+        return
+    usual = float(np.median(slopes))
+    if not 1 / _METRES_OFF <= usual <= _METRES_OFF:
+        logger.warning(
+            "a metre of the model is %.2g m of the known heights (median of %d tiles), and its scale was kept: is the "
+            "ground sample distance that of its training?",
+            usual,
+            len(slopes),
+        )
 
 
 def _strips(path: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
     with rasterio.open(path) as source:
         for row in range(0, source.height, _STRIP):
             yield row, source.read(window=Window(0, row, source.width, min(_STRIP, source.height - row)))
-
-
-def _agreement(reference: CoarseHeights, output: Path, scene: Geometry) -> dict[str, Any]:
-    """How the result, averaged to the reference's cells, differs from it."""
-    with rasterio.open(output) as source:
-        cells = average_onto(reference.geometry, rasterio.band(source, 1), scene)
-    cells[border_cells(reference, scene)] = np.nan
-    return _spread(cells - reference.heights)
-
-
-def _spread(differences: NDArray[np.floating]) -> dict[str, Any]:
-    known = differences[np.isfinite(differences)].astype(np.float64)
-    if not known.size:
-        return {"count": 0}
-    return {
-        "count": int(known.size),
-        "bias": float(known.mean()),
-        "rmse": float(np.sqrt((known**2).mean())),
-        "nmad": 1.4826 * float(np.median(np.abs(known - np.median(known)))),
-    }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -23,6 +23,8 @@ class SceneOptions:
         stretch: percentiles of the scene that become black and white; None takes the data type's full range.
         batch_size: number of tiles that are predicted at once.
         orientations: number of ways in which each tile is laid, 1 to 8; more than 1 give the uncertainty band.
+        model_in_metres: whether the model's maps are in metres whose level is unknown: tiles then get a shift each and
+            no scale.
         tilt: whether each tile also gets a slope when tiles are aligned.
         reference: a coarse DEM.
         reference_nodata: a value that means no data in it, in addition to what the file names.
@@ -45,6 +47,7 @@ class SceneOptions:
     stretch: tuple[float, float] | None = (2.0, 98.0)
     batch_size: int = 4
     orientations: int = 1
+    model_in_metres: bool = False
     tilt: bool = False
     reference: Path | None = None
     reference_nodata: float | None = None

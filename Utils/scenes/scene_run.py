@@ -21,7 +21,8 @@ from Utils.rasters.environment import gdal_environment
 from Utils.rasters.places import container, gdal_name, raster_place
 from Utils.rasters.source.scene_source import SceneSource, open_scene
 from Utils.rasters.tile_files import GDAL_ERRORS
-from Utils.scenes.finishing import Finisher, KnownHeights, read_heights
+from Utils.scenes.finishing import Finisher
+from Utils.scenes.fusion.known_heights import KnownHeights, read_heights
 from Utils.scenes.options import SceneOptions
 from Utils.scenes.output.height_writer import check_output, space_needed
 from Utils.scenes.output.output_checks import BESIDE
@@ -31,6 +32,11 @@ from Utils.scenes.tiles.tile_grid import TileGrid
 from Utils.scenes.tiles.tile_prediction import HeightModel, predict_tiles
 from Utils.scenes.tiles.tile_store import TileStore, remove_unfinished, working_folder
 
+_KINDS = {
+    "metric": "metric heights",
+    "offset": "heights in metres above the lowest place (level unknown)",
+    "relative": "relative heights",
+}
 _THUMBNAIL = 900  # pixels of the image's longer side in the report
 
 
@@ -116,6 +122,7 @@ def predict_scene(
                 batch_size=options.batch_size,
                 orientations=options.orientations,
                 device=device,
+                scale_known=options.model_in_metres,
             )
             return on_main(lambda: _finish(source, grid, store, output, options, known, model, started))
 
@@ -159,7 +166,7 @@ def summary(result: SceneResult) -> str:
     """A summary for the user, in a few lines."""
     document = result.document
     tiles = document["tiles"]
-    lines = [f"{result.output}: {document['kind']} heights, {len(tiles)} tiles, {document['seconds']:.0f} s"]
+    lines = [f"{result.output}: {_KINDS[document['kind']]}, {len(tiles)} tiles, {document['seconds']:.0f} s"]
     if document["components"] > 1:
         lines.append(f"{document['components']} groups of tiles do not touch each other: see 'component' in the JSON")
     if document["kind"] == "metric":
@@ -209,7 +216,7 @@ def _open_store(
         "tile_size": grid.size,
         "overlap": grid.overlap,
         "orientations": options.orientations,
-    }
+    } | ({"model_in_metres": True} if options.model_in_metres else {})
     if options.overwrite and not options.resume:
         TileStore.clear(folder)
     return TileStore(folder, key, options.resume)

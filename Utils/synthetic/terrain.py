@@ -6,11 +6,8 @@
 import argparse
 import logging
 import math
-import multiprocessing
-import os
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +17,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning
 
+from Utils.synthetic.dataset_folder import claim, make_scenes
 from Utils.synthetic.terrain_hydrology import Climate, evolve
 from Utils.synthetic.terrain_image import PALETTES, View, render, slopes
 from Utils.synthetic.terrain_water import WaterPlan, add_water
@@ -143,29 +141,15 @@ def write_dataset(
     if train_tiles < 0 or test_tiles < 0 or tile_size < 1 or seed < 0:
         given = f"{train_tiles} train tiles, {test_tiles} test tiles, tile size {tile_size}, seed {seed}"
         raise ValueError(f"cannot write a dataset of {given}: the tile size must be 1 or more, the rest 0 or more")
-    _claim(folder, _description(train_tiles, test_tiles, tile_size, seed))
+    claim(folder, _description(train_tiles, test_tiles, tile_size, seed), (TRAIN_PART, TEST_PART))
     plans = _plan(TRAIN_PART, 0, train_tiles, seed) + _plan(TEST_PART, train_tiles, test_tiles, seed)
     for part in (TRAIN_PART, TEST_PART):
         for kind in (IMAGE_FOLDER, HEIGHT_FOLDER):
             (folder / part / kind).mkdir(parents=True, exist_ok=True)
 
     work = partial(_write_scene, folder, tile_size)
-    workers = min(workers or _available_cores(), len(plans))
-    if workers <= 1:
-        for plan in plans:
-            work(plan)
-    else:
-        # Spawned, not forked: a fork of a process that has used threads, as PyTorch does, can hang.
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            list(pool.map(work, plans))
+    make_scenes(work, plans, workers)
     logger.info("wrote %d training and %d test tiles to %s", train_tiles, test_tiles, folder)
-
-
-def _available_cores() -> int:
-    """Cores that this process may use; a container's limit on them, where the platform tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _description(train_tiles: int, test_tiles: int, tile_size: int, seed: int) -> str:
@@ -177,16 +161,6 @@ def _description(train_tiles: int, test_tiles: int, tile_size: int, seed: int) -
         "valley floors, and the image adds land cover, sunlight, haze and sensor noise. Heights are stretched per tile "
         "to 0..255; higher is higher ground. Train and test tiles come from different scenes.\n"
     )
-
-
-def _claim(folder: Path, description: str) -> None:
-    """Put README.txt into ``folder``, unless it holds other data: a mistake must not overwrite real tiles."""
-    readme = folder / "README.txt"
-    same = readme.is_file() and readme.read_text(encoding="utf-8") == description
-    if not same and any((folder / part).exists() for part in (TRAIN_PART, TEST_PART)):
-        raise FileExistsError(f"{folder} already holds another dataset; delete it or choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    readme.write_text(description, encoding="utf-8")
 
 
 def _plan(part: str, first_id: int, tiles: int, seed: int) -> list[_ScenePlan]:

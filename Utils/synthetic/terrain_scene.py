@@ -27,6 +27,7 @@ from scipy import ndimage
 from Utils.core.errors import UserError
 from Utils.core.files import atomic_write_bytes
 from Utils.pictures.comparison import Panel, save_comparison
+from Utils.pictures.quantity import Quantity
 from Utils.synthetic.terrain import make_scene
 from Utils.synthetic.terrain_hydrology import Floats, Mask, smooth_noise
 
@@ -371,7 +372,9 @@ def write_preview(files: SceneFiles, picture: Path, width: int = 440) -> None:
         Panel("reference", known, "relief"),
         Panel("reference minus truth", known - heights, "error"),
     ]
-    save_comparison(picture, panels, f"synthetic scene in {files.image.parent.name}", height_range=None)
+    save_comparison(
+        picture, panels, f"synthetic scene in {files.image.parent.name}", quantity=Quantity("height", "heights", "m")
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

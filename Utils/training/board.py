@@ -161,7 +161,7 @@ def _draw(view: View) -> NDArray[np.uint8]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tile.png"
         # Two panels in a line: four in one line would be half as large in a picture of the same width.
-        save_comparison(path, view.panels, f"tile {view.name}", view.valid, columns=2)
+        save_comparison(path, view.panels, f"tile {view.name}", view.valid, columns=2, quantity=view.quantity)
         with Image.open(path) as picture:
             picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
             return np.asarray(picture.convert("RGB"))

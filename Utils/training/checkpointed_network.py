@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
-from Modules.common.plain_json import check_sizes
+from Modules.common.components import Component, load_component
+from Modules.common.plain_json import check_sizes, parse_json, read_text
 from Modules.common.untrusted_weights import check_network
 from Utils.core.errors import UserError, first_line
 from Utils.training.checkpoint import Checkpoint, load_checkpoint, load_weights
+from Utils.training.run_files import MODEL_FOLDER
 
 Built = TypeVar("Built", bound=nn.Module)
+_CONFIG = "config.json"
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -25,6 +28,53 @@ def is_checkpoint(path: Path) -> bool:
     except UserError:
         return False
     return True
+
+
+def holds_network(path: Path, kind: type[Component], task: str) -> bool:
+    """Whether a path is a run, a model folder or a checkpoint of one kind of network; see ``load_network``."""
+    if path.is_file():
+        try:
+            return load_checkpoint(path).task == task
+        except UserError:
+            return False
+    try:
+        # A run has a config.json too, that of its training, which names no class.
+        config = parse_json(read_text(model_folder(path) / _CONFIG))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("_class_name") == kind.__name__
+
+
+def load_network(path: Path, kind: type[Component], task: str) -> Component:
+    """A network, ready to predict, from a run folder, a model folder (a network's own) or a checkpoint file.
+
+    Args:
+        path: where it is.
+        kind: its class.
+        task: name of the task that trains such networks, as checkpoints hold it.
+
+    Raises:
+        UserError: there is nothing, or no such network in it.
+    """
+    build: Any = kind
+    if path.is_file():
+        checkpoint = checkpoint_of(path, task)
+        network: Any = from_architecture(lambda: build(**checkpoint.architecture), checkpoint, path)
+        load_weights(network, checkpoint.weights, str(path))
+        return network.eval()
+    if not holds_network(path, kind, task):
+        raise UserError(f"'{path}' holds no finished model; a run writes '{MODEL_FOLDER}/' at its end (see --resume)")
+    folder = model_folder(path)
+    try:
+        network = load_component(kind, folder)
+    except (OSError, ValueError) as error:
+        raise UserError(f"the model '{folder}' cannot be loaded: {first_line(error)}") from error
+    return network.eval()
+
+
+def model_folder(path: Path) -> Path:
+    """The model folder of a run, or the folder itself."""
+    return path / MODEL_FOLDER if (path / MODEL_FOLDER).is_dir() else path
 
 
 class EncoderNetwork(Protocol):

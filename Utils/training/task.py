@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from Utils.data.sample import Batch
 from Utils.pictures.comparison import Panel
+from Utils.pictures.quantity import HEIGHT, Quantity
 from Utils.scoring.scores import Scorer
 
 
@@ -54,11 +55,13 @@ class View:
         name: the sample's id.
         panels: pictures, all of the same size.
         valid: the valid pixels (H, W) bool, None for all.
+        quantity: what the maps among the panels show.
     """
 
     name: str
     panels: Sequence[Panel] = field(repr=False)
     valid: Any = field(default=None, repr=False)
+    quantity: Quantity = HEIGHT
 
 
 class Task(Protocol):

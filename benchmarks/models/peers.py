@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.models.sizes import Sizes
-from benchmarks.models.subject import Steps, Subject, Switches
+from benchmarks.models.subject import Size, Steps, Subject, Switches, sides
 from Modules.common.number_formats import compile_networks, set_format
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -31,7 +31,7 @@ _DDIM = {
     "timestep_spacing": "trailing",
 }
 
-Build = Callable[[Sizes, int], Subject]
+Build = Callable[[Sizes, Any], Subject]
 
 
 def build_marigold(sizes: Sizes, size: int) -> Subject:
@@ -73,7 +73,7 @@ def build_marigold(sizes: Sizes, size: int) -> Subject:
     )
 
 
-def build_depth_anything(variant: str, sizes: Sizes, size: int) -> Subject:
+def build_depth_anything(variant: str, sizes: Sizes, size: Size) -> Subject:
     """Transformers' Depth Anything V2."""
     from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
@@ -82,9 +82,25 @@ def build_depth_anything(variant: str, sizes: Sizes, size: int) -> Subject:
     network = DepthAnythingForDepthEstimation(DepthAnythingConfig(backbone_config=backbone, **arguments))
     patch = backbone.patch_size
     assert isinstance(patch, int)
-    subject = _one_pass(f"Depth Anything V2 {variant}", network, patch, size)
-    side = _nearest_multiple(size, patch)
-    subject.notes.append(f"its patches are {patch} pixels: an image of {size} is resized to {side}, the map back")
+    return _with_patches(_one_pass(f"Depth Anything V2 {variant}", network, patch, size), patch, size)
+
+
+def build_dinov2_dpt(sizes: Sizes, size: Size) -> Subject:
+    """DINOv2-S with the DPT head that its authors published it with for depth, by transformers' classes."""
+    from transformers import Dinov2Config, DPTConfig, DPTForDepthEstimation
+
+    arguments = dict(sizes.dinov2_dpt)
+    backbone = Dinov2Config(**arguments.pop("backbone_config"))
+    network = DPTForDepthEstimation(DPTConfig(backbone_config=backbone, **arguments))
+    patch = backbone.patch_size
+    assert isinstance(patch, int)
+    return _with_patches(_one_pass("DINOv2-S with a DPT head", network, patch, size), patch, size)
+
+
+def _with_patches(subject: Subject, patch: int, size: Size) -> Subject:
+    """The subject, with a note on what its patches do to the image's size."""
+    given, fed = (" x ".join(str(side) for side in dict.fromkeys(pair)) for pair in (sides(size), _fed(size, patch)))
+    subject.notes.append(f"its patches are {patch} pixels: an image of {given} is resized to {fed}, the map back")
     return subject
 
 
@@ -96,14 +112,14 @@ def build_dpt_hybrid(sizes: Sizes, size: int) -> Subject:
     return _one_pass("DPT-hybrid", network, 32, size)
 
 
-def build_glpn(sizes: Sizes, size: int) -> Subject:
+def build_glpn(sizes: Sizes, size: Size) -> Subject:
     """Transformers' GLPN."""
     from transformers import GLPNConfig, GLPNForDepthEstimation
 
     return _one_pass("GLPN", GLPNForDepthEstimation(GLPNConfig(**sizes.glpn)), 32, size)
 
 
-def _one_pass(label: str, network: nn.Module, multiple: int, size: int) -> Subject:
+def _one_pass(label: str, network: nn.Module, multiple: int, size: Size) -> Subject:
     """A transformers model for depth: normalise, resize to what it takes, one pass, resize back."""
     network.eval()
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (_IMAGENET_MEAN, _IMAGENET_STD))
@@ -111,7 +127,7 @@ def _one_pass(label: str, network: nn.Module, multiple: int, size: int) -> Subje
     def run(images: Tensor, steps: Steps) -> Tensor:
         height, width = images.shape[-2:]
         fed = (images - mean.to(images.device)) / std.to(images.device)
-        target = (_nearest_multiple(height, multiple), _nearest_multiple(width, multiple))
+        target = _fed((height, width), multiple)
         if target != (height, width):
             fed = functional.interpolate(fed, target, mode="bilinear")
         fed = fed.to(next(network.parameters()).dtype)
@@ -121,7 +137,7 @@ def _one_pass(label: str, network: nn.Module, multiple: int, size: int) -> Subje
         return functional.interpolate(depth, (height, width), mode="bilinear")
 
     def probe() -> Tensor:
-        return run(torch.zeros(1, 3, size, size, device=next(network.parameters()).device), None)
+        return run(torch.zeros(1, 3, *sides(size), device=next(network.parameters()).device), None)
 
     return Subject(
         label=label,
@@ -140,6 +156,12 @@ def _switch(
         set_format(network, switches.precision, switches.channels_last)
     if switches.compile:
         compile_networks(compiled, torch.no_grad()(probe))
+
+
+def _fed(size: Size, multiple: int) -> tuple[int, int]:
+    """Height and width of what a network that takes multiples sees of an image."""
+    height, width = sides(size)
+    return _nearest_multiple(height, multiple), _nearest_multiple(width, multiple)
 
 
 def _nearest_multiple(value: int, multiple: int) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from Modules.backbones.inception_resnet_v2 import INCEPTION_RESNET_V2
 from Modules.d3rsmde.names import VaeType
 from Modules.d3rsmde.refiner import PUBLISHED_REFINERS, RefinerShape
 
@@ -30,6 +31,8 @@ class Sizes:
         depth_anything: per variant, ``DepthAnythingConfig`` with a ``Dinov2Config`` under ``backbone_config``.
         dpt_hybrid: ``DPTConfig``; its image size is set to the input's.
         glpn: ``GLPNConfig``.
+        enc_dec: ``EncDec``; as published, what ``EncDecIRv2`` gives it.
+        dinov2_dpt: ``DPTConfig`` with a ``Dinov2Config`` under ``backbone_config``.
     """
 
     coarse: Arguments
@@ -42,6 +45,8 @@ class Sizes:
     depth_anything: Mapping[str, Arguments]
     dpt_hybrid: Arguments
     glpn: Arguments
+    enc_dec: Arguments
+    dinov2_dpt: Arguments
 
 
 def _kl(widths: tuple[int, ...], layers: int, channels: int, groups: int, attention: bool, scaling: float) -> Arguments:
@@ -84,19 +89,33 @@ def _dc(widths: tuple[int, ...], down: tuple[int, ...], up: tuple[int, ...], pla
 
 def _depth_anything(width: int, depth: int, heads: int, taps: list[int], neck: list[int], fusion: int) -> Arguments:
     return {
-        "backbone_config": {
-            "image_size": 518,
-            "patch_size": 14,
-            "hidden_size": width,
-            "num_hidden_layers": depth,
-            "num_attention_heads": heads,
-            "out_indices": taps,
-            "apply_layernorm": True,
-            "reshape_hidden_states": False,
-        },
+        "backbone_config": _dinov2(width, depth, heads, taps, normalised=True),
         "reassemble_hidden_size": width,
         "neck_hidden_sizes": neck,
         "fusion_hidden_size": fusion,
+    }
+
+
+def _dinov2(width: int, depth: int, heads: int, taps: list[int], normalised: bool) -> dict[str, Any]:
+    return {
+        "image_size": 518,
+        "patch_size": 14,
+        "hidden_size": width,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "out_indices": taps,
+        "apply_layernorm": normalised,
+        "reshape_hidden_states": False,
+    }
+
+
+def _dinov2_dpt(width: int, depth: int, heads: int, taps: list[int], neck: list[int], fusion: int) -> Arguments:
+    return {
+        "backbone_config": _dinov2(width, depth, heads, taps, normalised=False),
+        "neck_hidden_sizes": neck,
+        "fusion_hidden_size": fusion,
+        "add_projection": True,
+        "use_bias_in_fusion_residual": False,
     }
 
 
@@ -131,6 +150,15 @@ PUBLISHED = Sizes(
     dpt_hybrid={"is_hybrid": True, "neck_hidden_sizes": [256, 512, 768, 768], "reassemble_factors": [1, 1, 1, 0.5]},
     # mit_b4
     glpn={"depths": [3, 8, 27, 3], "hidden_sizes": [64, 128, 320, 512]},
+    enc_dec={
+        "backbone": INCEPTION_RESNET_V2,
+        "taps": "published",
+        "channel_order": "BGR",
+        "scaling": "min_max",
+        "norm_momentum": 0.01,
+    },
+    # dinov2_vits14 with the head of its depth checkpoints.
+    dinov2_dpt=_dinov2_dpt(384, 12, 6, [3, 6, 9, 12], [48, 96, 192, 384], 256),
 )
 
 _TOY_REFINER = RefinerShape((16, 32), 1, (2,), attention_head_dim=16, norm_num_groups=8)
@@ -198,6 +226,9 @@ TOY = Sizes(
         "num_attention_heads": [1, 1, 2, 2],
         "decoder_hidden_size": 8,
     },
+    enc_dec={"backbone": "test_resnet", "widths": [8, 8, 8, 8]},
+    # transformers' projection before the head has 256 channels, whatever the neck has
+    dinov2_dpt=_dinov2_dpt(16, 4, 2, [1, 2, 3, 4], [8, 8, 8, 8], 256),
 )
 
 SIZES: Mapping[str, Sizes] = {"published": PUBLISHED, "toy": TOY}

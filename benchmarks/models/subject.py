@@ -13,6 +13,13 @@ from Modules.common.precision import Precision
 
 # One pass has no steps; everything else goes through a number of them.
 Steps: TypeAlias = int | None
+# Pixels of a square image's side, or height and width.
+Size: TypeAlias = int | tuple[int, int]
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """Height and width."""
+    return (size, size) if isinstance(size, int) else size
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from benchmarks.machine import summarise_machine
 from benchmarks.models.subject import Steps
-from benchmarks.plan import LOSS, MARIGOLD, PLAIN_LARGE, REFERENCE, REFERENCE_STEPS, case_name
+from benchmarks.plan import (
+    ENC_DEC,
+    LOSS,
+    MARIGOLD,
+    PLAIN_LARGE,
+    REFERENCE,
+    REFERENCE_STEPS,
+    case_name,
+    frame_case_name,
+)
 from benchmarks.records import Record, Results, Row, describe_run
 from benchmarks.reporting.bars import bars
 from benchmarks.reporting.pictures import save_pictures
@@ -32,6 +41,7 @@ def make_page(results: Results, pictures: list[str]) -> str:
     sections = [f"# Benchmarks, {results.date}\n\n{summarise_machine(results.machine)}"]
     makers = {
         "An image in, a map out": _inference,
+        "Depth networks on frames": _frames,
         "Parts, and their share of what the device can do": _parts,
         "Training": _training,
         "The hierarchical loss": _loss,
@@ -126,6 +136,53 @@ def _model_lines(results: Results, record: Record) -> Iterator[list[str]]:
             f"{row['weight_bytes'] / 1e6:.0f}",
             _DASH if ratio is None else f"{ratio:.2f}",
         ]
+
+
+def _frames(results: Results) -> str:
+    """Depth networks at the size of Enc-Dec-IRv2's frames."""
+    lines, notes = [], []
+    for record in results.of_kind("frames"):
+        precision = record.case.switches.precision
+        row, best = results.find(record.case.name), results.best(record.case.name)
+        if row is None or best is None:
+            continue
+        ours = results.find(frame_case_name(ENC_DEC, precision)), results.best(frame_case_name(ENC_DEC, precision))
+        ratios = [
+            f"{mine['seconds_per_image'] / its['seconds_per_image']:.2f}" if its else _DASH
+            for mine, its in zip((row, best), ours, strict=True)
+        ]
+        lines.append(
+            [
+                row["label"],
+                precision,
+                f"{row['parameters'] / 1e6:.1f}",
+                f"{row['flops'] / 1e9:.1f}",
+                *_milliseconds(row),
+                f"{row['peak_bytes'] / 1e6:.0f}",
+                str(best["batch"]),
+                *_milliseconds(best),
+                f"{best['peak_bytes'] / 1e6:.0f}",
+                *ratios,
+            ]
+        )
+        notes += [f"{row['label']}: {note}" for note in row["notes"]]
+    if not lines:
+        return ""
+    height, width = next(record.case.frame for record in results.of_kind("frames") if record.case.frame)
+    headings = [
+        "model", "precision", "parameters (M)", "GFLOP / image", "ms / image, batch 1", "spread (ms)",
+        "peak memory (MB)", "best batch", "ms / image, best batch", "spread (ms)", "peak memory, best batch (MB)",
+        "x our time, batch 1", "x our time, best batch",
+    ]  # fmt: skip
+    text = f"Images of {height} x {width} pixels, random weights. Spreads: quartiles (of two or three runs extremes)."
+    return format_table(headings, lines) + "\n\n" + "\n".join(f"- {line}" for line in [text, *dict.fromkeys(notes)])
+
+
+def _milliseconds(row: Row) -> list[str]:
+    """Time of an image and its spread."""
+    spread, batch = row["seconds"], row["batch"]
+    low, high = (1000.0 * spread[key] / batch for key in ("low", "high"))
+    return [f"{1000.0 * row['seconds_per_image']:.1f}", f"{low:.1f} to {high:.1f}"]
 
 
 def _parts(results: Results) -> str:

@@ -29,16 +29,18 @@ from benchmarks.measuring import (
     time_runs,
     weight_bytes,
 )
+from benchmarks.models.depth import FRAMES
 from benchmarks.models.ours import OURS, VAE_CLASSES
 from benchmarks.models.peers import PEERS
 from benchmarks.models.sizes import PUBLISHED, TOY
 from benchmarks.models.subject import Switches
-from benchmarks.plan import Case, Settings, Training, plan
+from benchmarks.plan import DINOV2_DPT, ENC_DEC, Case, Settings, Training, plan
 from benchmarks.records import FILE, Record, Results
 from benchmarks.reporting.bars import Bar, bars
 from benchmarks.reporting.report import make_page
 from benchmarks.roofline import roofline_share
 from Modules.d3rsmde.refiner import build_refiner
+from Modules.depth.enc_dec import EncDecIRv2
 from Systems.d3rsmde.build import build_model
 from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
 from Systems.d3rsmde.tasks.common import plain_config
@@ -176,6 +178,35 @@ def test_every_model_draws_a_map_of_the_images_size(name: str) -> None:
     assert subject.step_part is None or counted.calls[subject.step_part] == 2
 
 
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == ENC_DEC else needs_transformers) for name in FRAMES]
+)
+def test_every_depth_network_draws_a_map_of_the_frames_size(name: str) -> None:
+    subject = FRAMES[name](TOY, (64, 96))
+    subject.switch(Switches("bf16"))
+    with torch.no_grad():
+        drawn = subject.run(torch.rand(2, 3, 64, 96), None)
+        counted = count(lambda: subject.run(torch.rand(2, 3, 64, 96), None), subject.parts)
+    assert drawn.shape == (2, 1, 64, 96) and torch.isfinite(drawn).all() and drawn.std() > 0.0
+    assert counted.whole.flops == sum(work.flops for work in counted.parts.values()) > 0
+
+
+def test_the_depth_network_of_the_frames_is_the_published_one() -> None:
+    subject = FRAMES[ENC_DEC](PUBLISHED, (240, 320))
+    assert parameter_count(subject.networks) == parameter_count([EncDecIRv2()]) == 31_138_753
+    assert not subject.networks[0].training
+
+
+@needs_transformers
+def test_dinov2_s_with_a_dpt_head_is_as_large_as_its_parts() -> None:
+    with torch.device("meta"):
+        subject = FRAMES[DINOV2_DPT](PUBLISHED, (240, 320))
+    (network,) = subject.networks
+    encoder = parameter_count([network.backbone])  # type: ignore[list-item]
+    # 22.06 million of dinov2_vits14, its mask token included.
+    assert encoder == pytest.approx(22.06e6, rel=0.001)
+
+
 @needs_transformers
 @pytest.mark.parametrize(
     ("name", "millions"),
@@ -240,7 +271,8 @@ def run_toy(folder: Path, *names: str, more: tuple[str, ...] = ()) -> int:
 def toy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("benchmarks") / "run"
     names = ["rates", "ours-AutoencoderTiny-fp32", "train-2-*fp32*", "growth-ours-AutoencoderTiny-fp32"]
-    names += ["marigold-fp32"] if importlib.util.find_spec("transformers") else []
+    names += ["frame-enc-dec-irv2-fp32"]
+    names += ["marigold-fp32", "frame-dinov2-small-dpt-fp32"] if importlib.util.find_spec("transformers") else []
     assert run_toy(folder, *names) == 0
     return folder
 
@@ -261,6 +293,22 @@ def test_the_command_writes_table_numbers_and_pictures(toy_run: Path) -> None:
     for name in ("time_per_image", "roofline", "training", "growth"):
         assert f"({name}.png)" in page
         assert np.asarray(Image.open(toy_run / f"{name}.png").convert("L")).std() > 5.0
+
+
+@needs_transformers
+def test_depth_networks_on_frames_have_a_table(toy_run: Path) -> None:
+    results = Results.load(toy_run)
+    ours, theirs = (results.find(f"frame-{name}-fp32") for name in (ENC_DEC, DINOV2_DPT))
+    assert ours is not None and theirs is not None and ours["size"] == [64, 96]
+    page = (toy_run / "report.md").read_text(encoding="utf-8")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    (line,) = (line for line in cells if line[0] == "DINOv2-S with a DPT head" and len(line) == 13)
+    ratio = theirs["seconds_per_image"] / ours["seconds_per_image"]
+    assert line[3] == f"{theirs['flops'] / 1e9:.1f}" and line[11] == f"{ratio:.2f}"
+    assert "its patches are 14 pixels: an image of 64 x 96 is resized to 70 x 98" in page
+    (bar,) = (bar for bar in bars(results) if "against DINOv2-S" in bar.text)
+    best = [results.best(f"frame-{name}-fp32") for name in (ENC_DEC, DINOV2_DPT)]
+    assert bar.reached == pytest.approx(best[1]["seconds_per_image"] / best[0]["seconds_per_image"])  # type: ignore[index]
 
 
 def test_results_survive_the_file(toy_run: Path, tmp_path: Path) -> None:

@@ -9,7 +9,13 @@ from pathlib import Path
 from tests.paths import ROOT
 
 KEPT = ("output/ViT/J_K/model/weights", "output/README.md", "results/README.md", "Dataset/BASE_DATA_DIR/Mine/tile")
-REMOVED = (".venv/bin/python", ".mypy_cache/x", "Utils/__pycache__/x.pyc", "Dataset/BASE_DATA_DIR/Demo/tile")
+REMOVED = (
+    ".venv/bin/python",
+    ".mypy_cache/x",
+    "Utils/__pycache__/x.pyc",
+    "Dataset/BASE_DATA_DIR/Demo/tile",
+    "Dataset/BASE_DATA_DIR/DemoDepth/tile",
+)
 
 
 def test_clean_leaves_trained_runs_and_tracked_files(tmp_path: Path) -> None:

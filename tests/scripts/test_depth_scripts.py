@@ -15,9 +15,21 @@ import evaluateDepth
 import trainDepth
 from Modules.common.components import load_component
 from Modules.depth import EncDec
-from tests.conftest import TEST, Config, height_path, image_path, make_dataset, small_depth, write_config, write_raster
+from tests.conftest import (
+    TEST,
+    TEST_IDS,
+    TRAINING_IDS,
+    Config,
+    height_path,
+    image_path,
+    make_dataset,
+    small_depth,
+    write_config,
+    write_raster,
+)
 from Utils.core.tables import read_csv
 from Utils.rasters.tile_files import read_height, read_image
+from Utils.scoring.control_maps import low_pass, plane_of
 from Utils.scoring.depth.depth_scorer import DepthScorer
 from Utils.training.checkpoint import load_checkpoint
 
@@ -74,6 +86,53 @@ def test_scores_in_metres_are_those_of_the_written_maps(tiles: Path, metric_run:
         found = DepthScorer().score(0.25 * truth.values, drawn, truth.values > 0)
         for key, value in found.items():
             assert row[key] == pytest.approx(value, rel=1e-5)
+
+
+def test_controls_are_scored_beside_the_network(
+    tiles: Path, metric_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = tmp_path / "results"
+    config = evaluation(tiles, metric_run, results, metres_per_unit=0.25, hole=0.0)
+    config |= {"controls": ["mean", "plane", "low_pass"], "control_cell": 8}
+    assert run(evaluateDepth, tmp_path, config) == 0
+    mean, plane, cells = "control: mean of training", "control: plane of truth", "control: truth in cells of 8 pixels"
+    document = json.loads((results / "metrics.json").read_text())
+    assert list(document["summary"]) == ["depth", mean, plane, cells] and "change" not in document
+
+    known = []
+    for tile in TRAINING_IDS:
+        values = read_height(height_path(tiles, tile)).values
+        known.append(0.25 * values[values > 0])
+    level = np.concatenate(known).mean()
+    rows = read_csv(results / "tiles.csv", text_columns=["id"])
+    for row in rows:
+        truth = 0.25 * read_height(height_path(tiles, str(row["id"]), TEST)).values
+        error = truth[truth > 0] - level
+        assert row[f"{mean}.metric.rmse"] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-4)
+        valid = truth > 0
+        rmse = np.sqrt(((plane_of(truth, valid) - truth)[valid] ** 2).mean())
+        # A plane below 1 mm is cut there by the protocol, so it may be a little worse than that, and never better.
+        assert rmse * 0.999 <= row[f"{plane}.metric.rmse"] <= row[f"{mean}.metric.rmse"]
+        drawn = low_pass(truth, valid, 8)
+        assert row[f"{cells}.aligned.rmse"] <= np.sqrt(((drawn - truth)[valid] ** 2).mean()) * 1.001
+    better = [row["depth.metric.abs_rel"] - row[f"{mean}.metric.abs_rel"] for row in rows]
+    found = document["beside_controls"][mean]["metric.abs_rel"]
+    assert found["mean"] == pytest.approx(np.mean(better)) and found["count"] == len(rows)
+    said = capsys.readouterr().out
+    assert said.count("From control: ") == 3 and f"From {mean} to depth the metric AbsRel changes by" in said
+    assert said.split("From control: ")[1].splitlines()[0] in (results / "report.html").read_text()
+
+
+def test_a_mean_of_training_needs_training_tiles(
+    tiles: Path, metric_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"{image_path(tiles, tile, TEST)},{height_path(tiles, tile, TEST)}" for tile in TEST_IDS]
+    (tmp_path / "test.csv").write_text("\n".join(lines) + "\n")
+    config = evaluation(tmp_path / "test.csv", metric_run, tmp_path / "results", metres_per_unit=0.25, hole=0.0)
+    said = refused(evaluateDepth, tmp_path, config | {"controls": ["mean"]}, capsys)
+    assert "control 'mean'" in said and "has no training tiles beside those that are scored" in said
+    assert "leave 'mean' out" in said
+    assert run(evaluateDepth, tmp_path, config | {"controls": ["plane"]}) == 0
 
 
 def test_the_model_folder_is_plain_and_draws_what_the_evaluation_drew(

@@ -20,9 +20,10 @@ from tests.scenes import ORIGIN, UTM, brightness, landscape, without_affine, wri
 from Utils.core.errors import UserError
 from Utils.core.predictor import Direction, Predictor
 from Utils.scenes.fusion.detail_fusion import Correction
+from Utils.scenes.fusion.points import PointCorrection
 from Utils.scenes.fusion.reference import Geometry
 from Utils.scenes.options import SceneOptions
-from Utils.scenes.scene_run import predict_scene
+from Utils.scenes.scene_run import predict_scene, summary
 from Utils.scenes.tiles.tile_store import working_folder
 
 HEIGHT, WIDTH, TILE = 180, 230, 64
@@ -108,6 +109,35 @@ def test_with_a_reference_the_result_is_in_metres(tmp_path: Path, scene: Path, t
         assert source.tags()["D3RSMDE_KIND"] == "metric"
 
 
+def in_metres(images: torch.Tensor) -> torch.Tensor:
+    """Metres above each tile's darkest pixel: the scale is known, the level is not."""
+    heights = 500 * (255 * images.mean(dim=1) - 20) / 200
+    return heights - heights.amin(dim=(1, 2), keepdim=True)
+
+
+def test_metres_without_a_reference_stay_metres(tmp_path: Path, scene: Path, truth: NDArray[np.float64]) -> None:
+    result = predict_scene(scene, tmp_path / "height.tif", in_metres, options(model_in_metres=True), MODEL)
+    found = read(result.output)
+    # Tiles are shifted to one another, and not scaled: the relief is the true one, from 0 at the lowest place.
+    np.testing.assert_allclose(found, 500 * (truth - truth.min()), atol=4.0)
+    assert {tile["scale"] for tile in result.document["tiles"]} == {1.0} and result.document["kind"] == "offset"
+    with rasterio.open(result.output) as source:
+        assert source.units[0] == "metre" and source.tags()["D3RSMDE_KIND"] == "offset"
+    assert "level unknown" in summary(result)
+
+
+def test_metres_with_a_reference_get_a_shift_alone(
+    tmp_path: Path, scene: Path, truth: NDArray[np.float64], caplog: pytest.LogCaptureFixture
+) -> None:
+    given = options(reference=coarse_reference(tmp_path, truth), model_in_metres=True)
+    result = predict_scene(scene, tmp_path / "a.tif", in_metres, given, MODEL)
+    assert {tile["scale"] for tile in result.document["tiles"]} == {1.0} and result.document["kind"] == "metric"
+    assert np.sqrt(np.mean((read(result.output) - (1000 + 500 * truth)) ** 2)) < 6.0
+    assert "a metre of the model" not in caplog.text
+    predict_scene(scene, tmp_path / "b.tif", lambda images: in_metres(images) / 4, given, MODEL)
+    assert "a metre of the model is 4 m of the known heights" in caplog.text
+
+
 def test_a_rotated_scene_meets_its_reference(tmp_path: Path) -> None:
     """The scene's rows run at 25 degrees to the reference's."""
     land = landscape(512, 512, seed=4)
@@ -156,11 +186,13 @@ def coarse_points(tmp_path: Path, truth: NDArray[np.float64]) -> Path:
 
 
 def test_points_in_place_of_a_reference(tmp_path: Path, scene: Path, truth: NDArray[np.float64]) -> None:
-    coarse_points(tmp_path, truth)
+    with coarse_points(tmp_path, truth).open("a") as table:
+        table.write("\nnan,nan,1200\nx,y,height\n")
     given = options(points=tmp_path / "points.csv", points_crs="EPSG:32643")
     result = predict_scene(scene, tmp_path / "height.tif", brightness, given, MODEL)
     error = read(result.output) - (1000 + 500 * truth)
     assert np.sqrt(np.mean(error**2)) < 6.0
+    assert result.document["points"]["left_out"]["unusable"] == 2
     assert result.document["points"]["after"]["rmse"] < result.document["points"]["before"]["rmse"] + 1.0
 
 
@@ -221,7 +253,7 @@ import sys, time
 from pathlib import Path
 from tests.scenes import brightness
 from tests.scripts.test_predict import MODEL, options
-from Utils.scenes.scene_run import predict_scene
+from Utils.scenes.scene_run import predict_scene, summary
 
 def slowly(images):
     time.sleep(0.2)
@@ -332,13 +364,13 @@ def test_one_wrong_cell_of_the_reference_stays_without_effect(
         assert "--keep-outliers" in caplog.text and f"{value:g}" in caplog.text
 
 
-def wild_correction(*given: object) -> tuple[Correction, NDArray[np.float64]]:
+def wild_correction(*given: object) -> PointCorrection:
     """A correction gone wrong over a tenth of the scene."""
     offset = np.zeros((20, 20), np.float32)
     offset[:2] = -1e6
     ones = np.ones_like(offset)
     place = Geometry(20, 20, UTM, ORIGIN @ Affine.scale(WIDTH / 20, HEIGHT / 20))
-    return Correction(ones, offset, ones, ones, ones.astype(bool), place), np.zeros(500)
+    return PointCorrection(Correction(ones, offset, ones, ones, ones.astype(bool), place), np.zeros(500), {})
 
 
 def test_heights_that_cannot_be_are_not_written_and_the_scene_has_failed(

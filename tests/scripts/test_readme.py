@@ -279,7 +279,8 @@ def _tests_exist(words: Words) -> None:
 def _made_dry(words: Words) -> None:
     done = subprocess.run(["make", "--dry-run", words[1]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    said = {"demo": "-m Systems.d3rsmde.demo", "test": "-m pytest"}  # run small in test_demo.py; what CI calls
+    # The demos are run small in files named test_demo.py; CI calls the tests.
+    said = {"demo": "-m Systems.d3rsmde.demo", "demo-depth": "-m Systems.depth.demo", "test": "-m pytest"}
     assert said.get(words[1], "") in done.stdout
 
 

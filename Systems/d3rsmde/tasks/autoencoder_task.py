@@ -15,7 +15,7 @@ from Modules.d3rsmde.pipeline import reconstruct_maps, to_vae
 from Modules.losses.height_losses import drawing_l1
 from Systems.d3rsmde.tasks.common import MONITOR, plain_config
 from Utils.data.sample import Batch
-from Utils.reports.height_panels import height_views
+from Utils.reports.tile_panels import map_views
 from Utils.scoring.height_scorer import HeightScorer
 from Utils.scoring.scores import Scorer
 from Utils.training.task import ParameterGroup, View, one_group
@@ -79,4 +79,4 @@ class AutoencoderTask:
 
     def panels(self, batch: Batch) -> Sequence[View]:
         """Image, truth, map and error of each tile."""
-        return height_views(batch, self.predict(batch))
+        return map_views(batch, self.predict(batch))

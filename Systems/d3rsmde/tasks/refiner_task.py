@@ -18,7 +18,7 @@ from Modules.d3rsmde.refiner import predict_truth
 from Modules.losses.height_losses import build_loss
 from Systems.d3rsmde.tasks.common import MONITOR, plain_config
 from Utils.data.sample import Batch
-from Utils.reports.height_panels import height_views
+from Utils.reports.tile_panels import map_views
 from Utils.scoring.height_scorer import HeightScorer
 from Utils.scoring.scores import Scorer
 from Utils.training.task import ParameterGroup, View, one_group
@@ -159,7 +159,7 @@ class RefinerTask:
 
     def panels(self, batch: Batch) -> Sequence[View]:
         """Image, truth, map and error of each tile."""
-        return height_views(batch, self.predict(batch))
+        return map_views(batch, self.predict(batch))
 
 
 def _without_fp16(device: torch.device) -> torch.autocast:

@@ -16,7 +16,10 @@ from Utils.data.cutting.survey import KEPT, REASONS, Look, count_reasons
 from Utils.data.cutting.tile_writer import TilePaths
 from Utils.data.published_layout import TEST_PART, TRAINING_PART
 
-__all__ = ["Tile", "label_of", "part_of", "summarise", "write_records"]
+__all__ = ["TEST_APART", "Tile", "label_of", "part_of", "summarise", "write_records"]
+
+# The split file of test tiles that share no pixels.
+TEST_APART = "test-apart.txt"
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ def write_records(
     write_csv(output / "left_out.csv", rows or [dict.fromkeys(header)][:0])
     if options.folds:
         write_folds(output / "splits", tiles)
+    if options.overlap and any(tile.side == TEST for tile in tiles):
+        _write_ids(output / "splits" / TEST_APART, tiles_apart(tiles, options.size))
     return {
         "block_tiles": layout.tiles,
         "tiles": {side: sum(tile.side == side for tile in tiles) for side in sorted({tile.side for tile in tiles})},
@@ -80,12 +85,39 @@ def write_records(
 
 def write_folds(folder: Path, tiles: Sequence[Tile]) -> list[Path]:
     """Write a split file for each fold, as the key ``k_folds`` reads them."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for side in sorted({tile.side for tile in tiles} - {TEST}, key=int):
         paths.append(folder / f"fold-{side}.txt")
-        atomic_write_bytes(paths[-1], "".join(f"{tile.id}\n" for tile in tiles if tile.side == side).encode())
+        _write_ids(paths[-1], [tile for tile in tiles if tile.side == side])
     return paths
+
+
+def tiles_apart(tiles: Sequence[Tile], size: int) -> list[Tile]:
+    """Test tiles of which no two of one image share a pixel, as many as are found row by row.
+
+    A standard error over tiles that overlap counts the same ground several times, and is too small.
+
+    Args:
+        tiles: all tiles, of which those of the test part are chosen from.
+        size: side of a tile in pixels.
+    """
+    # By square of a tile's size, in which no two of them begin.
+    chosen: dict[tuple[int, int, int], Tile] = {}
+    for tile in tiles:
+        scene, down, right = tile.place.scene, tile.place.row // size, tile.place.column // size
+        beside = (chosen.get((scene, down + i, right + j)) for i in (-1, 0, 1) for j in (-1, 0, 1))
+        if tile.side == TEST and not any(_touch(tile.place, one.place, size) for one in beside if one):
+            chosen[scene, down, right] = tile
+    return list(chosen.values())
+
+
+def _touch(one: Place, other: Place, size: int) -> bool:
+    return max(abs(one.row - other.row), abs(one.column - other.column)) < size
+
+
+def _write_ids(path: Path, tiles: Sequence[Tile]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_bytes(path, "".join(f"{tile.id}\n" for tile in tiles).encode())
 
 
 def _where(pairs: Pairs, place: Place) -> dict[str, object]:
@@ -130,6 +162,8 @@ def summarise(
         highest = max(one.highest for one in own if one.highest is not None)
         blocks = sum(value == side for value in sides.values())
         rows.append([label_of(side, names), str(len(own)), str(blocks), f"{lowest:.1f} to {highest:.1f}"])
+    tested = [tile for tile in tiles if tile.side == TEST]
+    apart = tiles_apart(tiles, layout.size)
     lines = [
         f"{len(places)} tiles of {layout.size} x {layout.size} pixels in {len({place.block for place in places})} "
         f"blocks of up to {layout.tiles} x {layout.tiles} tiles, {layout.gap} pixels apart",
@@ -141,4 +175,9 @@ def summarise(
     for reason, count in count_reasons(looks).items():
         if reason != KEPT and count:
             lines.append(f"left out {count}: {REASONS[reason]}")
+    if len(apart) < len(tested):
+        lines.append(
+            f"test tiles overlap: {len(apart)} of {len(tested)} share no pixels (splits/{TEST_APART}, for "
+            "test_split_text); the standard errors of the others are too small"
+        )
     return "\n".join(lines)

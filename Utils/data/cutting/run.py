@@ -257,7 +257,7 @@ def _audit(options: CutOptions) -> dict[str, Any]:
     from Utils.data.audit.audit_report import describe, summarise, write_audit
     from Utils.data.audit.survey import audit
 
-    folds = [] if options.folds == 0 else sorted((options.output / "splits").glob("*.txt"))
+    folds = [] if options.folds == 0 else sorted((options.output / "splits").glob("fold-*.txt"))
     found = audit(any_training(options.output, folds), [], None, os.cpu_count() or 1)
     summary = summarise(options.output, found.inspections, found.findings)
     write_audit(options.output / "audit", summary, [item.row for item in found.inspections])

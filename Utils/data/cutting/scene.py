@@ -90,7 +90,7 @@ class SceneReader:
         bands: 1 or 3 numbers; None for the usual ones.
         nodata: a value that means no data, in addition to what the file says.
         stretch: percentiles that become 0 and 1; None for the full range of the file's type.
-        suspect_voids: whether values that look like no data are left out though nothing declares them.
+        suspect_voids: whether values and frames that look like no data are left out though nothing declares them.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class SceneReader:
         suspect_voids: bool = True,
     ) -> None:
         self.header = header
-        self.source = open_scene(header.path, bands, nodata, stretch, suspect_voids)
+        self.source = open_scene(header.path, bands, nodata, stretch, suspect_voids, frames_are_void=True)
 
     def __enter__(self) -> SceneReader:
         return self

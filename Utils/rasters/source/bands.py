@@ -101,6 +101,7 @@ class BandReader:
         nodata: a value that means no data and that the file does not name, or None. For a palette it is an index.
         opacity: numbers of the bands with the opacity; where one is 0, there is no data.
         voids: for each band, values that lie far from all others and so mean no data; none for any band if empty.
+        frames: colours of frames that are no data: where all bands differ from the first number by at most the second.
     """
 
     dataset: Any
@@ -108,6 +109,7 @@ class BandReader:
     nodata: float | None = None
     opacity: tuple[int, ...] = ()
     voids: tuple[tuple[float, ...], ...] = ()
+    frames: tuple[tuple[float, float], ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -145,6 +147,8 @@ class BandReader:
         if self.has_palette:
             colours = self._colour_table()[values[0]]  # (h, w, 4)
             values, valid = np.moveaxis(colours[..., :3], -1, 0), valid & (colours[..., 3] > 0)
+        for value, smear in self.frames:
+            valid &= ~(np.abs(values.astype(np.float64) - value) <= smear).all(axis=0)
         return values, valid
 
     def _values(self, bands: Sequence[int], window: Window | None, shape: tuple[int, int]) -> NDArray[Any]:

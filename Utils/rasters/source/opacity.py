@@ -39,6 +39,8 @@ def opacity_bands(path: Path, dataset: Any, bands: Sequence[int], log: logging.L
         values, colours = _look(dataset, [number])[0], _look(dataset, bands)
         if _is_opacity(values, colours):
             found.append(number)
+            if len(np.unique(values)) == 2:
+                _tell_hidden_picture(path, number, values == 0, colours, log)
             continue
         zero = f", and 0 in {100.0 * (values == 0).mean():.1f} % of the pixels" if (values == 0).any() else ""
         log.warning(
@@ -67,3 +69,21 @@ def _is_opacity(values: NDArray[Any], colours: NDArray[Any]) -> bool:
     # Soft everywhere, but nothing to see where it is 0: holes there take nothing away.
     hidden = colours[:, values == 0]  # (C, n)
     return bool(hidden.size and (hidden == hidden[:, :1]).all())
+
+
+def _tell_hidden_picture(
+    path: Path, number: int, holes: NDArray[np.bool_], colours: NDArray[Any], log: logging.Logger
+) -> None:
+    """Say that a mask hides a picture: nobody can know whether its band is one, or infrared in two values."""
+    hidden = colours[:, holes]
+    if not hidden.size or max(len(np.unique(band)) for band in hidden) < _FEW_VALUES:
+        return
+    log.warning(
+        "%s: band %d is tagged as opacity (alpha), and the %.1f %% of the pixels where it is 0 are taken as no data, "
+        "though the other bands hold a picture there; if it is no mask, take the tag off (gdal_edit -colorinterp_%d "
+        "undefined)",
+        path,
+        number,
+        100.0 * holes.mean(),
+        number,
+    )

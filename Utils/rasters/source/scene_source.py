@@ -161,6 +161,7 @@ class SceneSource:
             "bands": list(self.bands),
             **({"reversed": list(self._reversed)} if self.is_reversed else {}),
             **({"voids": [list(found) for found in self._reader.voids]} if self._reader.voids else {}),
+            **({"frames": [list(colour) for colour in self._reader.frames]} if self._reader.frames else {}),
             "stretch": self.stretch.describe(),
             # JSON has no NaN.
             "nodata": str(self.nodata) if self.nodata is not None and math.isnan(self.nodata) else self.nodata,
@@ -178,6 +179,7 @@ def open_scene(
     stretch: tuple[float, float] | None = (2.0, 98.0),
     suspect_voids: bool = True,
     tell: bool = True,
+    frames_are_void: bool = False,
 ) -> SceneSource:
     """Open a scene, check it, and take its stretch; the scene is never read as a whole.
 
@@ -192,6 +194,8 @@ def open_scene(
         suspect_voids: whether values and frames that look like no data are left out though nobody declares them
             (:mod:`Utils.rasters.source.voids`).
         tell: whether what is noticed goes into the log; not when the same scene was opened before.
+        frames_are_void: whether pixels of a suspected frame's colour are no data, as what is learnt from should not
+            hold a frame. Else they are only left out of the stretch, because they may be ground.
 
     Raises:
         RasterError: the file is missing, damaged, cut short, empty, absurdly large or of complex numbers.
@@ -210,7 +214,7 @@ def open_scene(
             chosen = choose_bands(path, dataset, bands, log)
             _check_ends(BandReader(dataset, (*chosen, *_alphas(dataset))))
             reader = BandReader(dataset, chosen, nodata, opacity_bands(path, dataset, chosen, log))
-            reader, taken = _stretch(path, reader, stretch, suspect_voids, log)
+            reader, taken = _stretch(path, reader, stretch, suspect_voids, frames_are_void, log)
             source = SceneSource(path, dataset, reader, taken)
             _log_georeference(source, dataset, log)
         except BaseException:
@@ -246,7 +250,12 @@ def _alphas(dataset: Any) -> list[int]:
 
 
 def _stretch(
-    path: Path, reader: BandReader, percentiles: tuple[float, float] | None, suspect_voids: bool, log: logging.Logger
+    path: Path,
+    reader: BandReader,
+    percentiles: tuple[float, float] | None,
+    suspect_voids: bool,
+    frames_are_void: bool,
+    log: logging.Logger,
 ) -> tuple[BandReader, Stretch]:
     """The stretch, and the reader with the voids that were found on the way."""
     dataset = reader.dataset
@@ -258,11 +267,15 @@ def _stretch(
     if suspect_voids:
         lossy = (dataset.profile.get("compress") or dataset.driver).upper() in _LOSSY
         palette = reader.has_palette
-        found = find_suspects(path, sample, valid, lossy=lossy, palette=palette, log=log)
+        found = find_suspects(
+            path, sample, valid, lossy=lossy, palette=palette, log=log, frames_are_void=frames_are_void
+        )
         if any(found.voids):
             reader = replace(reader, voids=found.voids)
             sample, valid = reader.read(None, shape)
         valid = valid & ~found.frame
+        if frames_are_void:
+            reader = replace(reader, frames=found.colours)
     if percentiles is None:
         return reader, _full_range(path, reader, sample[:, valid], log)
     stretch, widened = percentile_stretch(sample, valid, percentiles)

@@ -39,10 +39,12 @@ class Suspects:
     Attributes:
         voids: for each band, the values that lie far from all others: no ground has them.
         frame: (h, w) bool, the sample's pixels in a frame of one colour, which may be ground all the same.
+        colours: of these frames: a value, and by how much a lossy file smears it.
     """
 
     voids: tuple[tuple[float, ...], ...]
     frame: NDArray[np.bool_]
+    colours: tuple[tuple[float, float], ...] = ()
 
 
 def find_suspects(
@@ -53,6 +55,7 @@ def find_suspects(
     lossy: bool,
     palette: bool,
     log: logging.Logger,
+    frames_are_void: bool = False,
 ) -> Suspects:
     """Look for voids and frames in a sample of a scene; what is found is said in the log, a line for each value.
 
@@ -63,7 +66,9 @@ def find_suspects(
         lossy: whether the file's compression changes values.
         palette: whether the sample holds the colours of a palette.
         log: where to say so.
+        frames_are_void: whether the reader takes frames as no data, for what is said about them.
     """
+    colours: list[tuple[float, float]] = []
     voids: list[list[float]] = [[] for _ in sample]
     if sample.dtype.itemsize > 1:
         voids = [_far_marks(band[valid], sample.dtype) for band in sample]
@@ -75,7 +80,8 @@ def find_suspects(
         valid = valid & ~_any_void(sample, voids)
     frame = np.zeros_like(valid)
     for candidate in _frame_candidates(sample[:, valid], sample.dtype):
-        framing = _frame_of(sample, valid & ~frame, candidate, _SMEAR if lossy and candidate in (0.0, 255.0) else 0.0)
+        smear = _SMEAR if lossy and candidate in (0.0, 255.0) else 0.0
+        framing = _frame_of(sample, valid & ~frame, candidate, smear)
         if framing is None:
             continue
         value, found = framing
@@ -87,9 +93,10 @@ def find_suspects(
                 known.append(value)
             _tell_void(path, value, found, sample[:, valid], log)
         else:
-            _tell_frame(path, value, found, palette, log)
+            colours.append((candidate, smear))
+            _tell_frame(path, value, found, palette, frames_are_void, log)
         frame |= found
-    return Suspects(tuple(map(tuple, voids)), frame)
+    return Suspects(tuple(map(tuple, voids)), frame, tuple(colours))
 
 
 def _far_marks(values: NDArray[Any], dtype: np.dtype[Any]) -> list[float]:
@@ -191,17 +198,19 @@ def _tell_void(path: Path, value: float, has: NDArray[np.bool_], values: NDArray
     )
 
 
-def _tell_frame(path: Path, value: float, frame: NDArray[np.bool_], palette: bool, log: logging.Logger) -> None:
+def _tell_frame(
+    path: Path, value: float, frame: NDArray[np.bool_], palette: bool, void: bool, log: logging.Logger
+) -> None:
     given = "with that colour's index" if palette else f"{value:.9g}"
+    but = f"but gets heights. --nodata {given} leaves it without heights; "
     log.warning(
         "%s: a frame of %.9g takes %s of the pixels and %.0f %% of the border, and is not declared as no data: it is "
-        "left out of the stretch, but gets heights. --nodata %s leaves it without heights; --nodata none takes it as "
-        "ground",
+        "left out of the stretch, %s--nodata none takes it as ground",
         path,
         value,
         _share(frame),
         100.0 * _border(frame).mean(),
-        given,
+        "and its pixels are no data. " if void else but,
     )
 
 

@@ -46,6 +46,10 @@ class LineFit:
         scale = max(self._products / self._squares, 0.0) if self._squares > 0.0 else 0.0
         return HeightFit(True, scale, self._truth - scale * self._height)
 
+    def level(self) -> HeightFit:
+        """The best shift alone."""
+        return HeightFit(True, 1.0, self._truth - self._height)
+
 
 class BlockSums:
     """Sums over pixels by block of 256 x 256 and slope class; the last class holds pixels without a slope."""

@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 BoolArray = NDArray[np.bool_]
 KIND_TAG = "D3RSMDE_KIND"
+KINDS = ("relative", "offset", "metric")
 UNCERTAINTY = "uncertainty"
 # Below this many truth pixels along a pixel's side the truth is interpolated, above it averaged.
 _FINER = 1.1
@@ -113,12 +114,12 @@ def inner(values: FloatArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Maps:
-    """The opened files on one grid; ``scored`` and ``relative`` go by map, a baseline first."""
+    """The opened files on one grid; ``scored`` and ``kinds`` (``metric``, ``offset``, ``relative``) go by map."""
 
     grid: Grid
     truth: HeightMap
     scored: dict[str, HeightMap]
-    relative: dict[str, bool]
+    kinds: dict[str, str]
     sigma: HeightMap | None
     inputs: dict[str, dict[str, Any]]
 
@@ -158,8 +159,8 @@ def opened_maps(
         true_map = maps.pop("truth")
         trusted = _trusted(stack, source, band, None, PREDICTION, facts, None, keep_outliers)
         maps[PREDICTION] = HeightMap(prediction, *trusted, _scaling(source, band, facts["metres_per_unit"]))
-        relative = {name: inputs[name]["kind"] == "relative" for name in maps}
-        yield Maps(grid, true_map, maps, relative, _sigma_map(prediction, source, facts["metres_per_unit"]), inputs)
+        kinds = {name: inputs[name]["kind"] for name in maps}
+        yield Maps(grid, true_map, maps, kinds, _sigma_map(prediction, source, facts["metres_per_unit"]), inputs)
 
 
 @contextmanager
@@ -192,9 +193,10 @@ def _check_heights(path: Path, source: Any) -> tuple[int, dict[str, Any]]:
     if source.crs is None and source.gcps[0]:
         raise RasterError(path, "georeferenced by control points only", "rectify it first (gdalwarp IN OUT)")
     kind = tags.get(KIND_TAG, "metric")
-    if kind not in ("relative", "metric"):
-        raise RasterError(path, f"tag {KIND_TAG} is '{kind}'", "it must be relative or metric; correct or remove it")
-    unit, metres = height_unit(path, source, band) if kind == "metric" else ("", 1.0)
+    if kind not in KINDS:
+        known = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
+        raise RasterError(path, f"tag {KIND_TAG} is '{kind}'", f"it must be {known}; correct or remove it")
+    unit, metres = height_unit(path, source, band) if kind != "relative" else ("", 1.0)
     if metres != 1.0:
         logger.info("%s: heights in '%s' (%g m), converted to metres", path, unit, metres)
     distance = ground_sample_distance(source.crs, source.transform, source.height, source.width)
@@ -262,8 +264,9 @@ def _on_grid(
     """Open the truth or the baseline on the prediction's grid; also give the facts on it."""
     source = stack.enter_context(_opened(path))
     band, facts = _check_heights(path, source)
-    if role == "truth" and facts["kind"] == "relative":
-        raise UserError(f"truth '{path}': its heights are relative ({KIND_TAG}); give a DEM in metres")
+    if role == "truth" and facts["kind"] != "metric":
+        what = "relative" if facts["kind"] == "relative" else "of unknown level"
+        raise UserError(f"truth '{path}': its heights are {what} ({KIND_TAG}); give a DEM in metres")
     if nodata is not None:
         if not in_dtype_range(nodata, facts["type"]):
             raise UserError(f"nodata {nodata:g}: '{path}' cannot hold it, being {facts['type']}; give another value")

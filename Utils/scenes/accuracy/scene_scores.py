@@ -67,6 +67,8 @@ class HeightFit:
         """One phrase for tables."""
         if not self.fitted:
             return "compared as it is"
+        if self.scale == 1.0:
+            return f"aligned to the truth by one shift over the scene: {self.shift:+.6g} m"
         return (
             f"aligned to the truth by one least-squares scale (>= 0) and shift over the scene: "
             f"{self.scale:.6g} x height {'-' if self.shift < 0 else '+'} {abs(self.shift):.6g} m"

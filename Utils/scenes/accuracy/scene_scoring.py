@@ -86,8 +86,8 @@ def score_scene(
         truth: the true heights in metres; any grid, resolution and CRS.
         baseline: another DEM in metres that is scored beside the prediction.
         slope_classes: inner bounds of the slope classes, degrees, ascending.
-        align: ``auto`` fits relative maps to the truth by one scale and shift and takes metric ones as they are,
-            ``affine`` fits all, ``none`` fits none.
+        align: ``auto`` fits relative maps to the truth by one scale and shift, maps in metres of unknown level by one
+            shift, and takes metric ones as they are; ``affine`` fits all by scale and shift, ``none`` fits none.
         truth_nodata: value that means no data in the truth, in addition to what its file names.
         error_map: a .tif to write the prediction's error to; its folder is made where missing.
         sample_limit: most errors kept for medians and percentiles.
@@ -136,8 +136,8 @@ def check_slope_classes(bounds: Sequence[float]) -> None:
 
 
 def _fit(maps: Maps, align: Align) -> dict[str, HeightFit]:
-    """One line for each map that needs one, over the pixels that will be scored."""
-    wanted = [name for name in maps.scored if align == "affine" or (align == "auto" and maps.relative[name])]
+    """One line, or one shift, for each map that needs it, over the pixels that will be scored."""
+    wanted = [name for name in maps.scored if align == "affine" or (align == "auto" and maps.kinds[name] != "metric")]
     alignments = {name: HeightFit() for name in maps.scored}
     if not wanted:
         return alignments
@@ -149,7 +149,8 @@ def _fit(maps: Maps, align: Align) -> dict[str, HeightFit]:
             fit.add(inner(found.heights[name])[found.scored], truth)
     if not all(fit.count for fit in fits.values()):
         raise maps.nothing_in_common()
-    return alignments | {name: fit.line() for name, fit in fits.items()}
+    shifted = {name for name in wanted if align == "auto" and maps.kinds[name] == "offset"}
+    return alignments | {name: fit.level() if name in shifted else fit.line() for name, fit in fits.items()}
 
 
 class _Run:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from Utils.scenes.fusion.reference import CoarseHeights, Geometry, average_onto
+from Utils.scenes.fusion.reference import CoarseHeights, Geometry
 from Utils.scenes.joining.tile_alignment import Anchor
 from Utils.scenes.tiles.tile_grid import Tile
 
@@ -49,11 +50,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Points:
-    """Heights at points, in pixels of the scene: (N,) each; row 0.5, column 0.5 is the centre of the first pixel."""
+    """Heights at points, in pixels of the scene: (N,) each; row 0.5, column 0.5 is the centre of the first pixel.
+
+    ``left_out`` has, by reason, how many rows of their table are not among them.
+    """
 
     rows: Floats
     columns: Floats
     heights: Floats
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def under(self, tile: Tile) -> Points:
         """The points that lie on a tile."""
@@ -103,12 +108,8 @@ def anchor_to_reference(tile: Tile, values: Map, scene: Geometry, reference: Coa
     # Cells so wide that too few fit into the tile; around the tile they would need a border without bounds.
     if part is None or FEWEST_HEIGHTS * reference.pixels_a_cell**2 > 2.0 * tile.height * tile.width:
         return None
-    # With a border of NaN around the tile, a cell that reaches beyond the tile counts as not covered.
-    border = int(np.ceil(reference.pixels_a_cell)) + 2
-    known = np.pad(np.isfinite(values).astype(np.float32), border)
-    share = average_onto(part.geometry, known, place.grown(border))
-    cells = average_onto(part.geometry, values, place)
-    rows, columns = np.nonzero((share > 0.95) & np.isfinite(cells) & np.isfinite(part.heights))
+    heights, cells = part.beside_tile(values, place)
+    rows, columns = np.nonzero(np.isfinite(cells) & np.isfinite(heights))
     if len(rows) < FEWEST_HEIGHTS:
         return None
     xs, ys = part.geometry.coordinates(rows + 0.5, columns + 0.5)
@@ -118,7 +119,7 @@ def anchor_to_reference(tile: Tile, values: Map, scene: Geometry, reference: Coa
         scene_rows,
         scene_columns,
         cells[rows, columns].astype(np.float64),
-        part.heights[rows, columns].astype(np.float64),
+        heights[rows, columns].astype(np.float64),
         observations=len(rows) / _CELLS_AN_OBSERVATION,
     )
 

@@ -1,4 +1,4 @@
-"""Which cells of a DEM are read under a scene: its own where they are even, else some along the scene's pixels."""
+"""Which cells of a DEM are read under a scene: its own where they are even, else ones along the scene's pixels too."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from Utils.rasters.coordinates import (
     longitude_period,
     on_earth,
     transformed,
-    whole_turns,
 )
 from Utils.rasters.geometry import Geometry
 from Utils.rasters.grids import cell_lattice
+from Utils.scenes.fusion.uneven_cells import around
 
 __all__ = ["CellPlan", "plan_cells"]
 
@@ -31,14 +31,15 @@ _MOST_CELLS_A_SIDE = 4096
 # A reference as fine as the scene would leave the model nothing to add: its cells are averaged to this many pixels.
 _FEWEST_PIXELS_A_CELL = 2.0
 _MARGIN = 8  # cells beyond the scene, so that interpolation has cells on both sides of its border
-# Near a pole the cells of a DEM in degrees are slivers: they are joined until they are at most so many times as long as
+# Near a pole the cells of a DEM in degrees are slivers: they are joined until they are about so many times as long as
 # wide.
 _LONGEST_CELL = 4.0
 # Where one cell under the scene is so many times as large as another, in pixels, as around a pole, the DEM's own grid
 # does not serve.
 _MOST_UNEVEN = 4.0
-# Samples along the side of a cell that does not lie as the DEM's own ones do.
-_SAMPLES = 4, 16
+# Uneven cells are shown on even ones with this share of their usual side, so that the smaller ones show, too.
+_EVEN_SIDE = 0.7
+_MOST_EVEN_CELLS_A_SIDE = 2048
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,19 @@ class CellPlan:
     """How a DEM is read.
 
     Attributes:
-        grid: the cells under the scene and a margin.
-        pixels: side of such a cell in pixels of the scene.
+        grid: the DEM's own cells under the scene and a margin, or several of them joined.
+        pixels: side of a cell in pixels of the scene.
         averaged: how many of the DEM's own cells lie along its side.
         turns: by how many whole turns of longitude the DEM is moved to lie under the grid, in the order of preference.
-        samples: 0 where the cells are those of the DEM, or join several of them. Else the cells lie along the scene's
-            pixels, and each is the mean of so many samples a side.
+        even: square cells along the scene's pixels that show those of the DEM where these are uneven; else None.
+            ``pixels`` is then the side of these.
     """
 
     grid: Geometry
     pixels: float
     averaged: float
     turns: tuple[int, ...]
-    samples: int
+    even: Geometry | None = None
 
 
 def plan_cells(path: Path, source: Any, scene: Geometry) -> CellPlan:
@@ -85,7 +86,10 @@ def plan_cells(path: Path, source: Any, scene: Geometry) -> CellPlan:
     if not known.any() or not np.isfinite(change).all(axis=(-2, -1)).any():
         raise UserError(f"--reference '{path}': the scene lies outside of what its CRS ({source.crs}) can express")
     if not known.all() or _uneven(own, scene, change):
-        return _along_pixels(own, scene, change)
+        plan = _along_pixels(own, scene, change)
+        if plan is None:
+            raise _no_overlap(path, source, own, scene)
+        return plan
     box = (float(min(rows)), float(min(columns)), float(max(rows)), float(max(columns)))
     turns = _turns(own, box)
     if not turns:
@@ -105,7 +109,7 @@ def plan_cells(path: Path, source: Any, scene: Geometry) -> CellPlan:
     grid = coarser.window(first[0], first[1], last[0] - first[0], last[1] - first[1])
     box = (first[0] * down, first[1] * across, last[0] * down, last[1] * across)
     pieces = tuple(turn + turns[0] for turn in _turns(own, box))
-    return CellPlan(grid, _pixels_a_cell(scene, grid), math.sqrt(down * across), pieces, samples=0)
+    return CellPlan(grid, _pixels_a_cell(scene, grid), math.sqrt(down * across), pieces)
 
 
 def _horizontal(path: Path, source: Any, scene: Geometry) -> CRS:
@@ -196,23 +200,47 @@ def _sides(change: NDArray[np.float64]) -> NDArray[np.float64]:
 def _joined(change: NDArray[np.float64]) -> tuple[int, int]:
     """How many cells to join down and across, so that none is a sliver."""
     down, across = _sides(change)
-    times = max(1, math.ceil(max(down, across) / min(down, across) / _LONGEST_CELL - 1e-6))
+    # A cell a little longer than that is not halved.
+    times = max(1, round(max(down, across) / min(down, across) / _LONGEST_CELL))
     return (times, 1) if down < across else (1, times)
 
 
-def _along_pixels(own: Geometry, scene: Geometry, change: NDArray[np.float64]) -> CellPlan:
-    """Square cells along the scene's pixels, as large as the DEM's usually are there."""
-    short, long = sorted(_sides(change))
-    usual = math.sqrt(short * long)
-    side = max(_FEWEST_PIXELS_A_CELL, usual, max(scene.height, scene.width) / _MOST_CELLS_A_SIDE)
+def _along_pixels(own: Geometry, scene: Geometry, change: NDArray[np.float64]) -> CellPlan | None:
+    """Square cells along the scene's pixels, somewhat smaller than the DEM's usually are there; None off the DEM."""
+    usual = math.sqrt(math.prod(_sides(change)))
+    side = max(_FEWEST_PIXELS_A_CELL, _EVEN_SIDE * usual, max(scene.height, scene.width) / _MOST_EVEN_CELLS_A_SIDE)
     coarse = Geometry(math.ceil(scene.height / side), math.ceil(scene.width / side), scene.crs, scene.transform)
     grid = Geometry(coarse.height, coarse.width, scene.crs, scene.transform @ Affine.scale(side)).grown(_MARGIN)
-    samples = int(np.clip(math.ceil(side / short), *_SAMPLES))
-    # A transformation gives longitudes of less than half a turn.
-    half = (longitude_period(own.crs) or 0.0) / 2
-    xs, _ = own.coordinates([0, own.height, 0, own.height], [0, 0, own.width, own.width])
-    turns = whole_turns(own.crs, (float(xs.min()), float(xs.max())), (-half, half))
-    return CellPlan(grid, side, side / usual, turns, samples)
+    # Far finer cells are joined. Where they are longest, two lie on a side of the grid's, as those are as long there.
+    known = change[np.isfinite(change).all(axis=(-2, -1))]
+    known = known[np.abs(np.linalg.det(known)) > 0]
+    longest = np.linalg.norm(np.linalg.inv(known), axis=-2).max(axis=0)
+    down, across = (max(1, int(side / 2 / one)) for one in longest)
+    joined = Geometry(
+        math.ceil(own.height / down),
+        math.ceil(own.width / across),
+        own.crs,
+        own.transform @ Affine.scale(across, down),
+    )
+    uneven = _under(joined, grid)
+    return None if uneven is None else CellPlan(uneven, side, math.sqrt(down * across), (0,), grid)
+
+
+def _under(cells: Geometry, grid: Geometry) -> Geometry | None:
+    """Those of a DEM's cells that lie under a grid, all around the Earth where a pole is near; None where none does."""
+    down, across = (side.ravel() for side in np.meshgrid(*(np.linspace(0, n, 65) for n in (grid.height, grid.width))))
+    rows, columns = cells.place(*grid.coordinates(down, across), grid.crs)
+    turn = around(cells)
+    columns = columns if turn is None else columns % turn
+    known = np.isfinite(rows) & np.isfinite(columns)
+    if not known.any():
+        return None
+    ends = []
+    for found, count in ((rows[known], cells.height), (columns[known], cells.width)):
+        beyond = 2.0 + 0.1 * np.ptp(found)  # the grid reaches beyond these places, and so does the pole
+        ends.append((max(0, math.floor(found.min() - beyond)), min(count, math.ceil(found.max() + beyond))))
+    (top, bottom), (left, right) = ends
+    return cells.window(top, left, bottom - top, right - left) if top < bottom and left < right else None
 
 
 def _pixels_a_cell(scene: Geometry, cells: Geometry, near: float | None = None) -> float:

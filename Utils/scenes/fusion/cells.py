@@ -17,8 +17,7 @@ from rasterio.windows import Window
 
 from Utils.rasters.coordinates import horizontal_crs, longitude_period
 from Utils.rasters.geometry import Geometry
-
-Cells = NDArray[np.float32]
+from Utils.scenes.fusion.uneven_cells import SAMPLES, Cells, UnevenCells
 
 # GDAL averages over boxes along the finer grid's axes: right where a cell's sides run along them to this share.
 _MOST_SKEW = 0.1
@@ -26,6 +25,8 @@ _MOST_SKEW = 0.1
 _SAMPLES_A_CELL = 16.0
 _MOST_SAMPLES_A_PIXEL = 8
 _SAMPLES_AT_ONCE = 2**22
+_RIM = 4
+_WHOLE = 0.95  # share of a cell that a tile must cover
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,14 @@ class CoarseHeights:
         geometry: where these cells lie.
         pixels_a_cell: side of a cell in pixels of the scene.
         description: facts on the reference for the results.
+        uneven: the DEM's own cells, where these here only show them; None where these are the DEM's.
     """
 
     heights: Cells
     geometry: Geometry
     pixels_a_cell: float
     description: dict[str, Any]
+    uneven: UnevenCells | None = None
 
     def part(self, scene: Geometry) -> CoarseHeights | None:
         """The cells under a part of the scene; None where there are none."""
@@ -57,6 +60,41 @@ class CoarseHeights:
             return None
         geometry = self.geometry.window(top, left, bottom - top, right - left)
         return replace(self, heights=self.heights[top:bottom, left:right], geometry=geometry)
+
+    def beside(self, values: Any, scene: Geometry) -> tuple[Cells, Cells]:
+        """The DEM's heights, and the means of a map of the scene in the same cells.
+
+        Args:
+            values: as for ``average_onto``.
+            scene: where its pixels lie.
+
+        Returns:
+            Both (h, w). The means are NaN where the map has none, and in cells that its border crosses.
+        """
+        if self.uneven is not None:
+            return self._beside_uneven(values, scene)
+        cells = average_onto(self.geometry, values, scene)
+        cells[border_cells(self, scene)] = np.nan
+        return self.heights, cells
+
+    def beside_tile(self, values: Cells, place: Geometry) -> tuple[Cells, Cells]:
+        """As ``beside``, for the map (H, W) of a tile: NaN unless a cell is known to it as a whole."""
+        if self.uneven is not None:
+            return self._beside_uneven(values, place)
+        # With a border of NaN around the tile, a cell that reaches beyond the tile counts as not covered.
+        border = math.ceil(self.pixels_a_cell) + 2
+        known = np.pad(np.isfinite(values).astype(np.float32), border)
+        share = average_onto(self.geometry, known, place.grown(border))
+        cells = average_onto(self.geometry, values, place)
+        return self.heights, np.where(share > _WHOLE, cells, np.float32(np.nan))
+
+    def _beside_uneven(self, values: Any, scene: Geometry) -> tuple[Cells, Cells]:
+        assert self.uneven is not None
+        # Around a tile's cells, so that those of the DEM that reach beyond the tile are seen to do so.
+        grid = self.geometry.grown(_RIM)
+        shown = self.uneven.beside(average_onto(grid.finer(SAMPLES), values, scene), grid)
+        heights, cells = (one[_RIM:-_RIM, _RIM:-_RIM] for one in shown)
+        return heights, cells
 
 
 def average_onto(target: Geometry, values: Any, scene: Geometry | None = None) -> Cells:

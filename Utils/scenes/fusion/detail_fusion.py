@@ -28,7 +28,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter
 from scipy.optimize import minimize_scalar
 from scipy.sparse.linalg import cg
 
-from Utils.scenes.fusion.reference import Cells, CoarseHeights, Geometry, average_onto, border_cells
+from Utils.scenes.fusion.reference import Cells, CoarseHeights, Geometry, average_onto
 
 Floats = NDArray[np.float64]
 
@@ -100,15 +100,14 @@ def fuse(reference: CoarseHeights, mosaic: Path, scene: Geometry, with_spread: b
         with_spread: whether the mosaic's second band is its spread, whose level is then set by the reference.
     """
     with rasterio.open(mosaic) as source:
-        model = average_onto(reference.geometry, rasterio.band(source, 1), scene)
+        heights, model = reference.beside(rasterio.band(source, 1), scene)
         own = average_onto(reference.geometry, rasterio.band(source, 2), scene) if with_spread else np.zeros_like(model)
-    model[border_cells(reference, scene)] = np.nan
     known = np.isfinite(reference.heights)
-    if not (known & np.isfinite(model)).any():
+    if not (np.isfinite(heights) & np.isfinite(model)).any():
         return _flat(reference)
-    gain, unexplained = injection_gain(reference.heights, model)
+    gain, unexplained = injection_gain(heights, model)
     # In voids and beyond the scene's border the difference is continued smoothly.
-    offset = fill_smoothly(reference.heights - gain * model)
+    offset = fill_smoothly(heights - gain * model)
     surface = mean_preserving(without_noise(offset))
     trust = _trust(own, unexplained, np.where(known, np.float32(0.0), gain))
     return Correction(gain, surface, trust, _LEVEL_SHARE * unexplained, known, reference.geometry)

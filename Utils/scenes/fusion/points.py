@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,8 @@ from Utils.scenes.fusion.detail_fusion import Correction
 from Utils.scenes.fusion.points_on_scene import FEWEST_POINTS
 from Utils.scenes.fusion.reference import Geometry
 
+logger = logging.getLogger(__name__)
+
 Floats = NDArray[np.float64]
 
 _MAD_TO_SIGMA = 1.4826
@@ -26,19 +31,32 @@ _MOST_TO_CHOOSE = 1500
 _STRIP = 512
 
 
-def correct_to_points(points: Points, mosaic: Path, scene: Geometry, spacing: float) -> tuple[Correction, Floats]:
+@dataclass(frozen=True)
+class PointCorrection:
+    """How a mosaic is corrected towards points.
+
+    Attributes:
+        correction: the surface.
+        before: (N,) each point's residual before it, height less mosaic, in metres; NaN where the mosaic is invalid.
+        left_out: by reason, how many points did not count.
+    """
+
+    correction: Correction
+    before: Floats
+    left_out: Mapping[str, int]
+
+
+def correct_to_points(points: Points, mosaic: Path, scene: Geometry, spacing: float) -> PointCorrection:
     """Fit a surface that corrects a mosaic towards heights at points, however they lie.
 
-    Its smoothness is chosen by leaving out a fifth of the points at a time. Outliers are left out.
+    Its smoothness is chosen by leaving out a fifth of the points at a time. Points whose residual lies more than five
+    robust standard deviations from the median are left out, with a line in the log.
 
     Args:
         points: heights in metres.
         mosaic: the blended map, in metres as accurate as the fits of its tiles; NaN where invalid.
         scene: where its pixels lie.
         spacing: pixels between the nodes of the surface.
-
-    Returns:
-        The correction, and each point's residual before it (N,), height less mosaic, NaN where the mosaic is invalid.
 
     Raises:
         UserError: too few points on valid pixels.
@@ -50,6 +68,17 @@ def correct_to_points(points: Points, mosaic: Path, scene: Geometry, spacing: fl
     middle = float(np.median(residuals[known]))
     spread = _MAD_TO_SIGMA * float(np.median(np.abs(residuals[known] - middle)))
     inside = known & (np.abs(residuals - middle) <= 5.0 * spread + 1e-6)
+    outliers = known & ~inside
+    if outliers.any():
+        worst = residuals[outliers][np.abs(residuals[outliers] - middle).argmax()]
+        logger.warning(
+            "--points: left out %d of %d points whose heights lie more than %.1f m from those around (up to %+.1f m "
+            "from the model's map); take rows out of the table if they are wrong",
+            outliers.sum(),
+            known.sum(),
+            5.0 * spread,
+            worst,
+        )
     places, values = _thinned(points.rows[inside] / spacing, points.columns[inside] / spacing, residuals[inside])
     smoothing = _choose_smoothing(places, values)
     surface = _surface(places, values, smoothing)
@@ -63,7 +92,11 @@ def correct_to_points(points: Points, mosaic: Path, scene: Geometry, spacing: fl
     geometry = Geometry(1, 1, scene.crs, scene.transform @ shrink).window(-1, -1, len(rows), len(columns))
     ones = np.ones(offset.shape, np.float32)
     unexplained = ones * np.float32(_MAD_TO_SIGMA * np.median(np.abs(left)))
-    return Correction(ones, offset, ones, unexplained, ones.astype(bool), geometry), residuals
+    counts = {"on_invalid_pixels": int((~known).sum()), "outliers": int(outliers.sum())}
+    left_out = {reason: count for reason, count in counts.items() if count}
+    return PointCorrection(
+        Correction(ones, offset, ones, unexplained, ones.astype(bool), geometry), residuals, left_out
+    )
 
 
 def sample_mosaic(points: Points, mosaic: Path) -> Floats:

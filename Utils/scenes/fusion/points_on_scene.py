@@ -42,7 +42,7 @@ def read_points(
     """Read a table with the columns x, y and height (others are ignored); points beside the scene are left out.
 
     Rows that cannot be read or have no place, fill values and heights that no ground has are left out as well; one
-    warning counts them.
+    warning counts them, and ``Points.left_out`` has the numbers for the results.
 
     Args:
         path: the table, see ``read_table``.
@@ -67,7 +67,14 @@ def read_points(
         raise _unusable(path, crs, system, scene, table, placed, used)
     _warn(path, table, readable, placed, fill, impossible)
     logger.info("%d of %d points lie on the scene", inside.sum(), len(xs))
-    return Points(rows[used], columns_[used], heights[used])
+    reasons = {
+        "unusable": ~placed,  # no number, or no place
+        "beside_the_scene": placed & ~inside,
+        "fill_values": inside & fill,
+        "impossible": inside & impossible,
+    }
+    left_out = {reason: int(rows_.sum()) for reason, rows_ in reasons.items() if rows_.any()}
+    return Points(rows[used], columns_[used], heights[used], left_out)
 
 
 def _system(crs: str, scene: Geometry) -> CRS:

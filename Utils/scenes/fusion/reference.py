@@ -1,4 +1,4 @@
-"""Reading a coarse DEM under a scene: its own cells where they are even, else cells along the scene's pixels."""
+"""Reading a coarse DEM under a scene: its own cells, and where they are uneven there, even ones that show them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import rasterio
 from affine import Affine
-from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window
 
 from Utils.core.errors import UserError
 from Utils.rasters.coordinates import horizontal_crs, longitude_period
@@ -27,6 +25,7 @@ from Utils.rasters.tile_files import GDAL_ERRORS, check_blocks
 from Utils.rasters.trusted_heights import Doubts, Place, trusted_heights
 from Utils.scenes.fusion.cell_plan import CellPlan, plan_cells
 from Utils.scenes.fusion.cells import Cells, CoarseHeights, average_onto, border_cells
+from Utils.scenes.fusion.uneven_cells import UnevenCells
 
 __all__ = ["Cells", "CoarseHeights", "Geometry", "average_onto", "border_cells", "read_reference"]
 
@@ -36,7 +35,6 @@ logger = logging.getLogger(__name__)
 _FEWEST_CELLS = 8
 _FEW = 10_000  # cells under a scene among which there are surely enough
 _SAME_PLACE = 0.01
-_SAMPLES_AT_ONCE = 2**24
 _REMEDY = "--keep-outliers takes them as heights, --reference-nodata names a void value"
 
 
@@ -67,23 +65,26 @@ def read_reference(
             place = Place(plan.grid.crs, plan.grid.transform, plan.grid.height, plan.grid.width)
             doubts = Doubts(f"--reference '{path}'", _REMEDY, unit, nodata, not keep_outliers, not keep_outliers)
             source, _, left_out = stack.enter_context(trusted_heights(source, 1, place, doubts))
-            heights = (_sampled_cells if plan.samples else _own_cells)(source, plan)
+            heights = _own_cells(source, plan)
             heights = heights * np.float32(source.scales[0]) + np.float32(source.offsets[0])
     except GDAL_ERRORS as error:
         raise UserError(f"--reference '{path}' cannot be read: {' '.join(str(error).split())}") from error
     if unit != 1.0:
         logger.info("reference: heights in units of %g m, converted to metres", unit)
         heights = heights * np.float32(unit)
+    uneven = None if plan.even is None else UnevenCells(heights, plan.grid)
+    grid = plan.grid if plan.even is None else plan.even
+    heights = heights if uneven is None else uneven.shown(grid)
     described = {
         "file": Path(name).name,
         "crs": crs.to_string(),
-        "cells": [plan.grid.height, plan.grid.width],
+        "cells": [grid.height, grid.width],
         "averaged": round(plan.averaged, 3) if plan.averaged > 1.01 else 1,
         "pixels_a_cell": round(plan.pixels, 3),
         "void_share": float(np.isnan(heights).mean()),
         "left_out": left_out.describe(),
     }
-    found = CoarseHeights(heights, plan.grid, plan.pixels, described)
+    found = CoarseHeights(heights, grid, plan.pixels, described, uneven)
     _check_support(path, found, scene)
     return found
 
@@ -124,41 +125,10 @@ def _fits(grid: Geometry, moved: float) -> bool:
     return abs(column - round(column)) < _SAME_PLACE and abs(row - round(row)) < _SAME_PLACE
 
 
-def _sampled_cells(source: Any, plan: CellPlan) -> Cells:
-    """Means of the surface through the DEM's cells over other cells: (h, w), NaN in voids."""
-    grid, times = plan.grid, plan.samples
-    own = horizontal_crs(source.crs)
-    period = (longitude_period(own) if own is not None else None) or 0.0
-    fine = grid.finer(times)
-    heights = np.full((grid.height, grid.width), np.nan, np.float32)
-    rows = max(1, _SAMPLES_AT_ONCE // (fine.width * times))
-    for row in range(0, grid.height, rows):
-        count = min(rows, grid.height - row)
-        window = Window(0, row * times, fine.width, count * times)
-        samples = np.full((count * times, fine.width), np.nan, np.float32)
-        for turn in plan.turns:
-            part = _read(source, fine, Resampling.cubic, window, turn * period)
-            samples = np.where(np.isnan(samples), part, samples)
-        blocks = samples.reshape(count, times, grid.width, times)
-        known = np.isfinite(blocks)
-        counts = known.sum(axis=(1, 3))
-        sums = np.where(known, blocks, 0.0).sum(axis=(1, 3), dtype=np.float64)
-        # A cell half of which is void is a void.
-        heights[row : row + count] = np.where(2 * counts > times**2, sums / np.maximum(counts, 1), np.nan)
-    return heights
-
-
-def _read(
-    source: Any,
-    grid: Geometry,
-    method: Resampling,
-    window: Window | None = None,
-    moved: float = 0.0,
-) -> NDArray[np.float32]:
-    """A window of the DEM, moved along x, on a grid; NaN in voids."""
+def _read(source: Any, grid: Geometry, method: Resampling) -> Cells:
+    """The DEM on a grid; NaN in voids."""
     with WarpedVRT(
         source,
-        src_transform=Affine.translation(moved, 0.0) @ source.transform,
         src_crs=horizontal_crs(source.crs),
         crs=grid.crs,
         transform=grid.transform,
@@ -168,7 +138,7 @@ def _read(
         dtype="float32",
         nodata=float("nan"),
     ) as warped:
-        heights: NDArray[np.float32] = warped.read(1, masked=True, window=window).astype(np.float32).filled(np.nan)
+        heights: Cells = warped.read(1, masked=True).astype(np.float32).filled(np.nan)
     heights[~np.isfinite(heights)] = np.nan
     return heights
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from Utils.core.errors import UserError
 from Utils.rasters.geometry import Geometry
 from Utils.scenes.fusion.anchors import FEWEST_HEIGHTS, Line, fit_line, supports_scale
-from Utils.scenes.fusion.cells import CoarseHeights, average_onto, border_cells
+from Utils.scenes.fusion.cells import CoarseHeights
 from Utils.scenes.joining.tile_alignment import TileAlignment
 from Utils.scenes.tiles.tile_grid import Tile
 
@@ -22,7 +22,12 @@ _CELLS_AN_OBSERVATION = 4.0
 
 
 def fit_whole_scene(
-    reference: CoarseHeights, mosaic: Path, scene: Geometry, tiles: Sequence[Tile], alignment: TileAlignment
+    reference: CoarseHeights,
+    mosaic: Path,
+    scene: Geometry,
+    tiles: Sequence[Tile],
+    alignment: TileAlignment,
+    scale_known: bool = False,
 ) -> TileAlignment | None:
     """Bring tiles that are aligned with one another to metres, by one robust line for each group of them.
 
@@ -33,6 +38,7 @@ def fit_whole_scene(
         tiles: all tiles.
         alignment: scales and shifts that are right but for one scale and shift a group. A group with too few cells gets
             those of the group with the most.
+        scale_known: whether the maps are in metres already, so that only shifts are to be found.
 
     Returns:
         The alignment in metres, or None where the DEM does not go with the model's map in any group.
@@ -41,11 +47,10 @@ def fit_whole_scene(
         UserError: too few cells lie on valid pixels.
     """
     with rasterio.open(mosaic) as source:
-        cells = average_onto(reference.geometry, rasterio.band(source, 1), scene)
-    cells[border_cells(reference, scene)] = np.nan
-    rows, columns = np.nonzero(np.isfinite(cells) & np.isfinite(reference.heights))
+        known, cells = reference.beside(rasterio.band(source, 1), scene)
+    rows, columns = np.nonzero(np.isfinite(cells) & np.isfinite(known))
     values = cells[rows, columns].astype(np.float64)
-    heights = reference.heights[rows, columns].astype(np.float64)
+    heights = known[rows, columns].astype(np.float64)
     places = scene.place(*reference.geometry.coordinates(rows + 0.5, columns + 0.5), reference.geometry.crs)
     group = _groups(*places, tiles, alignment.component)
     counts = {number: int((group == number).sum()) for number in np.unique(alignment.component)}
@@ -61,7 +66,8 @@ def fit_whole_scene(
         if count >= FEWEST_HEIGHTS:
             line = fit_line(values[group == number], heights[group == number])
             if supports_scale(line, count, count / _CELLS_AN_OBSERVATION):
-                lines[number] = line
+                steps = (heights - values)[group == number]
+                lines[number] = replace(line, scale=1.0, shift=float(np.median(steps))) if scale_known else line
     if not lines:
         return None
     usual = lines.get(most, next(iter(lines.values())))

@@ -99,7 +99,11 @@ class TileAlignment:
 
 
 def align(
-    tiles: Sequence[Tile], overlaps: Sequence[Overlap], anchors: Sequence[Anchor] = (), tilt: bool = False
+    tiles: Sequence[Tile],
+    overlaps: Sequence[Overlap],
+    anchors: Sequence[Anchor] = (),
+    tilt: bool = False,
+    scale_known: bool = False,
 ) -> TileAlignment:
     """Solve for all tiles together.
 
@@ -109,9 +113,10 @@ def align(
         anchors: fits of tiles to known heights; without any, every connected group gets a mean log scale and shift of
             0.
         tilt: whether each tile gets a slope as well.
+        scale_known: whether the maps are in metres already: every scale is then 1.
     """
     component = _components(len(tiles), overlaps)
-    scale = np.exp(_log_scales(component, overlaps, anchors))
+    scale = np.ones(len(tiles)) if scale_known else np.exp(_log_scales(component, overlaps, anchors))
     shift, slopes = _shifts(tiles, component, scale, overlaps, anchors, tilt)
     return TileAlignment(scale, shift, slopes, component)
 

@@ -36,6 +36,7 @@ def predict_tiles(
     batch_size: int,
     orientations: int = 1,
     device: torch.device | None = None,
+    scale_known: bool = False,
 ) -> int:
     """Predict every tile that the store does not hold yet; tiles without a valid pixel are kept as all NaN.
 
@@ -50,6 +51,7 @@ def predict_tiles(
         batch_size: number of tiles that are predicted at once.
         orientations: number of ways in which each tile is laid, 1 to 8.
         device: where the images go.
+        scale_known: whether the maps are in metres, so that turned ones differ from the first by a shift alone.
 
     Returns:
         How many tiles were predicted now, by all processes.
@@ -64,7 +66,7 @@ def predict_tiles(
         # One and the same thread reads ahead, because a GDAL dataset belongs to one thread at a time.
         with bar, ThreadPoolExecutor(max_workers=1) as reader:
             for tiles, images, valids in _read_ahead(reader, source, grid, batches):
-                layers = _predict_batch(predictor, images, grid.size, orientations, device)
+                layers = _predict_batch(predictor, images, grid.size, orientations, device, scale_known)
                 for place, tile in enumerate(tiles):
                     found = layers[place][:, : tile.height, : tile.width]
                     store.save(tile, np.where(valids[place], found, np.float32(np.nan)))
@@ -112,6 +114,7 @@ def _predict_batch(
     size: int,
     orientations: int,
     device: torch.device | None,
+    scale_known: bool,
 ) -> NDArray[np.float32]:
     """(B, C, size, size): the maps and, with several orientations, their spread."""
     batch = torch.from_numpy(np.stack(images)).to(device)
@@ -122,7 +125,7 @@ def _predict_batch(
         _lay_back(_draw(predictor, _lay(batch, turns, mirrored), size), turns, mirrored)
         for turns, mirrored in _ORIENTATIONS[1:orientations]
     ]
-    deviations = torch.stack([_fitted(other, first) - first for other in others])
+    deviations = torch.stack([_fitted(other, first, scale_known) - first for other in others])
     # The deviation from the map that is kept, not from the mean of all maps, which the user does not get.
     spread = deviations.square().mean(dim=0).sqrt()
     return torch.stack([first, spread], dim=1).cpu().numpy()
@@ -145,10 +148,12 @@ def _lay_back(values: Tensor, turns: int, mirrored: bool) -> Tensor:
     return values.flip(-1) if mirrored else values
 
 
-def _fitted(maps: Tensor, targets: Tensor) -> Tensor:
-    """Maps (B, H, W) with the scale (never negative) and shift that bring them closest to their targets."""
+def _fitted(maps: Tensor, targets: Tensor, scale_known: bool) -> Tensor:
+    """Maps (B, H, W) with the scale (never negative; 1 if known) and shift that bring them closest to their targets."""
     means, goals = maps.mean(dim=(1, 2), keepdim=True), targets.mean(dim=(1, 2), keepdim=True)
     centred = maps - means
+    if scale_known:
+        return centred + goals
     power = centred.square().mean(dim=(1, 2), keepdim=True).clamp_min(1e-12)
     scale = (centred * (targets - goals)).mean(dim=(1, 2), keepdim=True) / power
     return scale.clamp_min(0.0) * centred + goals

@@ -148,6 +148,23 @@ def test_features_without_padding_get_zeros_all_round() -> None:
     assert [tuple(level.shape[-2:]) for level in levels] == [(240, 320), (120, 160), (60, 80), (30, 40), (15, 20)]
 
 
+@pytest.mark.parametrize(("options", "multiple"), [({}, 224), ({"img_size": 64}, 64), ({"img_size": (64, 128)}, 128)])
+def test_encoders_of_windows_take_whole_windows(options: dict[str, Any], multiple: int) -> None:
+    with torch.device("meta"):
+        ours = TimmPyramid("maxvit_tiny_tf_224", options)
+        assert (ours.multiple, ours.smallest) == (multiple, multiple)
+        levels = ours(torch.zeros(1, 3, multiple, 2 * multiple))
+    expected = [(multiple // stride, 2 * multiple // stride) for stride in ours.strides]
+    assert [tuple(level.shape[-2:]) for level in levels] == expected
+
+
+def test_other_encoders_take_multiples_of_their_deepest_stride() -> None:
+    with torch.device("meta"):
+        assert TimmPyramid("swin_tiny_patch4_window7_224").multiple == 32
+        assert TimmPyramid("inception_resnet_v2").multiple == 32
+    assert InceptionResNetV2Pyramid.multiple == 16
+
+
 def test_flattened_names_do_not_hide_missing_weights(tmp_path: Path) -> None:
     weights = timm.create_model("test_convnext", pretrained=False).state_dict()
     gone = next(name for name in weights if name.startswith("stages.2"))

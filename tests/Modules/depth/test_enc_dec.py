@@ -250,3 +250,19 @@ def test_five_steps_of_the_published_network_fall(published: EncDec) -> None:
         optimiser.step()
         found.append(error.item())
     assert found == sorted(found, reverse=True) and found[-1] < found[0]
+
+
+@pytest.mark.parametrize("size", [(128, 160), (70, 97), (20, 200)])
+def test_an_encoder_of_windows_draws_any_size(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    options = {"img_size": 64, "depths": (1, 1, 1, 1), "embed_dim": (32, 32, 32, 32), "stem_width": 16}
+    network = EncDec("maxvit_rmlp_pico_rw_256", options=options, widths=(8,)).eval()
+    assert network.encoder.multiple == 64
+    image = torch.rand(1, 3, *size)
+    with torch.no_grad():
+        drawn = network(image)
+        # What is padded by hand is padded no more.
+        rows, columns = -size[0] % 64, -size[1] % 64
+        whole = network(torch.nn.functional.pad(image, (0, columns, 0, rows), mode="replicate"))
+    assert drawn.shape == (1, 1, *size)
+    torch.testing.assert_close(drawn, whole[..., : size[0], : size[1]])

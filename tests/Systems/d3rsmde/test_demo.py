@@ -62,3 +62,9 @@ def test_a_failing_script_fails_the_demo(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(demo, "TILE_SIZE", 32)
     monkeypatch.chdir(tmp_path)
     assert demo.main([]) == 2
+
+
+def test_every_stage_of_the_demo_is_a_step() -> None:
+    names = [step.name for step in demo._STEPS]
+    assert len(set(names)) == len(names)
+    assert {"fold-1", "fold-3", "final", "vae", "unet", "evaluateViT", "evaluateDiffusion"} <= set(names)

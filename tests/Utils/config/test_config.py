@@ -428,7 +428,7 @@ BASES = ("train", "evaluate")
 def test_shipped_files_load(path: Path) -> None:
     family, _, step = path.stem.rpartition("_")
     if path.parent.name == "Demo":
-        family = {"vit": "ViT", "diffusion": "Diffusion", "diffusion_light": "Diffusion"}[family]
+        family = {"vit": "ViT", "diffusion": "Diffusion", "diffusion_light": "Diffusion", "depth": "Depth"}[family]
     else:
         family = path.parent.name
     load_config(path, SCRIPTS[f"{family}/{step}"])

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from Systems.audit import main as audit
-from Systems.d3rsmde.coarse_run import plan_coarse
 from Systems.d3rsmde.config import ViTTrainingConfig
 from tests.conftest import (
     TEST,
@@ -33,6 +32,7 @@ from tests.conftest import (
 )
 from Utils.core.errors import UserError
 from Utils.data.dataset_table import read_table
+from Utils.data.fold_plan import plan_folds
 from Utils.data.published_layout import list_tiles
 from Utils.data.sample import grid_size
 from Utils.data.splits import main as write_splits
@@ -179,11 +179,11 @@ def test_split_files_and_folds_of_a_table(tmp_path: Path, capsys: pytest.Capture
     ]
     path = write_table(tmp_path / "lists" / "t.csv", rows)
     config = ViTTrainingConfig(dataset_path=str(path), root=str(dataset), k_folds="table", not_split=True)
-    plan = plan_coarse(config, find_tiles(config))
+    plan = plan_folds(config, find_tiles(config))
     assert [stage.held_out for stage in plan] == [["1", "3", "11"], ["2", "10", "20"], []]
     assert [stage.train for stage in plan] == [["2", "10", "20"], ["1", "3", "11"], ["1", "3", "11", "2", "10", "20"]]
     with pytest.raises(UserError, match="split_text and k_folds table are both given"):
-        plan_coarse(config.model_copy(update={"split_text": "s.txt"}), find_tiles(config))
+        plan_folds(config.model_copy(update={"split_text": "s.txt"}), find_tiles(config))
     with pytest.raises(UserError, match=r"6 of 6 training tiles of 'there' have no fold \(first: 1\)"):
         table_folds(part_tiles(dataset, TRAINING), "there")
 

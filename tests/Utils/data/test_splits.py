@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from Systems.d3rsmde.coarse_run import FINAL_STAGE, plan_coarse
 from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
 from Systems.d3rsmde.refiner_run import plan_refiner
 from tests.conftest import TEST, TEST_IDS, TRAINING, TRAINING_IDS, make_dataset, write_split, write_tile
 from Utils.config.config_files import parse_config
 from Utils.core.errors import UserError
+from Utils.data.fold_plan import FINAL_STAGE, plan_folds
 from Utils.data.published_layout import TileFiles
 from Utils.data.splits import hold_out, main, make_folds, read_folds, read_split, select
 from Utils.data.stage_plan import StagePlan, Tiles, find_tiles
@@ -124,7 +124,7 @@ def test_main_writes_what_k_folds_reads(tmp_path: Path, capsys: pytest.CaptureFi
     paths = [str(tmp_path / "splits" / "Toy" / f"Toystage1-{fold}.txt") for fold in (1, 2, 3)]
     assert capsys.readouterr().out.split() == paths
     config = parse_config({"dataset_path": str(dataset), "k_folds": paths}, ViTTrainingConfig, "f")
-    plan = plan_coarse(config, find_tiles(config))
+    plan = plan_folds(config, find_tiles(config))
     assert [stage.name for stage in plan] == ["fold-1", "fold-2", "fold-3", FINAL_STAGE]
     assert sorted(tile for stage in plan for tile in stage.held_out) == sorted(TRAINING_IDS)
     texts = [Path(path).read_text(encoding="utf-8") for path in paths]
@@ -200,7 +200,7 @@ def test_no_tile_has_two_uses(
         ViTTrainingConfig,
         "f",
     )
-    plan = plan_coarse(config, TILES)
+    plan = plan_folds(config, TILES)
     assert [stage.name for stage in plan][-1] == FINAL_STAGE
     assert len(plan) == (1 if folds == "none" else 4)
     for stage in plan:
@@ -244,14 +244,14 @@ def test_validation_that_leaves_nothing(tmp_path: Path) -> None:
     split = write_split(tmp_path / "all.txt", *IDS)
     config = parse_config({"dataset_path": "d", "val_split_text": split}, ViTTrainingConfig, "f")
     with pytest.raises(UserError, match=r"stage final: every training tile stands in val_split_text too"):
-        plan_coarse(config, TILES)
+        plan_folds(config, TILES)
 
 
 def test_split_text_and_fold_files_exclude_one_another(tmp_path: Path) -> None:
     files = [write_split(tmp_path / f"{place}.txt", *IDS[place::2]) for place in range(2)]
     config = parse_config({"dataset_path": "d", "k_folds": files, "split_text": files[0]}, ViTTrainingConfig, "f")
     with pytest.raises(UserError, match="split_text and split files in k_folds are both given; remove one"):
-        plan_coarse(config, TILES)
+        plan_folds(config, TILES)
 
 
 def test_the_test_part_is_not_even_listed(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_the_test_part_is_not_even_listed(tmp_path: Path) -> None:
 def test_a_plan_is_repeatable_and_follows_the_tiles(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path / "data", priors=False)
     config = parse_config({"dataset_path": str(dataset), "k_folds": 2}, ViTTrainingConfig, "f")
-    before = plan_coarse(config, find_tiles(config))
-    assert before == plan_coarse(config, find_tiles(config))
+    before = plan_folds(config, find_tiles(config))
+    assert before == plan_folds(config, find_tiles(config))
     write_tile(dataset, "40")
-    assert before != plan_coarse(config, find_tiles(config))
+    assert before != plan_folds(config, find_tiles(config))

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.paths import ROOT
+from Utils.pictures import comparison
 from Utils.pictures.comparison import Panel, hillshade, save_comparison, save_overview
+from Utils.pictures.quantity import DEPTH, DEPTH_IN_METRES, HEIGHT, Quantity
 
 SIZE = 128
 
@@ -143,7 +145,7 @@ def test_more_panels_than_columns_go_on_below(tmp_path: Path) -> None:
 def test_flat_and_empty_maps(tmp_path: Path, value: float) -> None:
     flat = np.full((8, 8), value)
     panels = [Panel("h", flat, "height"), Panel("e", flat, "error"), Panel("r", flat, "relief")]
-    for options in ({}, {"height_range": None, "height_label": "height (m)"}):
+    for options in ({}, {"quantity": DEPTH_IN_METRES}):
         save_comparison(tmp_path / "p.png", panels, "flat", **options)
         colours = pixels(tmp_path / "p.png") @ np.array([65536, 256, 1])
         found, counts = np.unique(colours[colours != 0xFFFFFF], return_counts=True)
@@ -195,3 +197,30 @@ def test_pyplot_is_not_loaded() -> None:
     code = "import sys, Utils.pictures.comparison; sys.exit('matplotlib.pyplot' in sys.modules)"
     root = ROOT
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("quantity", "label", "errors"),
+    [
+        (HEIGHT, "height (0 to 255)", "error (prediction minus truth)"),
+        (DEPTH, "depth (0 to 255)", "error (prediction minus truth)"),
+        (DEPTH_IN_METRES, "depth (m)", "error (prediction minus truth, m)"),
+    ],
+)
+def test_scales_say_what_they_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantity: Quantity, label: str, errors: str
+) -> None:
+    said, ends = [], []
+    draw = comparison._Canvas.bar
+
+    def bar(canvas, scale, axes, text) -> None:
+        said.append(text)
+        ends.append((scale.low, scale.high))
+        draw(canvas, scale, axes, text)
+
+    monkeypatch.setattr(comparison._Canvas, "bar", bar)
+    values = np.linspace(2.0, 7.5, 64).reshape(8, 8)
+    panels = [Panel("truth", values, "height"), Panel("error", values - 5.0, "error")]
+    save_comparison(tmp_path / "p.png", panels, "", quantity=quantity)
+    assert said == [label, errors]
+    assert ends[0] == ((2.0, 7.5) if quantity.unit else (0.0, 255.0)), "metres are drawn as they are"

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,12 +39,14 @@ from tests.report_examples import (
 )
 from Utils.core.errors import UserError
 from Utils.pictures.comparison import Panel
-from Utils.reports.drawing import draw_panel, draw_relief, encode, error_limit
+from Utils.pictures.quantity import DEPTH, DEPTH_IN_METRES
+from Utils.reports.drawing import draw_panel, draw_relief, drawn_range, encode, error_limit
 from Utils.reports.evaluation import Evaluation
 from Utils.reports.evaluation_report import choose_examples, write_report
 from Utils.reports.items import ColourScale, Curve, Gallery, Number, Picture, Section, Slider, Table, Text
 from Utils.reports.page import render_page, write_page
 from Utils.reports.plot import lay_out
+from Utils.reports.tile_panels import tile_panels
 from Utils.scoring.height_scorer import HeightScorer
 
 VOID = {"meta", "img", "input", "br", "hr", "link"}
@@ -624,3 +627,33 @@ def test_the_scripts_write_a_report(shared_dataset: Path, vit_run: Path, diffusi
         assert [row[0] for row in page.tables[0][1:]] == names
         assert [row[0] for row in page.tables[2][1:]] == list(TEST_IDS)
         assert "Training" in page.text_of("h2")
+
+
+def test_a_tile_in_metres_is_drawn_in_metres() -> None:
+    rng = np.random.default_rng(0)
+    tile = {
+        "image": torch.rand(3, 8, 8),
+        "target": torch.full((1, 8, 8), 9000.0),  # the file's unit, which nobody should see
+        "depth": torch.from_numpy(rng.uniform(2.0, 9.0, (1, 8, 8)).astype(np.float32)),
+        "valid": torch.ones(1, 8, 8, dtype=torch.bool),
+    }
+    drawn = tile["depth"][0].numpy() + 0.5
+    panels, _ = tile_panels(tile, {"depth": drawn}, DEPTH_IN_METRES)
+    by_title = {panel.title: panel.values for panel in panels}
+    assert set(by_title) == {"image", "truth", "depth", "error, depth"}, "depth is no relief seen from above"
+    np.testing.assert_array_equal(by_title["truth"], tile["depth"][0])
+    np.testing.assert_allclose(by_title["error, depth"], 0.5, rtol=1e-5)
+    stretched = {panel.title: panel.values for panel in tile_panels(tile, {"depth": drawn}, DEPTH)[0]}
+    assert stretched["truth"].min() == 0.0 and stretched["truth"].max() == 255.0
+    assert "truth, relief" in {panel.title for panel in tile_panels(tile, {"coarse": drawn})[0]}
+
+
+def test_colours_span_what_is_drawn_in_metres() -> None:
+    valid = np.array([[True, True, False]])
+    panels = [Panel("truth", np.array([[2.0, 6.0, 99.0]]), "height"), Panel("e", np.array([[0.0, 0.13, 9.0]]), "error")]
+    assert drawn_range(panels[:1], valid) == (2.0, 6.0)
+    assert drawn_range([Panel("flat", np.full((1, 3), 4.0), "height")], valid) == (3.5, 4.5)
+    lowest, highest, grey = draw_panel(panels[0], valid, 1.0, (2.0, 6.0))[0].tolist()
+    assert lowest == [68, 1, 84] and highest == [253, 231, 36] and grey == [0x8C] * 3
+    limit = error_limit([Panel("e", np.array([[0.0, 0.13]]), "error")], whole=False)
+    assert limit == pytest.approx(0.15), "five grey levels would hide errors of centimetres"

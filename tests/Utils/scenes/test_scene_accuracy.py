@@ -561,6 +561,18 @@ def test_relative_heights_are_fitted_and_it_is_said(tmp_path: Path) -> None:
     assert "| prediction, aligned |" in table
 
 
+def test_metres_of_unknown_level_get_a_shift_alone(tmp_path: Path) -> None:
+    truth = terrain()
+    path = write_dem(tmp_path / "p.tif", 0.5 * (truth - truth.min()), tags={"D3RSMDE_KIND": "offset"})
+    found = score_scene(path, write_dem(tmp_path / "t.tif", truth))
+    line = found.alignments[PREDICTION]
+    assert line.fitted and line.scale == 1.0
+    # Half of the relief is missing, and no scale may hide it.
+    assert found.overall.scores[PREDICTION]["rmse"] == pytest.approx(0.5 * truth.std(), rel=1e-3)
+    assert found.overall.scores[PREDICTION]["bias"] == pytest.approx(0.0, abs=1e-3)
+    assert "one shift" in found.to_document()["alignments"][PREDICTION]["how"]
+
+
 def test_metric_heights_are_taken_as_they_are_unless_asked(tmp_path: Path) -> None:
     truth = terrain()
     prediction = 0.8 * truth + 500.0

@@ -292,7 +292,8 @@ def test_a_smooth_correction_carries_a_mosaic_to_points(tmp_path: Path, truth: N
     rows, columns = np.mgrid[:SIZE, :SIZE] / SIZE
     model = (truth + 80 * np.sin(3 * rows) + 60 * columns**2 - 40).astype(np.float32)
     mosaic = write_raster(tmp_path / "mosaic.tif", model, nodata=np.nan)
-    correction, before = correct_to_points(some_points(truth), mosaic, SCENE, spacing=16)
+    found = correct_to_points(some_points(truth), mosaic, SCENE, spacing=16)
+    correction, before = found.correction, found.before
     after = correction.apply(model, SCENE) - truth
     assert rms(after) < 2.0 < 0.1 * rms(model - truth)
     assert np.isfinite(before).all()

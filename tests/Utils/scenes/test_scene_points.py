@@ -150,6 +150,26 @@ def test_fill_values_are_left_out_and_counted(tmp_path: Path, fill: str, caplog:
     assert "50 " in warning and "line 2" in warning
 
 
+def test_rows_that_are_left_out_are_counted_by_reason(tmp_path: Path) -> None:
+    more = ["nan,nan,nan", "a,b,c", "900000,3799000,800", "503000,3799000,3.4e38", "503000,3799000,20000"]
+    rows = read_points(table(tmp_path / "points.csv", *lines(GOOD), *more), "EPSG:32643", SCENE)
+    assert rows.left_out == {"unusable": 2, "beside_the_scene": 1, "fill_values": 1, "impossible": 1}
+    assert read_points(table(tmp_path / "points.csv", *lines(GOOD)), "EPSG:32643", SCENE).left_out == {}
+
+
+def test_outliers_are_told_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ramp = np.add.outer(np.arange(SCENE.height), np.arange(SCENE.width)).astype(np.float32)
+    ramp[:40, :40] = np.nan
+    mosaic = write_raster(tmp_path / "mosaic.tif", ramp, ORIGIN, UTM, nodata=np.nan)
+    where = np.linspace(10.5, SCENE.height - 10.5, 60)
+    heights = 2.0 * where - 1.0 + np.tile([-1.0, 0.0, 1.0], 20)
+    heights[[30, 45]] += 500.0
+    found = correct_to_points(Points(where, where, heights), mosaic, SCENE, spacing=16)
+    assert found.left_out == {"on_invalid_pixels": int((where < 40).sum()), "outliers": 2}
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "left out 2 of" in warning and "from the model's map" in warning
+
+
 def test_outliers_are_kept_on_request(tmp_path: Path) -> None:
     path = table(tmp_path / "points.csv", *lines(GOOD), "503000,3799000,-9999")
     assert len(read(path, keep_outliers=True)) == 101
@@ -224,7 +244,7 @@ def test_points_on_straight_lines_give_sane_heights(tmp_path: Path, layout: str,
     heights = truth[rows.astype(int), columns.astype(int)]
     tilted = (truth + np.linspace(-60, 60, SIZE)[:, None]).astype(np.float32)
     mosaic = write_raster(tmp_path / "mosaic.tif", tilted, nodata=np.nan)
-    correction, _ = correct_to_points(Points(rows, columns, heights), mosaic, SCENE, spacing=16)
+    correction = correct_to_points(Points(rows, columns, heights), mosaic, SCENE, spacing=16).correction
     error = correction.apply(tilted, SCENE) - truth
     assert np.abs(error).max() < 120.0  # of a range of 500, and 60 before
     near = np.abs(error[rows.astype(int), columns.astype(int)])
@@ -234,5 +254,5 @@ def test_points_on_straight_lines_give_sane_heights(tmp_path: Path, layout: str,
 def test_points_at_one_place_give_a_level(tmp_path: Path) -> None:
     mosaic = write_raster(tmp_path / "mosaic.tif", np.full((SIZE, SIZE), 100.0, np.float32), nodata=np.nan)
     where = np.full(10, 99.5)
-    correction, _ = correct_to_points(Points(where, where, np.full(10, 107.0)), mosaic, SCENE, spacing=16)
+    correction = correct_to_points(Points(where, where, np.full(10, 107.0)), mosaic, SCENE, spacing=16).correction
     np.testing.assert_allclose(correction.apply(np.full((SIZE, SIZE), 100.0, np.float32), SCENE), 107.0, atol=0.01)

@@ -527,10 +527,22 @@ def test_a_picture_that_is_tagged_as_alpha_makes_no_holes(tmp_path: Path, caplog
     path = write_scene(
         tmp_path / "scene.tif", np.concatenate([bands[:3], mask]), colorinterp=[*COLOURS, ColorInterp.alpha]
     )
+    logged(caplog)
     assert not open_all(path)[1].all()
+    # Nobody can know what a band of two values is, so the line says what was taken, and how to change it.
+    assert "no data, though the other bands hold a picture there" in (said := logged(caplog)) and "gdal_edit" in said
     image, valid = open_all(path, bands=(4, 1, 2), stretch=None)
     assert valid.all()
     np.testing.assert_array_equal(image[0], mask[0] / np.float32(255))
+
+
+def test_a_mask_over_one_colour_is_nothing_to_tell(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mask = np.full((1, HEIGHT, WIDTH), 255, np.uint8)
+    mask[0, :20] = 0
+    bands = np.concatenate([noise(3) * (mask > 0), mask])
+    path = write_scene(tmp_path / "scene.tif", bands, colorinterp=[*COLOURS, ColorInterp.alpha])
+    np.testing.assert_array_equal(open_all(path)[1], mask[0] > 0)
+    assert "opacity" not in logged(caplog)
 
 
 def test_an_opacity_with_soft_edges_is_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.conftest import full_disk, shaded_image, synthetic_height
 from Utils.data.sample import Batch
-from Utils.reports.height_panels import height_views
+from Utils.reports.tile_panels import map_views
 from Utils.training.board import LONGEST_SIDE, MOST_PICTURES, Board, peak_memory_gigabytes
 
 ROW = {
@@ -113,7 +113,7 @@ def test_resuming_hides_what_the_killed_attempt_left(tmp_path: Path) -> None:
 def test_a_tile_is_drawn_with_its_map_error_and_mask(tmp_path: Path) -> None:
     batch, maps = make_batch()
     with Board(tmp_path, 0) as board:
-        board.pictures(4, height_views(batch, maps))
+        board.pictures(4, map_views(batch, maps))
     (event,) = read_back(tmp_path).Images("tiles/tile-0")
     picture = decoded(event)
     assert event.step == 4
@@ -147,7 +147,7 @@ def test_a_tile_is_drawn_with_its_map_error_and_mask(tmp_path: Path) -> None:
 def test_a_handful_of_pictures_at_most(tmp_path: Path) -> None:
     batch, maps = make_batch(MOST_PICTURES + 2)
     with Board(tmp_path, 0) as board:
-        board.pictures(1, height_views(batch, maps))
+        board.pictures(1, map_views(batch, maps))
     tags = read_back(tmp_path).Tags()["images"]
     assert tags == [f"tiles/tile-{number}" for number in range(MOST_PICTURES)]
     # As the comment at MOST_PICTURES says.
@@ -158,7 +158,7 @@ def test_a_handful_of_pictures_at_most(tmp_path: Path) -> None:
 def test_long_tiles_stay_within_the_bound(tmp_path: Path, height: int, width: int) -> None:
     batch, maps = make_batch(1, height, width)
     with Board(tmp_path, 0) as board:
-        board.pictures(1, height_views(batch, maps))
+        board.pictures(1, map_views(batch, maps))
     (event,) = read_back(tmp_path).Images("tiles/tile-0")
     assert max(event.height, event.width) <= LONGEST_SIDE
 
@@ -170,7 +170,7 @@ def test_tiles_without_a_valid_pixel_and_broken_maps_are_drawn(
     batch["valid"][0] = False
     maps[1] = float("nan")
     with Board(tmp_path, 0) as board:
-        board.pictures(1, height_views(batch, maps.bfloat16()))
+        board.pictures(1, map_views(batch, maps.bfloat16()))
     assert caplog.text == ""
     assert read_back(tmp_path).Tags()["images"] == ["tiles/tile-0", "tiles/tile-1"]
 
@@ -184,7 +184,7 @@ def test_a_full_disk_ends_the_board_with_one_warning(
     with caplog.at_level(logging.WARNING), full_disk(1500), Board(tmp_path, 0) as board:
         for epoch in range(1, 60):
             board.row(ROW | {"epoch": epoch})
-        board.pictures(60, height_views(batch, maps))
+        board.pictures(60, map_views(batch, maps))
     (record,) = caplog.records
     assert all(part in record.message for part in ("the run goes on", "File too large", str(tmp_path)))
     assert reported == [], "TensorBoard's thread printed a traceback"
@@ -208,7 +208,7 @@ def test_a_board_that_cannot_even_be_opened_does_nothing(
         caplog.clear()
         with full_disk(limit), Board(folder, 0) as board:
             board.row(ROW)
-            board.pictures(1, height_views(batch, maps))
+            board.pictures(1, map_views(batch, maps))
         assert len(caplog.records) == 1
     assert reported == []
 

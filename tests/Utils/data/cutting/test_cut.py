@@ -66,6 +66,31 @@ def test_tiles_are_the_rasters_they_were_cut_from(rasters: Path) -> None:
         assert float(row["lowest"]) == heights.min() and float(row["highest"]) == heights.max()
 
 
+def test_test_tiles_that_overlap_have_a_split_file_of_some_that_do_not(
+    rasters: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cut(rasters, "--overlap", 8, "--folds", 2, "--test", 0.4, "--block", 3, "--gap", 4) == 0
+    tested = {row["id"]: row for row in tiles_of(rasters / "out") if row["part"] == "test"}
+    chosen = (rasters / "out" / "splits" / "test-apart.txt").read_text().split()
+    said = f"{len(chosen)} of {len(tested)} share no pixels (splits/test-apart.txt, for test_split_text)"
+    assert said in capsys.readouterr().out
+    seen = np.zeros((96, 96), dtype=int)
+    for tile in chosen:
+        top, left = int(tested[tile]["row"]), int(tested[tile]["column"])
+        seen[top : top + 16, left : left + 16] += 1
+    assert seen.max() == 1
+    # None could be added.
+    for row in tested.values():
+        top, left = int(row["row"]), int(row["column"])
+        assert seen[top : top + 16, left : left + 16].any()
+
+
+def test_without_overlap_there_is_no_such_file(rasters: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cut(rasters, "--folds", 2) == 0
+    assert not (rasters / "out" / "splits" / "test-apart.txt").exists()
+    assert "share no pixels" not in capsys.readouterr().out
+
+
 def test_the_result_is_a_dataset_that_training_takes(rasters: Path, vit_config: dict) -> None:
     assert cut(rasters, "--folds", 3, "--test", 0.25) == 0
     out = rasters / "out"
@@ -167,6 +192,29 @@ def test_undeclared_voids_are_left_out(rasters: Path, capsys: pytest.CaptureFixt
     assert cut(rasters, "--folds", 0, "--max-nodata", 1.0) == 0
     assert "-32768 (undeclared void value)" in capsys.readouterr().err
     assert min(float(row["lowest"]) for row in tiles_of(rasters / "out")) > 300.0
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_frame_that_nobody_declares_is_not_learnt_from(
+    rasters: Path, value: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tiles are those of an image that declares its frame, and a line says so."""
+    image = np.clip(picture(96, 96), 1, 254)
+    image[:, :20], image[:, :, :12] = value, value
+    write_raster(rasters / "image.tif", image, ORIGIN, UTM)
+    found = []
+    for given in ((), ("--nodata", value)):
+        assert cut(rasters, "--folds", 0, "--max-nodata", 0.5, *given) == 0
+        rows = tiles_of(rasters / "out")
+        found.append([(row["row"], row["column"], heights_of(rasters / "out", row)[0]) for row in rows])
+        said = capsys.readouterr().err
+        assert (f"a frame of {value} takes" in said and "its pixels are no data" in said) == (not given)
+        (rasters / "out").rename(rasters / f"kept{len(found)}")
+    undeclared, declared = found
+    assert [tile[:2] for tile in undeclared] == [tile[:2] for tile in declared]
+    assert any(np.isnan(heights).any() for _, _, heights in declared)
+    for (_, _, heights), (_, _, expected) in zip(undeclared, declared, strict=True):
+        np.testing.assert_array_equal(heights, expected)
 
 
 def test_ground_sample_distance(rasters: Path) -> None:

@@ -261,14 +261,32 @@ def test_a_scene_elsewhere(tmp_path: Path, name: str) -> None:
         check_error(outcome, image, dem_in_degrees(site) if make is around_the_world else dem)
 
 
-@pytest.mark.parametrize("name", [named("pole in degrees")])
-def test_a_pole_in_degrees_is_written_well_or_refused_for_the_true_reason(tmp_path: Path, name: str) -> None:
-    """Rows of 44 m, and cells that become wedges at the pole."""
-    rows, columns = 40, 180
-    transform = Affine(2.0, 0.0, -180.0, 0.0, -0.0004, 90.0)
-    heights, places = heights_on(POLE, transform, rows, columns, "EPSG:4326")
-    dem = Raster(heights[None], np.ones((rows, columns), bool), places, transform, "EPSG:4326")
-    outcome = predict_with(tmp_path, canonical_image(POLE), dem)
-    if not refused_rightly(outcome, "(?i)pole"):
-        at_home = bicubic_error(canonical_image(), canonical_dem())
-        check_error(outcome, canonical_image(POLE), dem, usual=1.5 * at_home)
+# DEMs in degrees around a pole: width and height of their cells in degrees, and the first longitude
+
+
+SOUTH_POLE = replace(POLE, crs="EPSG:3031")
+CAPS: dict[str, tuple[Site, float, float, float]] = {
+    "wedges as wide as high at the scene's border": (POLE, 3.0, 0.0004, -180.0),
+    "wedges, longitudes from 0": (POLE, 3.0, 0.0004, 0.0),
+    "wedges, at the south pole": (SOUTH_POLE, 3.0, 0.0004, -180.0),
+    "wedges that do not go into 360 degrees": (POLE, 3.5, 0.0004, -180.0),
+    "slivers": (POLE, 0.5, 0.0004, -180.0),
+    "narrow slivers": (POLE, 0.2, 0.0004, -180.0),
+    "broad wedges": (POLE, 10.0, 0.0004, -180.0),
+}
+
+
+def polar_cap(site: Site, width: float, height: float, first: float) -> Raster:
+    """All cells within 20 rows of the pole; the last one of a row may overlap the first."""
+    rows, columns, south = 20, int(np.ceil(360.0 / width)), site is SOUTH_POLE
+    transform = Affine(width, 0.0, first, 0.0, -height, rows * height - 90.0 if south else 90.0)
+    heights, places = heights_on(site, transform, rows, columns, "EPSG:4326")
+    return Raster(heights[None], np.ones((rows, columns), bool), places, transform, "EPSG:4326")
+
+
+@pytest.mark.parametrize("name", [named(name) for name in CAPS])
+def test_a_pole_inside_the_scene(tmp_path: Path, name: str) -> None:
+    """The DEM's cells meet there in a point, and no grid is even on both sides of it."""
+    site, *cells = CAPS[name]
+    image, dem = canonical_image(site), polar_cap(site, *cells)
+    check_error(predict_with(tmp_path, image, dem), image, dem)

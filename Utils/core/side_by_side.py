@@ -1,4 +1,4 @@
-"""Runs training scripts side by side, for ``make demo``: each process takes the next free stage of its run.
+"""Runs scripts side by side, for the demos: each process has its share of the threads, and its output is passed on.
 
 The threads of one process wait for one another after every operation, and the demo's networks have many small ones.
 On two cores with other work beside it a step of the ViT took 0.17 s with one thread and 0.64 s with two.
@@ -31,15 +31,17 @@ def available_threads() -> int:
 
 @dataclass(frozen=True)
 class Job:
-    """A command of a training script, as a process of its own.
+    """A script with its arguments, as a process of its own.
 
     Attributes:
         command: script and arguments.
         after: the job starts only once this file exists; None for at once.
+        step: the step of a demo that its lines belong to; empty where the lines say so themselves.
     """
 
     command: Sequence[object]
     after: Path | None = None
+    step: str = ""
 
     @property
     def is_ready(self) -> bool:
@@ -47,13 +49,13 @@ class Job:
         return self.after is None or self.after.is_file()
 
 
-def run_together(jobs: Sequence[Job], threads: int, tell: Callable[[str], None]) -> int:
+def run_together(jobs: Sequence[Job], threads: int, tell: Callable[[str, Job], None]) -> int:
     """Run jobs, as many at a time as there are threads for, in their order.
 
     Args:
         jobs: the jobs; one that waits for a file does not hold up those behind it.
         threads: number of threads, which are divided among the processes.
-        tell: is called with every line that one of the processes writes.
+        tell: is called with every line that one of the processes writes, and its job.
 
     Returns:
         The exit status of the first process that failed, after which the others are stopped; 0 if none failed.
@@ -67,7 +69,7 @@ def run_together(jobs: Sequence[Job], threads: int, tell: Callable[[str], None])
             running = len(workers) - len(_ended(workers))
             if ready is not None and running < count:
                 waiting.remove(ready)
-                workers.append(_Worker([sys.executable, *map(str, ready.command)], environment))
+                workers.append(_Worker(ready, environment))
             elif not running:
                 break  # all are done, or what is left waits for a file that none will write
             _pass_on(workers, tell)
@@ -81,7 +83,9 @@ def run_together(jobs: Sequence[Job], threads: int, tell: Callable[[str], None])
 class _Worker:
     """A process whose output is read as it comes."""
 
-    def __init__(self, command: Sequence[str], environment: dict[str, str]) -> None:
+    def __init__(self, job: Job, environment: dict[str, str]) -> None:
+        self.job = job
+        command = [sys.executable, *map(str, job.command)]
         self.lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self.process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -108,7 +112,7 @@ def _ended(workers: Sequence[_Worker]) -> list[int]:
     return [status for worker in workers if (status := worker.process.poll()) is not None]
 
 
-def _pass_on(workers: Sequence[_Worker], tell: Callable[[str], None]) -> None:
+def _pass_on(workers: Sequence[_Worker], tell: Callable[[str, Job], None]) -> None:
     for worker in workers:
         while not worker.lines.empty():
-            tell(worker.lines.get())
+            tell(worker.lines.get(), worker.job)

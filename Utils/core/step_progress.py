@@ -1,4 +1,4 @@
-"""The progress of the demo and the time that is left; ``make demo`` prints it with every step and epoch."""
+"""The progress of a demo and the time that is left; ``make demo`` prints it with every step and epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _EPOCH = re.compile(r"(\S+) (\d+)/(\d+): ")
 
 @dataclass(frozen=True)
 class Step:
-    """A step of the demo.
+    """A step of a demo.
 
     Attributes:
         name: name of the step; for a stage of training, the name of the stage.
@@ -48,12 +48,18 @@ class Progress:
         """Note that all is done."""
         self._shares = dict.fromkeys(self._seconds, 1.0)
 
-    def follow(self, line: str) -> str:
-        """Follow a line of the training loop; returns it, with the progress below if it says that an epoch is over."""
+    def follow(self, line: str, step: str = "") -> str:
+        """Follow a line of the training loop; returns it, with the progress below if it says that an epoch is over.
+
+        Args:
+            line: the line.
+            step: the step that it belongs to; by default the stage that it names.
+        """
         found = _EPOCH.match(line)
-        if not found or found[1] not in self._seconds:
+        name = step or (found[1] if found else "")
+        if not found or name not in self._seconds:
             return line
-        self._shares[found[1]] = int(found[2]) / int(found[3])
+        self._shares[name] = int(found[2]) / int(found[3])
         return f"{line}\n    demo: {self.line()}"
 
     def line(self) -> str:
@@ -66,15 +72,16 @@ class Progress:
 
 
 class EpochLines(logging.Filter):
-    """Adds the demo's progress to what the training loop logs; hides nothing."""
+    """Adds the progress to what the training loop logs; hides nothing. ``step`` is as in ``Progress.follow``."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, step: str = "") -> None:
         super().__init__()
         self._progress = progress
+        self._step = step
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Let the record through."""
-        record.msg, record.args = self._progress.follow(record.getMessage()), None
+        record.msg, record.args = self._progress.follow(record.getMessage(), self._step), None
         return True
 
 

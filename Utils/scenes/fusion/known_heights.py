@@ -1,0 +1,65 @@
+"""The known heights that bring a scene to metres, a coarse DEM or points, read once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from Utils.core.errors import UserError
+from Utils.rasters.coordinates import horizontal_crs
+from Utils.rasters.geometry import Geometry
+from Utils.rasters.source.scene_source import SceneSource
+from Utils.scenes.fusion.anchors import Points
+from Utils.scenes.fusion.points_on_scene import read_points
+from Utils.scenes.fusion.reference import CoarseHeights, read_reference
+from Utils.scenes.options import SceneOptions
+
+
+def scene_geometry(source: SceneSource) -> Geometry:
+    """Where the scene's pixels lie.
+
+    Raises:
+        UserError: the scene has no CRS or no transform.
+    """
+    if source.crs is None or not source.georeferenced:
+        lacks = "has no CRS" if source.georeferenced else "is not georeferenced"
+        raise UserError(
+            f"'{source.path}' {lacks}, so metres cannot be brought to it; set it (gdal_edit -a_srs, gdal_translate "
+            "-a_ullr), or predict relative heights, without --reference and --points"
+        )
+    crs = horizontal_crs(source.crs)
+    assert crs is not None, "checked above"
+    return Geometry(source.height, source.width, crs, source.transform)
+
+
+@dataclass(frozen=True)
+class KnownHeights:
+    """The known heights that bring a scene to metres, read once.
+
+    Attributes:
+        geometry: where the scene's pixels lie; None without heights.
+        reference: a coarse DEM, or None.
+        points: heights at points, or None.
+    """
+
+    geometry: Geometry | None = None
+    reference: CoarseHeights | None = None
+    points: Points | None = None
+
+
+def read_heights(source: SceneSource, options: SceneOptions) -> KnownHeights:
+    """Read the reference or the points that the options name.
+
+    Raises:
+        UserError: the scene has no place on the ground, or the heights cannot be read or do not lie in it.
+    """
+    if not options.metric:
+        return KnownHeights()
+    geometry = scene_geometry(source)
+    reference, points = None, None
+    if options.reference is not None:
+        reference = read_reference(options.reference, geometry, options.reference_nodata, options.keep_outliers)
+    if options.points is not None:
+        points = read_points(
+            options.points, options.points_crs, geometry, options.points_columns, options.keep_outliers
+        )
+    return KnownHeights(geometry, reference, points)
