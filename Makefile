@@ -22,7 +22,6 @@ demo-depth: $(VENV)/.installed
 
 test: $(VENV)/.installed-tests
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m mypy Modules Utils Systems
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 test-slow: $(VENV)/.installed-tests

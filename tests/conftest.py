@@ -22,12 +22,15 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
+from PIL import Image
 from rasterio.errors import NotGeoreferencedWarning
 
 import trainDiffusion
 import trainViT
 from tests.launching import fork_server
+from Utils.pictures.comparison import save_comparison
 
 TRAINING, TEST = "singleRGBNormalization", "singleRGBNormalizationTest"
 IMAGES, HEIGHTS, PRIORS = "png-stretched-unique", "DEM_255-unique", "stage1_depth"
@@ -35,6 +38,11 @@ TRAINING_IDS = ("1", "2", "3", "10", "11", "20")
 TEST_IDS = ("5", "7", "30")
 
 torch.set_num_threads(1)
+
+# Limits on time would fail on a busy machine, and in a fresh clone, where the first test of a process waits until all
+# modules are searched for constants.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 Config = dict[str, Any]
 
@@ -199,6 +207,27 @@ def small_vit_evaluation(dataset: Path, model: Path, results: Path) -> Config:
 def small_diffusion_evaluation(dataset: Path, model: Path, results: Path) -> Config:
     """evaluateDiffusion's config."""
     return small_vit_evaluation(dataset, model, results) | {"vae_type": "AutoencoderKL"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_boards() -> Iterator[None]:
+    """Training draws one grey pixel for TensorBoard: matplotlib takes half of the time of a toy run.
+
+    What is drawn is tested in test_board.py, which asks for ``real_boards``; runs that tests fork draw it as well.
+    """
+
+    def pixel(path: Path, *_: Any, **__: Any) -> None:
+        Image.new("RGB", (1, 1), "grey").save(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("Utils.training.board.save_comparison", pixel)
+        yield
+
+
+@pytest.fixture
+def real_boards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures for TensorBoard as users get them."""
+    monkeypatch.setattr("Utils.training.board.save_comparison", save_comparison)
 
 
 @pytest.fixture

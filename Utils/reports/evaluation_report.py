@@ -311,9 +311,9 @@ def _gallery(title: str, panels: Sequence[Panel], valid: Any, quantity: Quantity
     span = quantity.fixed_range or drawn_range(of_kind["height"], valid)
     ordered = [*of_kind["image"], *predicted, truth, *of_kind["error"], *of_kind["relief"]]
     pictures = [Picture(panel.title, encode(draw_panel(panel, valid, limit, span), _PANEL_SIZE)) for panel in ordered]
-    name, ends = quantity.name, [f"{end:.3g} {quantity.unit}".rstrip() for end in span]
+    low, high = (f"{end:.3g} {quantity.unit}".rstrip() for end in span)
     scales = [
-        ColourScale(name, *ends, colours_of(MAP_COLOURS)),
+        ColourScale(quantity.name, low, high, colours_of(MAP_COLOURS)),
         ColourScale("error", f"-{limit:g}", f"+{limit:g} {quantity.unit}".rstrip(), colours_of(ERROR_COLOURS)),
     ]
     return Gallery(title, pictures, columns=1 + len(predicted), scales=scales)

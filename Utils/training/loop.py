@@ -5,56 +5,33 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, send_to_device
-from torch import Tensor, nn
+from accelerate.utils import send_to_device
 from torch.utils.data import default_collate
 
 from Utils.core.errors import UserError
 from Utils.core.processes import add_up, agreed, everywhere, gather, is_main, launch, on_main, progress_bar
-from Utils.core.seeds import derive_seed, named_generator
 from Utils.core.stopping import Stopped, stop_asked
 from Utils.data.dataset import SampleDataset
 from Utils.data.loaders import Part, SampleLoader, TrainingLoader, make_loader
-from Utils.data.sample import Batch
 from Utils.scoring.validation import scores_over
 from Utils.training.board import peak_memory_gigabytes
 from Utils.training.checkpoint import FORMAT, Progress, load_checkpoint, load_weights, save_checkpoint
-from Utils.training.culprits import Culprits
 from Utils.training.journal import Journal
-from Utils.training.optimisation import Optimisation, OptimisationSettings
+from Utils.training.loop_settings import Length, LoopSettings
+from Utils.training.optimisation import Optimisation
+from Utils.training.optimiser_step import OptimiserStep, diverged
 from Utils.training.run_files import best_checkpoint, last_checkpoint
-from Utils.training.statistics import RunningStatistics
 from Utils.training.task import Task
 
 logger = logging.getLogger(__name__)
 
 _PICTURES = 4
-
-
-@dataclass(frozen=True)
-class LoopSettings(OptimisationSettings):
-    """The settings of the loop, with the names of the config."""
-
-    epochs: int
-    max_steps: int | None
-    epoch_share: float
-    batch_size: int
-    accumulate: int
-    seed: int
-    num_workers: int
-    save_n_epoch: int
-    save_i_epoch: tuple[int, ...]
-    save_minutes: float
-    validate_every: int
-    whole_batches: bool = False
 
 
 def fit(
@@ -86,7 +63,7 @@ def fit(
         settings.epoch_share,
         settings.whole_batches,
     )
-    loop = _Loop(task, settings, folder, _Length.of(settings, loader.steps), validation is not None)
+    loop = _Loop(task, settings, folder, Length.of(settings, loader.steps), validation is not None)
     if on_main(last_checkpoint(folder).is_file):
         everywhere(loop.restore)
     if validation is None:
@@ -110,28 +87,10 @@ def fit(
     return loop.progress
 
 
-@dataclass(frozen=True)
-class _Length:
-    """The length of a run: ``epochs`` epochs of ``steps_per_epoch`` optimiser steps, the last one perhaps shorter."""
-
-    epochs: int
-    steps_per_epoch: int
-    steps: int
-
-    @classmethod
-    def of(cls, settings: LoopSettings, steps_per_epoch: int) -> _Length:
-        steps = settings.max_steps or settings.epochs * steps_per_epoch
-        return cls(-(-steps // steps_per_epoch), steps_per_epoch, steps)
-
-    def steps_of(self, epoch: int) -> int:
-        """Number of optimiser steps in an epoch; epochs are counted from 1."""
-        return min(self.steps_per_epoch, self.steps - (epoch - 1) * self.steps_per_epoch)
-
-
 class _Loop:
     """One stage's optimisation and progress."""
 
-    def __init__(self, task: Task, settings: LoopSettings, folder: Path, length: _Length, validates: bool) -> None:
+    def __init__(self, task: Task, settings: LoopSettings, folder: Path, length: Length, validates: bool) -> None:
         self.task = task
         self.settings = settings
         self.folder = folder
@@ -150,18 +109,7 @@ class _Loop:
             length.steps_per_epoch,
             lower,
         )
-        self.statistics = RunningStatistics(task.network)
-        if self.statistics.exist and launch().num_processes > 1:
-            logger.warning(
-                "BatchNorm: each process normalises by its own part of a batch; running statistics are shared"
-            )
-        # Parts of a backbone that the decoder does not use get no gradient. Also, without a search for them in every
-        # step, torch would sum gradients in another order from the second step on, which a resumed run would not do.
-        parallel = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-        # Mixed precision is handled by the optimisation.
-        self.accelerator = Accelerator(mixed_precision="no", kwargs_handlers=[parallel])
-        self.module = self.accelerator.prepare_model(_LossModule(task))
-        self.culprits = Culprits(task, self.optimisation, self.statistics, self._generators)
+        self.step = OptimiserStep(task, self.optimisation, settings, folder)
 
     @property
     def is_done(self) -> bool:
@@ -252,7 +200,7 @@ class _Loop:
             while progress.step_in_epoch < count:
                 started, waited = time.perf_counter(), train.seconds
                 parts = self._next_parts(steps)
-                loss, norm = self._step(parts, epoch)
+                loss, norm = self.step.take(parts, epoch, progress)
                 sums["loss"] += loss * parts[0].step_tiles
                 if math.isfinite(norm):
                     sums["gradient_norm"] += norm
@@ -303,52 +251,6 @@ class _Loop:
         self.save()
         return UserError(f"{error}; the steps before it are saved: mend it, and continue with --resume")
 
-    def _step(self, parts: Sequence[Part], epoch: int) -> tuple[float, float]:
-        """One optimiser step; its loss, a mean over all its tiles, and the norm of its gradients.
-
-        Raises:
-            UserError: the loss or the norm is not finite; the network is as it was before the step.
-        """
-        place, losses = launch(), []
-        before = self.statistics.copy()
-        for part in parts:
-            # Dropout draws from the global generator: seeding that before every step keeps dropout the same after
-            # resuming.
-            torch.manual_seed(derive_seed(self.settings.seed, "dropout", epoch, part.number, place.process_index))
-            batch = send_to_device(part.batch, place.device, non_blocking=True)
-            # Gradients are averaged over the processes once, with the step's last part.
-            waits = part is not parts[-1] and place.num_processes > 1
-            with self.accelerator.no_sync(self.module) if waits else nullcontext():
-                with self.optimisation.autocast():
-                    loss = self.module(batch, self._generators(part.batch, epoch))
-                # The mean over processes of these is the mean over the step's tiles.
-                self.optimisation.backward(loss * (part.weight * place.num_processes))
-            losses.append(loss.detach().float() * part.weight)
-        norm = self.optimisation.gradient_norm()
-        # Read from the device only once a step, because reading waits until everything is computed.
-        own_loss, gradient_norm = torch.stack([torch.stack(losses).sum(), norm.detach().float()]).tolist()
-        (step_loss,) = add_up([own_loss])
-        if not math.isfinite(step_loss):
-            self.statistics.put(before)
-            tiles = self.culprits.with_unusable_loss(parts, epoch)
-            raise self._diverged(f"the loss became {step_loss} in epoch {epoch} on {tiles}")
-        if not math.isfinite(gradient_norm):
-            moved = self.statistics.copy()
-            self.statistics.put(before)
-            tiles, names = self.culprits.with_unusable_gradients(parts, epoch)
-            # In fp16 gradients overflow now and then, and the optimisation leaves the step out. Only gradients that are
-            # not finite in fp32 either are an error.
-            if names or self.settings.precision != "fp16":
-                what = f"the gradient of {names or 'the weights'} is no finite number, the loss being {step_loss:.6g},"
-                raise self._diverged(f"{what} in epoch {epoch} on {tiles}")
-            self.statistics.put(moved)
-        self.statistics.share()
-        self.optimisation.step(self.progress, norm)
-        return step_loss, gradient_norm
-
-    def _generators(self, batch: Batch, epoch: int) -> list[torch.Generator]:
-        return [named_generator(self.settings.seed, "draws", epoch, tile) for tile in batch["id"]]
-
     def _validate(self, loader: SampleLoader) -> dict[str, float]:
         """Scores of the weights that would be used: the averaged ones, where an average is kept."""
         try:
@@ -388,12 +290,7 @@ class _Loop:
         scores = [score] if not math.isfinite(row.get(score, 0.0)) else []
         weights = [name for name, value in self.task.network.named_parameters() if not value.isfinite().all()]
         if scores or weights:
-            raise self._diverged(f"{(scores or weights)[0]} is no finite number after epoch {row['epoch']}")
-
-    def _diverged(self, what: str) -> UserError:
-        last = last_checkpoint(self.folder)
-        kept = f"the last good checkpoint is '{last}'" if last.is_file() else "no checkpoint was written yet"
-        return agreed(UserError(f"{what}; look at these tiles, lower lr, or set gradient_clip; {kept}"))
+            raise diverged(self.folder, f"{(scores or weights)[0]} is no finite number after epoch {row['epoch']}")
 
     def save_epoch(self, epoch: int) -> None:
         """Write ``last`` after an epoch, and ``best`` or numbered checkpoints if they are due."""
@@ -429,19 +326,6 @@ class _Loop:
 
         on_main(write)
         self.saved_at = time.monotonic()
-
-
-class _LossModule(nn.Module):
-    """A task's loss as a module, so that gradients are averaged over processes whatever the task calls inside."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__()
-        self.network = task.network
-        self.task = task
-
-    def forward(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
-        """The loss, a scalar."""
-        return self.task.loss(batch, generators)
 
 
 def _summary(folder: Path, row: Mapping[str, Any], epochs: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -42,28 +43,26 @@ def seconds(arguments: list[str]) -> tuple[float, subprocess.CompletedProcess[st
 
 @pytest.fixture(scope="module")
 def torch_seconds() -> float:
-    """CPU seconds of ``import torch`` on this machine: the best of three."""
-    return min(seconds(["-c", "import torch"])[0] for _ in range(3))
+    """CPU seconds of ``import torch`` on this machine: the best of two."""
+    return min(seconds(["-c", "import torch"])[0] for _ in range(2))
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_help_is_answered_without_torch(command: list[str], torch_seconds: float) -> None:
-    used, done = seconds([*command, "--help"])
-    assert done.returncode == 0 and "usage:" in done.stdout
-    # A second where importing torch takes three.
-    assert used < torch_seconds / 3
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_wrong_argument_imports_nothing_heavy(command: list[str]) -> None:
+def test_help_and_wrong_arguments_are_answered_without_torch(command: list[str], torch_seconds: float) -> None:
+    """One process asks for both, as ``__main__``, and says what it had imported by the end."""
     module = command[-1].removesuffix(".py")
     code = (
-        f"import runpy, sys; sys.argv = ['x', '--no-such-argument']\n"
-        f"try: runpy.run_module({module!r}, run_name='__main__')\n"
-        f"except SystemExit as end: print(end.code, [name for name in {HEAVY!r} if name in sys.modules])"
+        "import runpy, sys\n"
+        "for argument in ('--help', '--no-such-argument'):\n"
+        "    sys.argv = ['x', argument]\n"
+        f"    try: runpy.run_module({module!r}, run_name='__main__')\n"
+        f"    except SystemExit as end: print(end.code, [name for name in {HEAVY!r} if name in sys.modules])"
     )
-    _, done = seconds(["-c", code])
-    assert done.stdout.strip() == "2 []", done.stderr
+    used, done = seconds(["-c", code])
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("usage:") and lines[-2:] == ["0 []", "2 []"], done.stderr
+    # A second where importing torch takes three.
+    assert used < torch_seconds / 3
 
 
 @pytest.mark.parametrize("script", ["trainViT.py", "trainDiffusion.py", "evaluateViT.py", "evaluateDiffusion.py"])
@@ -78,6 +77,10 @@ def test_the_work_begins_soon_after_torch_is_there(shared_dataset: Path, torch_s
     """A dry run lists, plans and reads every tile: all of the work that comes before the networks."""
     config: Config = small_vit(shared_dataset, tmp_path / "run")
     arguments = ["trainViT.py", "--config", str(write_config(tmp_path / "c.json", config)), "--dry-run"]
-    runs = [seconds(arguments) for _ in range(3)]
-    assert all(done.returncode == 0 for _, done in runs), runs[0][1].stderr
-    assert min(used for used, _ in runs) < 1.5 * torch_seconds
+    tried = []
+    # Other work on the machine spoils caches, and with them a run's time: the best of three at most.
+    while len(tried) < 3 and min(tried, default=math.inf) >= 1.5 * torch_seconds:
+        used, done = seconds(arguments)
+        assert done.returncode == 0, done.stderr
+        tried.append(used)
+    assert min(tried) < 1.5 * torch_seconds, tried

@@ -18,7 +18,7 @@ from rasterio.transform import from_origin
 
 import evaluateScene
 from tests.conftest import full_disk
-from tests.Utils.scenes.test_scene_accuracy import GRID, UTM, terrain, write_dem
+from tests.Utils.scenes.accuracy_maps import GRID, UTM, terrain, write_dem
 from Utils.core.tables import read_csv
 
 

@@ -38,7 +38,7 @@ from Utils.training.checkpoint import HEADER_KEY, load_checkpoint
 from Utils.training.optimisation import Optimisation
 from Utils.training.run_files import best_checkpoint, last_checkpoint
 
-EPOCHS = 30
+EPOCHS = 20
 
 
 def has_begun(stage: Path) -> Callable[[], bool]:
@@ -131,9 +131,7 @@ EVERYTHING: Config = {
 }
 
 
-@pytest.mark.parametrize(
-    ("precision", "stop"), [("fp32", 1), ("fp32", 3), ("fp32", 5), ("fp32", 9), ("bf16", 5), ("fp16", 5)]
-)
+@pytest.mark.parametrize(("precision", "stop"), [("fp32", 1), ("fp32", 3), ("bf16", 5), ("fp16", 5)])
 def test_stopped_within_an_epoch_it_goes_on_exactly(
     stop: int,
     precision: str,
@@ -142,7 +140,7 @@ def test_stopped_within_an_epoch_it_goes_on_exactly(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Three steps an epoch: within one, after its last step (before validation), in several epochs."""
+    """Three steps an epoch: within one, after its last step (before validation), in a later epoch."""
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     assert trainViT.main(["--config", str(vit(shared_dataset, whole, precision=precision, **EVERYTHING))]) == 0
     with monkeypatch.context() as patch:
@@ -516,7 +514,7 @@ def test_two_runs_that_start_together(shared_dataset: Path, undisturbed: Path, t
 
 def test_folds_are_claimed_once(shared_dataset: Path, tmp_path: Path) -> None:
     """Three launches work on one cross-fitting run; each fold is trained by one of them."""
-    changes: Config = {"k_folds": 3, "epochs": 10}
+    changes: Config = {"k_folds": 3, "epochs": 6}
     whole, folder = tmp_path / "whole", tmp_path / "run"
     assert trainViT.main(["--config", str(vit(shared_dataset, whole, **changes))]) == 0
     logs = [tmp_path / f"log-{number}" for number in range(3)]
@@ -524,16 +522,17 @@ def test_folds_are_claimed_once(shared_dataset: Path, tmp_path: Path) -> None:
     until(has_begun(folder / "fold-1"), processes[0])
     processes[0].send_signal(signal.SIGSTOP)  # in its first fold, or a later one
     processes += [start(["trainViT.py", "--resume", folder], log) for log in logs[1:]]
-    until(lambda: any("1/10: " in log.read_text() for log in logs[1:]))
+    until(lambda: any("1/6: " in log.read_text() for log in logs[1:]))
     processes[0].send_signal(signal.SIGCONT)
     statuses = [process.wait(HANG) for process in processes]
     text = "".join(log.read_text() for log in logs)
     assert statuses[0] == 0 and set(statuses) <= {0, 2}, text
     stages = ["fold-1", "fold-2", "fold-3", "final"]
     for stage in stages:
-        assert text.count(f"{stage} 1/10: ") == 1, f"{stage} was trained by one process, once"
+        for epoch in range(1, 7):
+            assert text.count(f"{stage} {epoch}/6: ") == 1, f"epoch {epoch} of {stage} was trained by one process, once"
         assert_same_state(whole / stage, folder / stage)
-    workers = sum("1/10: " in log.read_text() for log in logs)
+    workers = sum("1/6: " in log.read_text() for log in logs)
     assert workers >= 2, "several processes had a share"
     for prior in (whole / "priors").rglob("*.png"):
         assert prior.read_bytes() == (folder / prior.relative_to(whole)).read_bytes()

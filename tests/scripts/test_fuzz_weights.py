@@ -172,7 +172,7 @@ def test_checkpoints_with_another_header(folder: Path, coarse_file: Path, data: 
     check_checkpoint(path)
 
 
-@fuzz(40)
+@fuzz(30)
 @given(data=st.data())
 def test_checkpoints_with_another_state(folder: Path, coarse_file: Path, data: st.DataObject) -> None:
     header, body = split_safetensors(coarse_file)
@@ -182,7 +182,7 @@ def test_checkpoints_with_another_state(folder: Path, coarse_file: Path, data: s
     check_network(lambda: load_coarse(path), path)
 
 
-@fuzz(40)
+@fuzz(25)
 @given(data=st.data())
 def test_coarse_checkpoints_of_another_architecture(folder: Path, coarse_file: Path, data: st.DataObject) -> None:
     header, body = split_safetensors(coarse_file)
@@ -247,7 +247,7 @@ PARTS = ("coarse/config.json", "vae/config.json", "unet/config.json", "scheduler
 
 
 @pytest.mark.parametrize("name", ["model_index.json", *PARTS])
-@fuzz(20)
+@fuzz(15)
 @given(data=st.data())
 def test_model_folders_with_other_json(folder: Path, model_folder: Path, name: str, data: st.DataObject) -> None:
     path = folder / "json" / name.replace("/", "-")
@@ -259,7 +259,7 @@ def test_model_folders_with_other_json(folder: Path, model_folder: Path, name: s
     check_model(path)
 
 
-@fuzz(30)
+@fuzz(20)
 @given(data=st.data())
 def test_model_folders_with_damaged_weights(folder: Path, model_folder: Path, data: st.DataObject) -> None:
     path = folder / "weights"
@@ -295,7 +295,7 @@ TINY = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("zipped", [True, False])
-@fuzz(80)
+@fuzz(50)
 @given(data=st.data())
 def test_damaged_pickles(folder: Path, zipped: bool, data: st.DataObject) -> None:
     path = folder / f"{zipped}.pt"
@@ -310,7 +310,7 @@ def test_damaged_pickles(folder: Path, zipped: bool, data: st.DataObject) -> Non
 
 
 @pytest.mark.filterwarnings("ignore")
-@fuzz(60)
+@fuzz(40)
 @given(
     content=st.recursive(
         st.builds(

@@ -34,8 +34,8 @@ def diffusion(dataset: Path, folder: Path, epochs: int) -> Config:
 @pytest.mark.parametrize(
     ("script", "make", "kills", "epochs", "longest"),
     [
-        pytest.param(trainViT, vit, 4, 14, 1.0, id="ViT, 4 kills"),
-        pytest.param(trainDiffusion, diffusion, 4, 12, 1.0, id="diffusion, 4 kills"),
+        pytest.param(trainViT, vit, 4, 9, 0.8, id="ViT, 4 kills"),
+        pytest.param(trainDiffusion, diffusion, 4, 8, 0.8, id="diffusion, 4 kills"),
         pytest.param(trainViT, vit, 50, 120, 1.2, id="ViT, 50 kills", marks=pytest.mark.slow),
         pytest.param(trainDiffusion, diffusion, 50, 100, 1.2, id="diffusion, 50 kills", marks=pytest.mark.slow),
     ],

@@ -215,7 +215,8 @@ def test_processes_stop_and_go_on_exactly(processes: int, tiles: Path, tmp_path:
     stopped = write_config(tmp_path / "stopped.json", config | {"output_dir": str(folder)})
     arguments = ["trainViT.py", "--config", stopped]
     if processes == 2:
-        launcher: Started | Launch = start([*LAUNCHER, processes, *arguments], log, fresh=True)
+        # The launcher is forked; the processes that it starts are new ones, as a user's.
+        launcher: Started | Launch = start([*LAUNCHER, processes, *arguments], log)
     else:
         launcher = Launch(processes, arguments, log)
     until(last_checkpoint(folder / "final").is_file, launcher)
@@ -281,7 +282,7 @@ def test_accelerates_launcher_does_the_same(tiles: Path, tmp_path: Path) -> None
     config = write_config(tmp_path / "c.json", small_vit(tiles, tmp_path / "run") | {"batch_size": 4})
     launcher = Path(sys.executable).with_name("accelerate")
     code = f"import runpy, sys; sys.argv = {[str(launcher), 'launch', '--multi_gpu', '--num_processes', '2', 'trainViT.py', '--config', str(config)]!r}; runpy.run_path(sys.argv[0], run_name='__main__')"  # noqa: E501
-    result = run(["-c", code], fresh=True)
+    result = run(["-c", code])
     assert result.returncode == 0, shown(result)
     assert result.stderr.count("final 1/1: ") == 1
 

@@ -29,7 +29,7 @@ from Systems.d3rsmde.tasks.refiner_task import RefinerTask
 from tests.conftest import small_diffusion, small_diffusion_evaluation, small_vit, small_vit_evaluation, write_config
 from tests.launching import run
 from tests.Modules.d3rsmde.test_ldm_checkpoint import small_state_dict
-from tests.scripts.test_bad_input import one_error
+from tests.scripts.bench import one_error
 from tests.Systems.d3rsmde.test_factory import evaluation, training, vit, write_checkpoint
 from tests.toys import toy_coarse, toy_model, toy_vae
 from Utils.core.errors import UserError

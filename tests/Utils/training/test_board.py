@@ -20,6 +20,9 @@ from Utils.data.sample import Batch
 from Utils.reports.tile_panels import map_views
 from Utils.training.board import LONGEST_SIDE, MOST_PICTURES, Board, peak_memory_gigabytes
 
+# What is drawn is looked at here alone.
+pytestmark = pytest.mark.usefixtures("real_boards")
+
 ROW = {
     "epoch": 3,
     "step": 12,

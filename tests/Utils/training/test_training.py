@@ -128,8 +128,7 @@ def test_a_killed_cross_fitting_run_picks_up_its_fold_and_epoch(shared_dataset: 
     train(trainViT, config, tmp_path / "a")
     killed = tmp_path / "killed"
     path = write_config(tmp_path / "killed.json", config | {"output_dir": str(killed)})
-    # A Python of its own, as a user starts it.
-    process = start(["trainViT.py", "--config", path], tmp_path / "log", fresh=True)
+    process = start(["trainViT.py", "--config", path], tmp_path / "log")
     until(last_checkpoint(killed / "fold-2").is_file, process)
     process.kill()
     process.wait()
@@ -219,12 +218,13 @@ def test_the_number_of_workers_changes_nothing(shared_dataset: Path, tmp_path: P
     assert_same_state(tmp_path / "none" / "final", tmp_path / "two" / "final")
 
 
-def test_tensorboard_gets_the_curves(vit_run: Path) -> None:
+def test_tensorboard_gets_curves_and_pictures(vit_run: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(vit_run / "final" / "tensorboard"))
     events.Reload()
     assert {"train/L1Loss", "validation/paper.mae", "optimisation/learning_rate"} <= set(events.Tags()["scalars"])
+    assert [tag for tag in events.Tags()["images"] if tag.startswith("tiles/")], "and pictures of validation tiles"
 
 
 def test_kept_latents_give_the_same_losses(shared_dataset: Path, tmp_path: Path) -> None:
