@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from Systems.kinds import KINDS
 from Utils.config.evaluation_keys import EvaluationConfig
-from Utils.config.sections import OnResume, Section
+from Utils.config.sections import OnResume, Section, section_in
 from Utils.config.training_keys import DataConfig, TrainingConfig
 from Utils.core.files import atomic_write_bytes
 from Utils.core.tables import format_table
@@ -36,7 +36,8 @@ effective config is written beside every result.
 says only what differs. Nested objects are merged key by key, lists are replaced, and a base may have a base.
 
 Keys marked with R may have another value when a run is resumed; all others must stay as they were. `epochs` and
-`max_steps` must stay as well where `lr_schedule` is cosine, linear or polynomial, since these span the whole run.
+`max_steps` must stay as well where `lr_schedule` is cosine, linear, linear_by_epoch or polynomial, since these span the
+whole run.
 """
 _HEADINGS = ("key", "values", "default", "", "meaning")
 
@@ -61,9 +62,9 @@ def reference() -> str:
 def _sections(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, type[Section]]]:
     """The nested objects of a config."""
     for name, field in kind.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield prefix + name, field.annotation
-            yield from _sections(field.annotation, f"{prefix}{name}.")
+        if (inner := section_in(field.annotation)) is not None:
+            yield prefix + name, inner
+            yield from _sections(inner, f"{prefix}{name}.")
 
 
 def _table(kind: type[Section], base: type[Section], prefix: str = "") -> str:

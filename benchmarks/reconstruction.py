@@ -37,9 +37,10 @@ from Utils.core.command_line import run_script
 from Utils.core.device import pick_device
 from Utils.core.errors import UserError, write_error
 from Utils.core.tables import format_table, write_csv, write_json
-from Utils.data.published_layout import TEST_PART, TileFiles, list_tiles
+from Utils.data.published_layout import TEST_PART, TileFiles
 from Utils.data.sample import Batch
 from Utils.data.tile_dataset import read_tile
+from Utils.data.tile_sources import part_tiles
 from Utils.pictures.comparison import Panel, save_comparison
 from Utils.reports.evaluation import choose_pictures
 from Utils.scoring.aligned import ALIGNED
@@ -224,7 +225,8 @@ def write_report(folder: Path, table: str, costs: Mapping[str, Cost], found: Rec
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reconstruction", description="compare VAEs")
-    parser.add_argument("--dataset", type=Path, required=True, help="folder in the layout of Dataset/README.md")
+    parser.add_argument("--dataset", type=Path, required=True, help="folder in the published layout, or a CSV table")
+    parser.add_argument("--root", type=Path, help="where the paths in a table start (its own folder)")
     parser.add_argument("--vae", metavar="NAME=FOLDER", action="append", required=True, help="as often as you like")
     parser.add_argument("--margin", type=int, default=0, help="pixels beyond each border, default %(default)s")
     parser.add_argument("--output", type=Path, help="folder for table, scores and pictures")
@@ -234,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--margin and --pictures are 0 or more, and --pictures needs --output")
 
     def work() -> None:
-        vaes, files = load_vaes(given.vae), list_tiles(given.dataset, TEST_PART)
+        vaes, files = load_vaes(given.vae), part_tiles(given.dataset, TEST_PART, root=given.root)
         costs = {name: count_cost(vae) for name, vae in vaes.items()}
         pictured = choose_pictures(list(files), given.pictures, seed=0)
         try:

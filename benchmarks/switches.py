@@ -33,8 +33,9 @@ from Systems.d3rsmde.build import load_model
 from Systems.depth.build import load_depth
 from Utils.core.device import keep_freed_memory, pick_device
 from Utils.core.tables import format_table
-from Utils.data.published_layout import TEST_PART, list_tiles
+from Utils.data.published_layout import TEST_PART
 from Utils.data.tile_dataset import read_tile
+from Utils.data.tile_sources import part_tiles
 from Utils.training.checkpointed_network import holds_network
 
 Model: TypeAlias = D3RSMDE | EncDec
@@ -126,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what.add_argument("--model", type=Path, help="a trained model, or its run")
     random = "the published sizes with this VAE, or the published depth network; random weights"
     what.add_argument("--published", choices=[*sorted(VAE_CLASSES), PUBLISHED_NETWORK], help=random)
-    parser.add_argument("--dataset", type=Path, help="its test tiles are drawn (with --model)")
+    parser.add_argument("--dataset", type=Path, help="its test tiles are drawn (with --model); a folder or a CSV")
+    parser.add_argument("--root", type=Path, help="where the paths in a table start (its own folder)")
     parser.add_argument("--tiles", type=int, default=24)
     sizes = "pixels of a side, or height and width as in 240x320 (with --published)"
     parser.add_argument("--size", type=_size, default=(512, 512), help=sizes)
@@ -139,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = pick_device()
     names = [name for name in SWITCHES if given.compile or not name.endswith(_COMPILED)]
     if given.model:
-        files = list_tiles(given.dataset, TEST_PART)
+        files = part_tiles(given.dataset, TEST_PART, root=given.root)
         images = torch.stack([read_tile(tile, files[tile])["image"] for tile in list(files)[: given.tiles]]).to(device)
 
         def load() -> Model:

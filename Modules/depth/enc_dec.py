@@ -44,6 +44,8 @@ class EncDec(ModelMixin, ConfigMixin):
         direction: what rises in the maps that the network learns from: height, depth or inverse depth; None where
             nobody has said it. ``summit`` is learnt from heights alone.
         tile_size: the shorter side, in pixels, of the tiles that it was trained on.
+        image_size: height and width of the images that it learnt from, None where they were not resized. Images of any
+            size can be drawn; whoever draws others should bring them to this size.
 
     Raises:
         ValueError: parts or settings that do not fit together.
@@ -65,6 +67,7 @@ class EncDec(ModelMixin, ConfigMixin):
         norm_momentum: float = 0.1,
         direction: Direction | None = None,
         tile_size: int | None = None,
+        image_size: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         _check(backbone, taps, options, target, max_depth, channel_order, scaling)
@@ -178,7 +181,10 @@ class EncDec(ModelMixin, ConfigMixin):
 
 
 def EncDecIRv2(
-    target: Target = "relative", max_depth: float | None = None, direction: Direction | None = None
+    target: Target = "relative",
+    max_depth: float | None = None,
+    direction: Direction | None = None,
+    image_size: Sequence[int] | None = None,
 ) -> EncDec:
     """The published network: 31,138,753 learnable parameters, every one of which takes part in a prediction.
 
@@ -189,6 +195,7 @@ def EncDecIRv2(
         target: what is drawn: ``relative``, as published, ``metres`` or ``summit``.
         max_depth: the largest value that ``metres`` and ``summit`` can draw, in metres.
         direction: what rises in the maps that it learns from; None where nobody has said it.
+        image_size: height and width of the images that it will learn from; 240 and 320 as published.
     """
     return EncDec(
         backbone=INCEPTION_RESNET_V2,
@@ -199,6 +206,7 @@ def EncDecIRv2(
         scaling="min_max",
         norm_momentum=0.01,
         direction=direction,
+        image_size=image_size,
     )
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from Systems.depth.config import DepthTrainingConfig
+from Systems.depth.run import DepthRun
 from Utils.data.audit.audited_training import AuditedTraining
-from Utils.data.fold_plan import plan_folds
-from Utils.data.stage_plan import find_tiles
 
 
 def audited_depth(config: DepthTrainingConfig) -> AuditedTraining:
-    """Its check does not read the tiles again, since the audit has read them."""
+    """Its check reads the tiles again, because only the training knows holes, units and disparities."""
     folds = config.k_folds if isinstance(config.k_folds, list) else []
-    return AuditedTraining(
-        config, lambda tiles: plan_folds(config, tiles), lambda: plan_folds(config, find_tiles(config)), folds
-    )
+    run = DepthRun(config)
+    return AuditedTraining(config, run.plan, run.check, folds, one_size=run.one_size)

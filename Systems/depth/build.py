@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from Modules.common.plain_json import parse_json, read_text
 from Modules.depth.enc_dec import EncDec, EncDecIRv2
 from Modules.depth.names import DEPTH_TASK, PUBLISHED_NETWORK
 from Systems.depth.config import DepthTrainingConfig
@@ -23,7 +24,7 @@ def build_depth(config: DepthTrainingConfig) -> EncDec:
     section = config.model
     try:
         if section.backbone == PUBLISHED_NETWORK:
-            network = EncDecIRv2(config.target, config.max_depth, config.direction)
+            network = EncDecIRv2(config.target, config.max_depth, config.direction, config.image_size)
         else:
             network = EncDec(
                 section.backbone,
@@ -35,6 +36,7 @@ def build_depth(config: DepthTrainingConfig) -> EncDec:
                 scaling=section.scaling,
                 norm_momentum=section.norm_momentum,
                 direction=config.direction,
+                image_size=config.image_size,
             )
         give_first_weights(network, section.pretrained, config.pretrained_model_path, load_depth)
     except (ValueError, OSError) as error:
@@ -52,4 +54,18 @@ def load_depth(path: Path) -> EncDec:
         raise UserError(f"no model at '{path}': the path does not exist; train first, or correct the path")
     if (model_folder(path) / "model_index.json").is_file():
         raise UserError(f"'{path}' holds a model of D³-RSMDE, and a depth network is needed here")
+    if not _is_ours(model_folder(path)):
+        raise UserError(
+            f"'{path}' holds another model, and a depth network of trainDepth.py is needed here; those of transformers "
+            "draw maps with python -m Systems.relative_depth"
+        )
     return load_network(path, EncDec, DEPTH_TASK)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder's config is one of diffusers, as ours are, and not one of transformers; a damaged one is."""
+    try:
+        document = parse_json(read_text(folder / EncDec.config_name))
+    except (OSError, ValueError):
+        return True
+    return not isinstance(document, dict) or "model_type" not in document

@@ -11,6 +11,7 @@ from Modules.depth.names import DEPTH_LOSSES, PUBLISHED_NETWORK, ChannelOrder, S
 from Utils.config.cross_fitting_keys import CrossFittingConfig, WithPriors
 from Utils.config.evaluation_keys import EvaluationConfig
 from Utils.config.sections import MAY_CHANGE, NotNegativeNumber, Positive, PositiveNumber, Section, Share
+from Utils.data.resize_names import Resize
 from Utils.scoring.depth.depth_names import Crop
 
 Scores = Literal["height", "depth", "published", "agreement"]
@@ -43,13 +44,47 @@ class DepthNetworkSection(Section):
         return self
 
 
+class DisparitySection(Section):
+    """``disparity``: the files hold disparities of a stereo camera; depth = baseline * focal / disparity.
+
+    Disparity in pixels is stored number * scale + offset, and 0 is a hole. The defaults are Cityscapes'. Baseline and
+    focal length are those of each frame's camera file, where there is one: ``camera/.../x_camera.json`` for
+    ``disparity/.../x_disparity.png``.
+    """
+
+    scale: PositiveNumber = 1 / 256
+    """Pixels of disparity that one unit of the files stands for."""
+    offset: float = -1 / 256
+    """Added to that."""
+    baseline: PositiveNumber | None = None
+    """Metres between the two cameras, for frames without camera file."""
+    focal: PositiveNumber | None = None
+    """Focal length in pixels, for frames without camera file."""
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> DisparitySection:
+        if (self.baseline is None) != (self.focal is None):
+            raise ValueError("baseline and focal go together; give both or neither")
+        return self
+
+
 class WithDepthFiles(Section):
     """The keys about the files of depth or height."""
 
+    description: Annotated[str, MAY_CHANGE] = ""
+    """A line that says what the config is for; the log begins with it."""
     metres_per_unit: PositiveNumber = 1.0
     """Metres that one unit of the depth or height files stands for: 0.001 for millimetres, 0.00390625 for KITTI."""
     hole: float | None = None
     """The value, in the files' unit, that says that nothing was measured; 0 in the files of KITTI and NYU."""
+    disparity: DisparitySection | None = None
+    """Given, if only as {}, where the files hold disparities, as those of Cityscapes do; they become metres."""
+
+    @model_validator(mode="after")
+    def _disparity_makes_metres(self) -> WithDepthFiles:
+        if self.disparity is not None and (self.metres_per_unit != 1.0 or self.hole is not None):
+            raise ValueError("disparity makes metres and has holes of its own: remove metres_per_unit and hole")
+        return self
 
 
 class DepthTrainingConfig(CrossFittingConfig, WithDepthFiles):
@@ -72,6 +107,17 @@ class DepthTrainingConfig(CrossFittingConfig, WithDepthFiles):
     direction: Annotated[Direction | None, MAY_CHANGE] = None
     """What rises in the files' maps: height, depth (the distance from the camera) or inverse depth. It is kept with
     the network, so that its maps are never turned the wrong way round; the folds of D³-RSMDE want height."""
+
+    image_size: Annotated[list[Positive], Field(min_length=2, max_length=2)] | None = None
+    """Height and width to which images and maps are brought, whatever that does to their shape; [240, 320] as
+    published. By default none, and all tiles must have one size."""
+    resize_depth: Resize = "area"
+    """How maps are brought to it: area, means of what is known; nearest, for maps that know few pixels (KITTI's)."""
+    split_by: Literal["scene", "frame"] = "scene"
+    """What goes to validation: whole scenes, or single frames, as published, though frames of one scene resemble each
+    other. Scenes are those of a table's column, or NYU's rooms, KITTI's drives, Cityscapes' cities."""
+    validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Share of the training tiles that is held out for validation; 0.3 as published."""
 
     @model_validator(mode="after")
     def _a_largest_depth_for_metres(self) -> DepthTrainingConfig:

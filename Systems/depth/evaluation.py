@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from Modules.depth.names import Target
 from Systems.depth.config import DepthEvaluationConfig, Scores
+from Systems.depth.depth_tiles import read_as_depth
+from Systems.depth.known_depth import refuse_unknown, tiles_without_depth
+from Systems.depth.run import seen_size
 from Utils.core.device import pick_device
 from Utils.core.errors import UserError
 from Utils.core.processes import everywhere, on_main, tell
-from Utils.data.published_layout import TEST_PART, prior_file
-from Utils.data.test_tiles import check_test_tiles
+from Utils.data.published_layout import TEST_PART, TileFiles, prior_file
+from Utils.data.test_tiles import test_tiles
+from Utils.data.tile_check import TileCheck, check_tiles
 from Utils.training.priors import PRIORS_FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -31,6 +36,8 @@ logger = logging.getLogger(__name__)
 # Height and width at which the published protocol predicts.
 _PUBLISHED_SIZE = (240, 320)
 _NYU_SIZE = (480, 640)
+# Frames of NYU's official test set, on which tables are made (Eigen et al., NeurIPS 2014).
+EIGEN_NYU_FRAMES = 654
 
 
 def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
@@ -39,10 +46,13 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
     Raises:
         UserError: tiles, model or results that cannot be read or written; scores that the network's target rules out.
     """
-    files, ids = on_main(lambda: check_test_tiles(config))
+    if config.description:
+        logger.info("%s", config.description)
+    files, ids, check = on_main(lambda: _check_tiles(config))
     device = pick_device()
 
     from torch import nn
+    from torch.nn import functional
 
     from Systems.depth.build import load_depth
     from Systems.depth.targets import depth_target
@@ -51,6 +61,7 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
     from Utils.reports.evaluation import Prediction, evaluate
     from Utils.reports.evaluation_report import REPORT_FILE, write_report
     from Utils.scoring.depth.depth_published import doubled
+    from Utils.scoring.depth.depth_scorer import resized
 
     network = everywhere(lambda: load_depth(Path(config.checkpoint_path)))
     nn.Module.to(network, device)
@@ -59,43 +70,50 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
     scores = _scores(config, target)
     if scores == "published":
         ids = _published_frames(ids)
-    elif scores == "depth" and config.crop == "eigen_nyu" and config.test_split_text is None:
+    elif scores == "depth" and config.crop == "eigen_nyu" and len(ids) != EIGEN_NYU_FRAMES:
         logger.warning(
-            "all %d test tiles are scored; tables of NYU are made on Eigen's 654 frames, whose ids come from "
-            "the file in test_split_text",
+            "%d test frames are scored; tables of NYU are made on Eigen's %d, which nyu2_test.csv lists, or "
+            "the split file in test_split_text",
             len(ids),
+            EIGEN_NYU_FRAMES,
         )
-    on_main(lambda: _check_frames(config, scores, files[ids[0]].height))
+    in_metres = scores in ("depth", "published")
+    unknown = on_main(lambda: tiles_without_depth(config, files, check, in_metres))
+    refuse_unknown(config, files, ids, unknown, "test")
+    one_size = on_main(lambda: _check_frames(config, scores, [files[tile].height for tile in ids]))
     scorer = _scorer(config, scores, target)
     priors = _priors_folder(config, network, scores)
     if dry_run:
         tell(f"config and dataset are in order: {len(ids)} test tiles, results would go to '{config.output_dir}'")
         return
 
-    def predict(batch: Batch) -> Prediction:
-        if scores == "published":
-            from torch.nn import functional
+    size = _PUBLISHED_SIZE if scores == "published" else seen_size(network.config["image_size"])
 
-            small = functional.interpolate(batch["image"], size=_PUBLISHED_SIZE, mode="area")
-            return Prediction({"depth": doubled(network.draw(small))})
+    def predict(batch: Batch) -> Prediction:
+        image = batch["image"] if size is None else functional.interpolate(batch["image"], size=size, mode="area")
+        if scores == "published":
+            return Prediction({"depth": doubled(network.draw(image))})
         name = "height" if target == "summit" else "depth"
-        return Prediction({name: upwards(network(batch["image"]), target)})
+        return Prediction({name: resized(upwards(network(image), target), batch["target"].shape[-2:])})
 
     # Truths beyond what the network can draw count here, unlike in training.
-    truth = "metres" if scores in ("depth", "published") else target
-    dataset = TileDataset(files, ids, target=depth_target(truth, None, config.metres_per_unit, config.hole))
+    truth = "metres" if in_metres else target
+    transform = depth_target(truth, None, config.metres_per_unit, config.hole)
+    dataset = TileDataset(files, ids, target=transform, one_size=one_size)
+    # Frames of several sizes, as KITTI has them, make no batch.
+    batches = config if one_size else config.model_copy(update={"batch_size": 1})
     keep = _prior_writer(priors) if priors is not None else lambda tile, maps: None
     found = evaluate(
         predict,
         dataset,
-        config,
+        batches,
         device,
         scorer,
         on_maps=keep,
         within_one=target == "relative",
         quantity=quantity_of(target, network.config["direction"]),
     )
-    facts = {"model": config.checkpoint_path, "target": target, "max_depth": network.config["max_depth"]}
+    facts = {"model": config.checkpoint_path} | _facts(network, scores, size)
     facts |= {} if priors is None else {"prior_path": str(priors)}
     tell(on_main(lambda: write_report(found, config, facts, dataset)))
     tell(f"\nto look at: {Path(config.output_dir) / REPORT_FILE}\ntables, maps and pictures: {config.output_dir}")
@@ -150,18 +168,44 @@ def _scores(config: DepthEvaluationConfig, target: Target) -> Scores:
     return chosen
 
 
-def _check_frames(config: DepthEvaluationConfig, scores: Scores, first: Path) -> None:
-    """Refuse scores that are for frames of one size, where the frames have another.
+def _check_tiles(config: DepthEvaluationConfig) -> tuple[Mapping[str, TileFiles], list[str], TileCheck]:
+    """The test tiles, the ids to score, and what was found in reading each once; frames may have several sizes."""
+    files, ids = test_tiles(config)
+    files = read_as_depth(config, files)
+    return files, ids, check_tiles(files, ids, one_size=False)
+
+
+def _check_frames(config: DepthEvaluationConfig, scores: Scores, maps: Sequence[Path]) -> bool:
+    """Whether all frames have one size; refuse scores that are for frames of one size, where a frame has another.
 
     Raises:
-        UserError: they have.
+        UserError: one has.
     """
     from Utils.rasters.tile_files import raster_size
 
-    size = raster_size(first)
+    sizes = list(dict.fromkeys(raster_size(path) for path in maps))
     wants = "scores 'published'" if scores == "published" else "crop 'eigen_nyu'" if config.crop == "eigen_nyu" else ""
-    if wants and scores in ("published", "depth") and size != _NYU_SIZE:
-        raise UserError(f"{wants}: it is for frames of 640 x 480 pixels, and these are {size[1]} x {size[0]}")
+    others = [size for size in sizes if size != _NYU_SIZE]
+    if wants and scores in ("published", "depth") and others:
+        height, width = others[0]
+        raise UserError(f"{wants}: it is for frames of 640 x 480 pixels, and these are {width} x {height}")
+    if len(sizes) > 1:
+        logger.info("frames have %d sizes, and are drawn one by one, whatever batch_size says", len(sizes))
+    return len(sizes) == 1
+
+
+def _facts(network: EncDec, scores: Scores, size: tuple[int, int] | None) -> dict[str, Any]:
+    """What every file should say of the network and of what it was shown."""
+    known = {key: network.config[key] for key in ("target", "max_depth", "channel_order", "scaling")}
+    shown = "images as they are" if size is None else f"images resized to {size[1]} x {size[0]} pixels"
+    if scores != "published":
+        return known | {"input": shown}
+    from Utils.scoring.depth.depth_published import PUBLISHED_NYU
+
+    return known | {
+        "input": f"{shown}, RGB from 0 to 1 as the paper's evaluation gives them, whatever the network learnt from",
+        "published_numbers": PUBLISHED_NYU,
+    }
 
 
 def _scorer(config: DepthEvaluationConfig, scores: Scores, target: Target) -> Scorer:
@@ -171,7 +215,7 @@ def _scorer(config: DepthEvaluationConfig, scores: Scores, target: Target) -> Sc
     from Utils.scoring.depth.depth_scorer import DepthScorer
 
     if scores == "height":
-        return make_height_scorer(config)
+        return make_height_scorer(config, metres=target == "summit")
     if scores == "published":
         return PublishedNyuScorer(truth="depth")
     if scores == "agreement":
@@ -188,7 +232,9 @@ def _published_frames(ids: list[str]) -> list[str]:
     """
     from Utils.scoring.depth.depth_published import PUBLISHED_NYU_FRAMES as FRAMES
 
-    chosen = [tile for tile in ids if tile.isdecimal() and int(tile) in FRAMES]
+    # As frames of the labelled file, or as nyu2_test.csv names them.
+    numbers = {tile: tile.removesuffix("_colors") for tile in ids}
+    chosen = [tile for tile, number in numbers.items() if number.isdecimal() and int(number) in FRAMES]
     if not chosen:
         raise UserError(f"the published protocol scores NYU's frames 0 to 653, and none of the {len(ids)} ids is one")
     if len(chosen) < len(FRAMES):

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from Modules.common.plain_json import check_json, parse_json, read_text
-from Utils.config.sections import Section
+from Utils.config.sections import Section, section_in
 from Utils.core.errors import UserError
 
 ConfigT = TypeVar("ConfigT", bound=Section)
@@ -174,8 +174,8 @@ def _keys_at(kind: type[Section], location: Sequence[str]) -> list[str]:
     """The keys that the object at ``location`` may have; none where there is no section."""
     for part in location:
         field = kind.model_fields.get(part)
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, Section)):
+        inner = section_in(field.annotation) if field else None
+        if inner is None:
             return []
         kind = inner
     return list(kind.model_fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -67,6 +67,14 @@ class Section(BaseModel):
         return frozenset(
             name for name, found in marks.items() if any(mark.own_of_launch or not own_of_launch for mark in found)
         )
+
+
+def section_in(annotation: Any) -> type[Section] | None:
+    """The section that a key holds, also where it may be left out (a union with None); None for other keys."""
+    for inner in (annotation, *get_args(annotation)):
+        if isinstance(inner, type) and issubclass(inner, Section):
+            return inner
+    return None
 
 
 def _without_empty(items: list[Any]) -> list[Any]:

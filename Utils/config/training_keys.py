@@ -22,9 +22,9 @@ from Utils.config.sections import (
 )
 
 OptimiserName = Literal["AdamW", "Adam", "RMSprop", "SGD"]
-ScheduleName = Literal["plateau", "cosine", "linear", "polynomial", "multistep"]
+ScheduleName = Literal["plateau", "cosine", "linear", "linear_by_epoch", "polynomial", "multistep"]
 # Their rate depends on how long the whole run is.
-_SPAN_THE_RUN = ("cosine", "linear", "polynomial")
+_SPAN_THE_RUN = ("cosine", "linear", "linear_by_epoch", "polynomial")
 # The options of torch.optim's classes that can be set here.
 _OPTIMISER_OPTIONS: dict[OptimiserName, tuple[str, ...]] = {
     "AdamW": ("betas", "eps", "amsgrad"),
@@ -80,7 +80,8 @@ class TrainingConfig(DataConfig):
     weight_decay: NotNegativeNumber = 1e-4
     """Weight decay: decoupled in AdamW, an L2 penalty in the other optimisers."""
     lr_schedule: ScheduleName = "plateau"
-    """How `lr` falls: plateau (see `threshold_epoch`), cosine, linear, polynomial or multistep (`lr_milestones`)."""
+    """How `lr` falls: plateau (see `threshold_epoch`), cosine, linear, polynomial, multistep (`lr_milestones`), or
+    linear_by_epoch: in a straight line, one level an epoch."""
     threshold_epoch: NotNegative = 5
     """plateau: epochs without a better validation score before `lr` is multiplied by the ratio below; 0 = never."""
     downgrade_lr_ratio: Share = 0.6

@@ -37,6 +37,7 @@ class SampleDataset(Dataset[Sample], ABC):
         seed: crops and flips follow from it, the epoch and the id.
         cache_bytes: memory for samples before augmentation, in each process that reads.
         target: what the task adds to each sample.
+        one_size: whether all samples must have one size; batches of one need not.
 
     Attributes:
         epoch: the epoch for which crops and flips are drawn; setting it reaches workers that already run.
@@ -50,6 +51,7 @@ class SampleDataset(Dataset[Sample], ABC):
         seed: int = 0,
         cache_bytes: float = 0.0,
         target: TargetTransform | None = None,
+        one_size: bool = True,
     ) -> None:
         self.ids = list(ids)
         self.flips = sorted(flips)
@@ -57,6 +59,7 @@ class SampleDataset(Dataset[Sample], ABC):
         self.seed = seed
         self.cache_bytes = cache_bytes
         self.target = target
+        self._one_size = one_size
         # Workers live longer than an epoch, so they read its number in memory that they share with the loop.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._cache_left = cache_bytes
@@ -129,6 +132,8 @@ class SampleDataset(Dataset[Sample], ABC):
                     f"'{self.place(sample_id)}' is {size[1]} x {size[0]} pixels, smaller than a crop of {self.crop}: "
                     "it has changed; restore it"
                 )
+            return
+        if not self._one_size:
             return
         self._size = self._size or size
         if size is not None and self._size is not None and size != self._size:

@@ -1,7 +1,7 @@
 """A dataset as a table: a CSV that names the files of each tile, wherever they lie.
 
-With a header: columns id, image, height, and where wanted prior, part, fold, scale, offset, nodata. Without a header:
-two columns, image and height, as depth datasets are published. docs/own-data.md describes both.
+With a header: columns id, image, height, and where wanted prior, part, fold, scene, scale, offset, nodata. Without a
+header: two columns, image and height, as depth datasets are published. docs/own-data.md describes both.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from Utils.data.table_paths import short_names
 from Utils.rasters.height_coding import AS_THE_FILE_SAYS, HeightCoding
 
 REQUIRED = ("id", "image", "height")
-OPTIONAL = ("prior", "part", "fold", "scale", "offset", "nodata")
+OPTIONAL = ("prior", "part", "fold", "scene", "scale", "offset", "nodata")
 # What a cut tells of its tiles besides: ``Utils.data.cutting.records`` writes them, and nothing here reads them.
-TOLD = ("coarse", "scene", "row", "column", "block", "image_void", "height_void", "lowest", "highest")
+TOLD = ("coarse", "row", "column", "block", "image_void", "height_void", "lowest", "highest")
 PARTS = {"train": TRAINING_PART, "test": TEST_PART}
 
 _ID = re.compile(r"[\w-]{1,150}")
@@ -45,6 +45,7 @@ class TableRow:
         part: folder name of the part; empty where the table does not say.
         fold: number of the fold; None for none.
         coding: what the numbers of the height map mean.
+        scene: the place that the tile shows a part of; empty where the table does not say.
     """
 
     line: int
@@ -55,6 +56,7 @@ class TableRow:
     part: str = ""
     fold: int | None = None
     coding: HeightCoding = AS_THE_FILE_SAYS
+    scene: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,8 @@ def _row(path: Path, number: int, header: Sequence[str], cells: Sequence[str]) -
     coding = HeightCoding(scale, offset, nodata)
     prior = cell.get("prior", "")
     number_of_fold = int(fold) if fold else None
-    return TableRow(number, tile, cell["image"], cell["height"], prior, PARTS.get(part, ""), number_of_fold, coding)
+    files = cell["image"], cell["height"]
+    return TableRow(number, tile, *files, prior, PARTS.get(part, ""), number_of_fold, coding, cell.get("scene", ""))
 
 
 def _number(where: str, name: str, text: str) -> float | None:

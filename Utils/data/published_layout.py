@@ -39,6 +39,7 @@ class TileFiles:
         coding: what the numbers in the height map mean, where a table says it.
         prior: file of the coarse prior that a table names; None for none.
         fold: number of the fold that a table names; None for none.
+        scene: the scene that a table names; None for none. ``Utils.data.scene_names`` knows more.
     """
 
     image: Path
@@ -47,6 +48,7 @@ class TileFiles:
     coding: HeightCoding = AS_THE_FILE_SAYS
     prior: Path | None = None
     fold: int | None = None
+    scene: str | None = None
 
 
 def prior_file(folder: Path, part: str, tile: str) -> Path:

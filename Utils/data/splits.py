@@ -1,6 +1,6 @@
 """Dividing tiles: split files, folds, hold-outs.
 
-    python -m Utils.data.splits --dataset DIR --name J_K [--folds 5] [--seed 42]
+    python -m Utils.data.splits --dataset DIR --name J_K [--folds 5] [--seed 42] [--by scene]
 
 writes ``Dataset/splitTextFiles/J_K/J_Kstage1-<fold>.txt``, one tile id a line, each tile in one fold.
 """
@@ -19,6 +19,7 @@ from Utils.core.errors import UserError
 from Utils.core.files import atomic_write_bytes
 from Utils.core.seeds import named_generator
 from Utils.data.published_layout import TRAINING_PART, TileFiles, natural
+from Utils.data.scene_names import group_by_scene
 from Utils.data.tile_sources import part_tiles
 
 logger = logging.getLogger(__name__)
@@ -101,12 +102,16 @@ def read_folds(paths: Sequence[str], available: Sequence[str], where: str) -> li
     return folds
 
 
-def make_folds(ids: Sequence[str], count: int, seed: int) -> list[list[str]]:
+def make_folds(ids: Sequence[str], count: int, seed: int, scenes: Mapping[str, str] | None = None) -> list[list[str]]:
     """Deal ``ids`` into ``count`` folds at random; sizes differ by one at most.
 
+    With ``scenes``, the scene of each id, all tiles of a scene go into one fold, and sizes are only about equal.
+
     Raises:
-        UserError: fewer tiles than folds.
+        UserError: fewer tiles, or scenes, than folds.
     """
+    if scenes is not None:
+        return _folds_of_scenes(ids, count, seed, scenes)
     if len(ids) < count:
         raise UserError(
             f"{count} folds need {count} training tiles or more, and there are {len(ids)}; ask for fewer folds"
@@ -115,17 +120,61 @@ def make_folds(ids: Sequence[str], count: int, seed: int) -> list[list[str]]:
     return [sorted(shuffled[fold::count], key=natural) for fold in range(count)]
 
 
-def hold_out(ids: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
-    """Training and validation tiles: a seeded tenth is held out, one tile at least.
+def hold_out(
+    ids: Sequence[str], seed: int, share: float = HELD_OUT_SHARE, scenes: Mapping[str, str] | None = None
+) -> tuple[list[str], list[str]]:
+    """Training and validation tiles: a seeded share is held out, one tile at least.
+
+    With ``scenes``, the scene of each id, whole scenes are held out: about that share of the tiles, one scene at least.
 
     Raises:
-        UserError: fewer than two tiles.
+        UserError: fewer than two tiles or scenes, or a share that leaves none to train on.
     """
     if len(ids) < 2:
         raise UserError(f"{len(ids)} training tile cannot be split for validation; set not_split, or add tiles")
+    if scenes is not None:
+        return _hold_out_scenes(ids, seed, share, scenes)
     shuffled = _shuffle(ids, seed, "hold-out")
-    count = max(1, round(HELD_OUT_SHARE * len(ids)))
+    count = min(max(1, round(share * len(ids))), len(ids) - 1)
     return sorted(shuffled[count:], key=natural), sorted(shuffled[:count], key=natural)
+
+
+def _tiles_by_scene(ids: Sequence[str], scenes: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for tile in sorted(ids, key=natural):
+        found.setdefault(scenes[tile], []).append(tile)
+    return found
+
+
+def _folds_of_scenes(ids: Sequence[str], count: int, seed: int, scenes: Mapping[str, str]) -> list[list[str]]:
+    by_scene = _tiles_by_scene(ids, scenes)
+    if len(by_scene) < count:
+        raise UserError(
+            f"{count} folds by scene need {count} scenes or more, and there are {len(by_scene)}; ask for fewer folds"
+        )
+    folds: list[list[str]] = [[] for _ in range(count)]
+    # The largest scenes first, each to the smallest fold, so that sizes come out about equal.
+    for scene in sorted(_shuffle(list(by_scene), seed, "folds"), key=lambda scene: -len(by_scene[scene])):
+        min(folds, key=len).extend(by_scene[scene])
+    return [sorted(fold, key=natural) for fold in folds]
+
+
+def _hold_out_scenes(
+    ids: Sequence[str], seed: int, share: float, scenes: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    by_scene = _tiles_by_scene(ids, scenes)
+    if len(by_scene) < 2:
+        raise UserError(f"{len(ids)} training tiles of one scene cannot be split by scene for validation")
+    held: list[str] = []
+    wanted = share * len(ids)
+    for scene in _shuffle(list(by_scene), seed, "hold-out"):
+        more = len(held) + len(by_scene[scene])
+        # A scene is taken where that brings the share nearer to what is wanted.
+        if abs(more - wanted) < abs(len(held) - wanted) and more < len(ids):
+            held += by_scene[scene]
+    held = held or min(by_scene.values(), key=len)
+    kept = set(ids) - set(held)
+    return sorted(kept, key=natural), sorted(held, key=natural)
 
 
 def table_folds(tiles: Mapping[str, TileFiles], where: str) -> list[list[str]]:
@@ -155,11 +204,20 @@ def warn_of_other_folds(tiles: Mapping[str, TileFiles], where: str) -> None:
         logger.warning("'%s' names %d folds, and others are dealt at random: k_folds table takes its own", where, own)
 
 
-def write_splits(dataset: Path, name: str, folds: int, seed: int, folder: Path, root: Path | None = None) -> list[Path]:
+def write_splits(
+    dataset: Path,
+    name: str,
+    folds: int,
+    seed: int,
+    folder: Path,
+    root: Path | None = None,
+    by_scene: bool = False,
+) -> list[Path]:
     """Write one split file a fold for a dataset's training tiles, as ``<folder>/<name>/<name>stage1-<fold>.txt``."""
     tiles = part_tiles(dataset, TRAINING_PART, root=root)
     warn_of_other_folds(tiles, str(dataset))
-    dealt = make_folds(list(tiles), folds, seed)
+    scenes = group_by_scene(tiles, list(tiles), "name them in a table's column scene") if by_scene else None
+    dealt = make_folds(list(tiles), folds, seed, scenes)
     paths = []
     for number, fold in enumerate(dealt, start=1):
         path = folder / name / f"{name}stage1-{number}.txt"
@@ -187,12 +245,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--output", type=Path, default=Path("Dataset/splitTextFiles"))
+    parser.add_argument("--by", choices=("frame", "scene"), default="frame", help="what stays whole (frame)")
     given = parser.parse_args(arguments)
 
     def write() -> None:
         if given.folds < 2:
             raise UserError(f"--folds {given.folds}: give 2 or more")
-        for path in write_splits(given.dataset, given.name, given.folds, given.seed, given.output, given.root):
+        chosen = given.dataset, given.name, given.folds, given.seed, given.output, given.root
+        for path in write_splits(*chosen, by_scene=given.by == "scene"):
             print(path)
 
     return run_script(write)

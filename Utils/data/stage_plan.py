@@ -11,7 +11,7 @@ from Utils.config.training_keys import TrainingConfig
 from Utils.core.errors import UserError
 from Utils.core.seeds import derive_seed
 from Utils.data.published_layout import TEST_PART, TRAINING_PART, TileFiles
-from Utils.data.splits import hold_out, select
+from Utils.data.splits import HELD_OUT_SHARE, hold_out, select
 from Utils.data.tile_check import TileCheck, check_tiles
 from Utils.data.tile_sources import config_tiles
 
@@ -92,13 +92,19 @@ def find_tiles(config: TrainingConfig) -> Tiles:
 
 
 def split_stage(
-    config: TrainingConfig, tiles: Tiles, name: str, ids: Sequence[str], held_out: Sequence[str] = ()
+    config: TrainingConfig,
+    tiles: Tiles,
+    name: str,
+    ids: Sequence[str],
+    held_out: Sequence[str] = (),
+    share: float = HELD_OUT_SHARE,
+    scenes: Mapping[str, str] | None = None,
 ) -> StagePlan:
     """Divide a stage's tiles into training and validation, as the config says.
 
     With ``validate_on: test`` the test tiles are the validation tiles. Otherwise they are those of ``val_split_text``
-    that are not held out; or else, unless ``not_split``, a seeded tenth of the tiles. Held-out tiles are in neither
-    part.
+    that are not held out; or else, unless ``not_split``, a seeded share of the tiles, or of the ``scenes`` that are
+    given for each id. Held-out tiles are in neither part.
     """
     if config.validate_on == "test":
         return StagePlan(name, list(ids), list(tiles.test), TEST_PART, list(held_out))
@@ -117,7 +123,9 @@ def split_stage(
         ids = train
     if config.not_split:
         return StagePlan(name, list(ids), [], TRAINING_PART, list(held_out))
-    train, validation = hold_out(ids, derive_seed(config.seed, name))
+    # A fold may leave a single scene, which cannot be kept whole.
+    whole = scenes if scenes is not None and len({scenes[tile] for tile in ids}) > 1 else None
+    train, validation = hold_out(ids, derive_seed(config.seed, name), share, whole)
     return StagePlan(name, train, validation, TRAINING_PART, list(held_out))
 
 

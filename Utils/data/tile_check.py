@@ -6,8 +6,9 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from Utils.core.errors import RasterError, UserError
 from Utils.core.processes import progress_bar
@@ -31,12 +32,25 @@ class TileCheck:
         empty: ids without a valid pixel.
         flat: ids whose valid heights are all equal.
         with_gaps: ids with some invalid pixels.
+        blank: ids whose image has one colour.
     """
 
     size: tuple[int, int]
     empty: list[str]
     flat: list[str]
     with_gaps: list[str]
+    blank: list[str] = field(default_factory=list)
+
+
+class _Look(NamedTuple):
+    """What one tile looks like."""
+
+    tile: str
+    has_valid: bool
+    is_whole: bool
+    is_flat: bool
+    is_blank: bool
+    brightest: float
 
 
 def check_tiles(
@@ -66,7 +80,7 @@ def check_tiles(
             same_size(files[first].image, size, files[tile].image, image_size, "all tiles of a dataset")
         smallest = (min(smallest[0], image_size[0]), min(smallest[1], image_size[1]))
 
-    def look(tile: str) -> tuple[str, bool, bool, bool, float]:
+    def look(tile: str) -> _Look:
         try:
             image = read_image(files[tile].image, files[tile].full_scale)
             raster = read_height(files[tile].height, files[tile].coding)
@@ -76,21 +90,24 @@ def check_tiles(
             raise UserError(str(error)) from error
         heights = raster.values[raster.valid]
         is_flat = bool(heights.size and heights.min() == heights.max())
-        return tile, bool(raster.valid.any()), bool(raster.valid.all()), is_flat, float(image.max())
+        is_blank = bool((image.max(axis=(1, 2)) == image.min(axis=(1, 2))).all())
+        return _Look(tile, bool(raster.valid.any()), bool(raster.valid.all()), is_flat, is_blank, float(image.max()))
 
-    empty, flat, with_gaps, brightest = [], [], [], 0.0
+    empty, flat, with_gaps, blank, brightest = [], [], [], [], 0.0
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        looked: Iterator[tuple[str, bool, bool, bool, float]] = pool.map(look, ids)
-        bar = progress_bar(looked, total=len(ids), desc="checking tiles", unit="tile")
-        for tile, has_valid, is_whole, is_flat, bright in bar:
-            brightest = max(brightest, bright)
-            if not has_valid:
-                empty.append(tile)
-            elif not is_whole:
-                with_gaps.append(tile)
-            if is_flat:
-                flat.append(tile)
+        looked: Iterator[_Look] = pool.map(look, ids)
+        for seen in progress_bar(looked, total=len(ids), desc="checking tiles", unit="tile"):
+            brightest = max(brightest, seen.brightest)
+            if not seen.has_valid:
+                empty.append(seen.tile)
+            elif not seen.is_whole:
+                with_gaps.append(seen.tile)
+            if seen.is_flat:
+                flat.append(seen.tile)
+            if seen.is_blank:
+                blank.append(seen.tile)
     for found, what in (
+        (blank, "an image of one colour, in which nothing can be seen"),
         (empty, "no valid height: they teach nothing and score nothing"),
         (flat, "flat heights: normalised, they are 0 everywhere"),
         (with_gaps, "some invalid pixels, which are masked"),
@@ -100,7 +117,7 @@ def check_tiles(
             logger.warning("%d of %d tiles have %s (tile ids: %s)", len(found), len(ids), what, listed)
     if said := dark_images(brightest, files[first], len(ids)):
         logger.warning("%s", said)
-    return TileCheck(smallest, empty, flat, with_gaps)
+    return TileCheck(smallest, empty, flat, with_gaps, blank)
 
 
 def dark_images(brightest: float, files: TileFiles, count: int) -> str:

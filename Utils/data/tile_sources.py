@@ -95,12 +95,6 @@ def table_files(dataset: Path, part: str, full_scale: float | None, root: Path |
     """
     table = read_table(dataset)
     rows = table.of_part(part)
-    if part == TEST_PART and not table.has_parts:
-        logger.warning(
-            "'%s' has no column part, so all its %d tiles are test tiles: the model must have learnt from none of them",
-            dataset,
-            len(rows),
-        )
     paths = TablePaths(dataset, root, [row.image for row in table.rows])
     found: dict[str, TileFiles] = {}
     missing: list[tuple[int, str]] = []
@@ -111,7 +105,13 @@ def table_files(dataset: Path, part: str, full_scale: float | None, root: Path |
         absent = [(row.line, text) for text, path in sides if not os.path.isfile(path)]
         missing += absent
         if not absent:
-            found[row.id] = TileFiles(image, height, full_scale, row.coding, prior, row.fold)
+            found[row.id] = TileFiles(image, height, full_scale, row.coding, prior, row.fold, row.scene or None)
+    if part == TEST_PART and not table.has_parts and not missing:
+        logger.warning(
+            "'%s' has no column part, so all its %d tiles are test tiles: the model must have learnt from none of them",
+            dataset,
+            len(rows),
+        )
     return TableFiles({tile: found[tile] for tile in sorted(found, key=natural)}, missing, paths)
 
 

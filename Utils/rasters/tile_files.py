@@ -170,7 +170,7 @@ def read_height(path: str | os.PathLike[str], coding: HeightCoding = AS_THE_FILE
     """Read a height map of any real data type: one band, or 3 or 4 bands of which the first three are equal.
 
     A pixel is invalid where the file says so (nodata tag, mask band, alpha), where its value is NaN or infinite, and
-    where the stored number is the coding's ``nodata``.
+    where the stored number is the coding's ``nodata``; of disparities, where they are not above 0.
 
     Args:
         path: a PNG, TIFF, JPEG or NPY file.
@@ -198,6 +198,9 @@ def read_height(path: str | os.PathLike[str], coding: HeightCoding = AS_THE_FILE
     if (scale, offset) != (1.0, 0.0):
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is invalid, as below
             band = band * np.float64(scale) + np.float64(offset)
+    if coding.disparity is not None:
+        valid = valid & (band > 0)  # no disparity is infinitely far
+        band = coding.disparity / np.where(band > 0, band, 1.0)
     return _with_mask(band, valid)
 
 
@@ -419,7 +422,11 @@ def _single_band(path: str | os.PathLike[str], source: Any) -> NDArray[Any]:
         band: NDArray[Any] = bands[0]
         if all(np.array_equal(band, other) for other in bands[1:]):
             return band
-        raise RasterError(path, "a map with three different bands", "is this the image? give the single-band map")
+        raise RasterError(
+            path,
+            "a map with three different bands",
+            "is this the image, or a picture of classes? give the single-band map",
+        )
     raise RasterError(path, f"a map with {source.count} bands", "save it as a single-band file")
 
 

@@ -87,8 +87,11 @@ class Evaluation:
         return [self.scorer.tile_scores(row) for row in self.rows[name]]
 
 
-def make_height_scorer(config: EvaluationConfig) -> HeightScorer:
-    """The scorer of heights that an evaluation config asks for; without LPIPS, one line says how to get it."""
+def make_height_scorer(config: EvaluationConfig, metres: bool = False) -> HeightScorer:
+    """The scorer of heights that an evaluation config asks for; without LPIPS, one line says how to get it.
+
+    ``metres`` says whether predictions are in metres; see ``HeightScorer``.
+    """
     try:
         weights = find_lpips_weights(Path(config.lpips_weights) if config.lpips_weights else None)
         lpips = None if weights is None else LpipsScore(weights)
@@ -96,7 +99,7 @@ def make_height_scorer(config: EvaluationConfig) -> HeightScorer:
         raise UserError(f"lpips_weights: {error}") from error
     if lpips is None:
         logger.info(HOW_TO_GET_LPIPS)
-    return HeightScorer(config.ground_sample_distance, config.metres_per_unit, lpips)
+    return HeightScorer(config.ground_sample_distance, config.metres_per_unit, lpips, metres)
 
 
 @torch.no_grad()

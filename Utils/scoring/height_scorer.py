@@ -8,6 +8,7 @@ from torch import Tensor
 
 from Utils.data.sample import Batch
 from Utils.scoring.aligned import ALIGNED, aligned_scores
+from Utils.scoring.offset import OFFSET_PROTOCOL, offset_scores
 from Utils.scoring.paper import LPIPS, PAPER, paper_scores, stretch_to_255
 from Utils.scoring.perceptual import LpipsScore
 from Utils.scoring.scores import Row, ScoreProtocol, TileScorer
@@ -33,9 +34,10 @@ class HeightScorer(TileScorer):
         ground_sample_distance: metres a pixel, None where unknown (then there is no slope error).
         metres_per_unit: metres that one unit of the height files stands for.
         lpips: the perceptual distance, None without AlexNet's weights.
+        metres: whether predictions are in metres, so that the protocol ``offset`` can score them too.
     """
 
-    protocols = (_PAPER, _ALIGNED)
+    protocols: tuple[ScoreProtocol, ...] = (_PAPER, _ALIGNED)
     ranked_by = "aligned.mae"
 
     def __init__(
@@ -43,7 +45,11 @@ class HeightScorer(TileScorer):
         ground_sample_distance: float | None = None,
         metres_per_unit: float = 1.0,
         lpips: LpipsScore | None = None,
+        metres: bool = False,
     ) -> None:
+        self._metres = metres
+        if metres:
+            self.protocols = (_PAPER, _ALIGNED, OFFSET_PROTOCOL)
         self.ground_sample_distance = ground_sample_distance
         self.metres_per_unit = metres_per_unit
         self.lpips = lpips
@@ -60,9 +66,10 @@ class HeightScorer(TileScorer):
             filled = stretch_to_255(target, valid), stretch_to_255(prediction, valid)
             paper["lpips"] = self.lpips(*filled)
         aligned = aligned_scores(target, prediction, valid, self.ground_sample_distance, self.metres_per_unit)
-        return {f"paper.{key}": value for key, value in paper.items()} | {
-            f"aligned.{key}": value for key, value in aligned.items()
-        }
+        found = {"paper": paper, "aligned": aligned}
+        if self._metres:
+            found["offset"] = offset_scores(target, prediction, valid, self.metres_per_unit)
+        return {f"{name}.{key}": value for name, scores in found.items() for key, value in scores.items()}
 
     def score_batch(self, batch: Batch, prediction: Tensor) -> list[Row | None]:
         """Score a batch's tiles; ``prediction`` is (B, 1, H, W).  A tile without a valid pixel has no row."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
     LinearLR,
     LRScheduler,
+    MultiplicativeLR,
     MultiStepLR,
     PolynomialLR,
     ReduceLROnPlateau,
@@ -71,6 +73,8 @@ class RateSchedule:
                 self._by_step.append(CosineAnnealingLR(optimiser, T_max=total_steps))
             case "linear":
                 self._by_step.append(LinearLR(optimiser, 1.0, 0.0, total_iters=total_steps))
+            case "linear_by_epoch":
+                self._by_step.append(MultiplicativeLR(optimiser, _drops_by_epoch(total_steps, steps_per_epoch)))
             case "polynomial":
                 self._by_step.append(PolynomialLR(optimiser, total_iters=total_steps, power=settings.lr_power))
             case "multistep":
@@ -109,3 +113,14 @@ class RateSchedule:
             schedule.load_state_dict({"last_epoch": progress.step, "_step_count": progress.step + 1})
         if self._plateau is not None and progress.plateau:
             self._plateau.load_state_dict(progress.plateau)
+
+
+def _drops_by_epoch(total_steps: int, steps_per_epoch: int) -> Callable[[int], float]:
+    """The factor of each step that makes the rate of epoch e, counted from 0 of n, the first one times 1 - e / n."""
+    epochs = -(-total_steps // steps_per_epoch)
+
+    def factor(step: int) -> float:
+        epoch, within = divmod(step, steps_per_epoch)
+        return 1.0 if within or not 0 < epoch < epochs else (epochs - epoch) / (epochs - epoch + 1)
+
+    return factor

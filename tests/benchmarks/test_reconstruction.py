@@ -13,7 +13,7 @@ from diffusers import AutoencoderTiny
 from benchmarks.reconstruction import count_cost, main, reconstruct_tiles
 from Modules.d3rsmde.autoencoders import Autoencoder, AutoencoderShape, build_autoencoder, decode, encode
 from Modules.d3rsmde.pipeline import to_vae
-from tests.conftest import TEST, TEST_IDS, height_path, synthetic_height, write_raster
+from tests.conftest import TEST, TEST_IDS, height_path, image_path, synthetic_height, write_raster
 from tests.toys import VAE_TYPES, toy_vae
 from Utils.core.tables import read_csv
 from Utils.data.published_layout import TEST_PART, list_tiles
@@ -82,6 +82,18 @@ def test_the_tables_and_files(shared_dataset: Path, tmp_path: Path, capsys: pyte
     assert summary["standard_error"] == pytest.approx(np.std(psnr, ddof=1) / np.sqrt(3))
     assert f"{summary['mean']:.2f} ± {summary['standard_error']:.2f}" in table
     assert set(document["cost"]) == {"large", "light"}
+
+
+def test_a_table_is_compared_like_its_folder(
+    shared_dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"{image_path(Path(), tile, TEST)},{height_path(Path(), tile, TEST)}\n" for tile in TEST_IDS]
+    (tmp_path / "test.csv").write_text("".join(lines))
+    vaes = folders(tmp_path)
+    assert main(arguments(shared_dataset, vaes)) == 0
+    table = capsys.readouterr().out
+    assert main([*arguments(tmp_path / "test.csv", vaes), "--root", str(shared_dataset)]) == 0
+    assert capsys.readouterr().out == table
 
 
 def test_tiles_without_a_valid_height_are_left_out(dataset: Path) -> None:

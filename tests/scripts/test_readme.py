@@ -31,6 +31,7 @@ from Systems import config_reference
 from Systems.kinds import KINDS
 from tests.conftest import TEST, TEST_IDS, TRAINING, TRAINING_IDS, height_path, image_path, write_split
 from tests.depth_models import write_depth_model
+from tests.depth_sets import write_cityscapes, write_kitti, write_nyu
 from tests.pages import (
     LANGUAGES,
     PROGRAMS,
@@ -96,6 +97,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, shared_dataset: Path, vit_ru
     shutil.copy(image_path(shared_dataset, TEST_IDS[0], TEST), place / "tile.png")
     _lay_out_scene(place)
     write_depth_model(place / "depth-anything" / "Depth-Anything-V2-Small-hf")  # in place of the one on the hub
+    _lay_out_depth(place)
     return place
 
 
@@ -112,6 +114,17 @@ def _lay_out_own_data(folder: Path, dataset: Path) -> None:
         for fold, tile in enumerate(ids)
     ]
     (folder / "tiles.csv").write_text("".join(["id,image,height,part,fold\n", *rows]))
+
+
+def _lay_out_depth(place: Path) -> None:
+    """The published depth datasets, and a network for each."""
+    datasets = place / "Dataset" / "BASE_DATA_DIR"
+    write_nyu(datasets / "NYU", test_size=(480, 640))
+    write_kitti(datasets / "KITTI")
+    write_cityscapes(datasets / "Cityscapes")
+    for name, target in (("NYU", "relative"), ("KITTI", "metres"), ("Cityscapes", "metres"), ("MyTiles", "summit")):
+        network = EncDec("test_resnet", widths=(8,), target=target, max_depth=None if target == "relative" else 80.0)
+        network.save_pretrained(place / "output" / "Depth" / name / "model")
 
 
 def _lay_out_scene(place: Path) -> None:

@@ -20,6 +20,7 @@ class AuditedTraining:
         check: makes the checks with which the training begins; raises UserError with what is wrong.
         folds: split files of folds.
         prior_path: folder of the coarse priors that the training reads; None where it reads none.
+        one_size: whether all tiles must have one size; not where the training resizes them.
     """
 
     config: TrainingConfig
@@ -27,3 +28,4 @@ class AuditedTraining:
     check: Callable[[], object]
     folds: Sequence[str] = ()
     prior_path: Path | None = None
+    one_size: bool = True

@@ -27,8 +27,11 @@ def name_of(row: TileRow) -> str:
     return f"{'test' if row.part == TEST_PART else 'training'} {row.id}"
 
 
-def judge_rows(rows: Sequence[TileRow], used: Mapping[str, Sequence[str]]) -> list[Finding]:
-    """Findings about single tiles and their sizes; those that would stop training are errors."""
+def judge_rows(rows: Sequence[TileRow], used: Mapping[str, Sequence[str]], one_size: bool = True) -> list[Finding]:
+    """Findings about single tiles and their sizes; those that would stop training are errors.
+
+    ``one_size`` says whether training needs tiles of one size; if not, sizes are no finding.
+    """
     used_ids = {part: frozenset(ids) for part, ids in used.items()}
 
     def is_used(row: TileRow) -> bool:
@@ -41,7 +44,7 @@ def judge_rows(rows: Sequence[TileRow], used: Mapping[str, Sequence[str]]) -> li
             aside = "" if wanted else ", which training would not read"
             items = [f"{name_of(row)}: {row.problem}" for row in damaged]
             findings.append(Finding(level, "damaged", f"tiles that cannot be read{aside}", items))
-    findings += _judge_sizes(rows, is_used)
+    findings += _judge_sizes(rows, is_used) if one_size else []
     odd: tuple[tuple[str, str, Callable[[TileRow], bool]], ...] = (
         ("empty", "maps without a valid height: they teach nothing and score nothing", lambda row: row.empty),
         ("flat", "flat maps: normalised, they are 0 everywhere", lambda row: bool(row.flat)),

@@ -64,7 +64,8 @@ def audit(training: AuditedTraining, splits: Sequence[Path], priors: Path | None
     for row in rows:
         if (row.part, row.id) in wanted.missing:
             row.note(wanted.missing[row.part, row.id], "no coarse prior")
-    findings += judge_rows(rows, coverage.used) + judge_duplicates(inspections) + judge_alignment(inspections)
+    findings += judge_rows(rows, coverage.used, training.one_size)
+    findings += judge_duplicates(inspections) + judge_alignment(inspections)
     for part in PARTS:
         own = [row for row in rows if row.part == part and row.size]
         if own:

@@ -15,9 +15,11 @@ from Utils.scoring.aligned import fit_scale_and_shift
 from Utils.scoring.depth.depth_limits import DepthLimits
 from Utils.scoring.depth.depth_metrics import DEPTH, depth_scores
 from Utils.scoring.map_pairs import BoolArray, FloatArray, as_pair, comparable
+from Utils.scoring.offset import by_offset
 from Utils.scoring.scores import Row, ScoreProtocol, TileScorer
 
 Align = Callable[[FloatArray, FloatArray], FloatArray]
+_IN_METRES = ("metric", "offset")
 _SHOWN = ("abs_rel", "rmse", "log10", "delta1")
 
 
@@ -39,6 +41,7 @@ def by_median(true: FloatArray, guess: FloatArray) -> FloatArray:
 
 _WAYS: dict[str, tuple[Align, str]] = {
     "metric": (as_predicted, "metres as predicted"),
+    "offset": (by_offset, "metres as predicted, shifted per frame to the mean of the truth, and not scaled"),
     "aligned": (by_scale_and_shift, "prediction fitted to the truth by least-squares scale (>= 0) and shift per frame"),
     "median": (by_median, "prediction scaled per frame so that its median is the truth's"),
 }
@@ -51,14 +54,14 @@ class DepthScorer(TileScorer):
 
     Args:
         limits: which pixels count.
-        metric: whether predictions are in metres; relative ones have no scores in the protocol ``metric``.
+        metric: whether predictions are in metres; relative ones have no scores in ``metric`` and ``offset``.
         truth: the entry of a batch with the true depth (B, 1, H, W).
     """
 
     def __init__(self, limits: DepthLimits | None = None, metric: bool = True, truth: str = "target") -> None:
         self.limits = limits or DepthLimits()
         self.truth = truth
-        self._ways = {name: align for name, (align, _) in _WAYS.items() if metric or name != "metric"}
+        self._ways = {name: align for name, (align, _) in _WAYS.items() if metric or name not in _IN_METRES}
         self.protocols = tuple(
             ScoreProtocol(name, f"{_WAYS[name][1]}; {self.limits.describe()}; mean over frames", DEPTH, _SHOWN)
             for name in self._ways

@@ -68,9 +68,22 @@ class CrossFittingRun(Run, Generic[Network]):
 
     def check(self) -> RunSetup:
         """Find the tiles, divide them into stages, and read each of them once."""
-        tiles = find_tiles(self.config)
-        plan = plan_folds(self.config, tiles)
-        return RunSetup(tiles, plan, check_stages(plan, tiles))
+        tiles = self.find()
+        plan = self.plan(tiles)
+        return RunSetup(tiles, plan, check_stages(plan, tiles, one_size=self.one_size))
+
+    @property
+    def one_size(self) -> bool:
+        """Whether all tiles must have one size."""
+        return True
+
+    def find(self) -> Tiles:
+        """The tiles that the config uses."""
+        return find_tiles(self.config)
+
+    def plan(self, tiles: Tiles) -> list[StagePlan]:
+        """The stages, with the tiles of each."""
+        return plan_folds(self.config, tiles)
 
     def build(self, setup: RunSetup) -> None:
         """Build the first stage's network."""

@@ -185,6 +185,7 @@ def test_every_optimiser_and_schedule_resumes_exactly(changes: dict[str, Any], p
 
 RATES = {
     "linear": lambda step: 1 - step / 12,
+    "linear_by_epoch": lambda step: 1 - (step // 3) / 4,
     "polynomial": lambda step: (1 - step / 12) ** 0.9,
     "cosine": lambda step: 0.5 * (1 + math.cos(math.pi * step / 12)),
     "multistep": lambda step: 0.5 ** ((step >= 3) + (step >= 9)),

@@ -184,7 +184,7 @@ def test_no_other_key_may_change(key: str, tmp_path: Path) -> None:
     assert f"{key}: " in refused(tmp_path, [f"{key}={json.dumps(OTHER_VALUES[key])}"])
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "linear", "polynomial"])
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "linear_by_epoch", "polynomial"])
 def test_a_schedule_that_spans_the_run_fixes_its_length(schedule: str, tmp_path: Path) -> None:
     open_run(tmp_path, run_of(vit(lr_schedule=schedule, epochs=5)), PLAN, resume=False)
     assert "epochs: 5 -> 9" in refused(tmp_path, ["epochs=9"])

@@ -95,6 +95,9 @@ def test_alignments_forgive_what_they_say() -> None:
     assert scaled["metric.abs_rel"] == pytest.approx(0.9)
     shifted = scorer.score(true, 0.5 * true + 1)
     assert shifted["aligned.rmse"] == pytest.approx(0, abs=1e-9) and shifted["median.rmse"] > 0.1
+    assert shifted["offset.rmse"] == pytest.approx(0.5 * true.std()), "a shift does not forgive a scale"
+    moved = scorer.score(true, true + 40.0)
+    assert moved["offset.rmse"] == pytest.approx(0, abs=1e-9) and moved["median.rmse"] > 0.1
     # Near for far gets the truth's mean, and no perfect score.
     assert scorer.score(true, -true)["aligned.rmse"] == pytest.approx(true.std())
 
@@ -114,7 +117,7 @@ def test_relative_predictions_have_no_metric_scores() -> None:
 
 def test_protocols_describe_themselves() -> None:
     scorer = DepthScorer(KITTI_LIMITS)
-    assert [protocol.name for protocol in scorer.protocols] == ["metric", "aligned", "median"]
+    assert [protocol.name for protocol in scorer.protocols] == ["metric", "offset", "aligned", "median"]
     assert "Garg's crop" in scorer.protocols[0].definition and "80 m" in scorer.protocols[0].definition
     assert scorer.metric("metric.rmse").heading == "RMSE (m)" and scorer.metric("metric.delta1").arrow == "↑"
     assert "7.5 m" in PublishedNyuScorer.protocols[0].definition
@@ -207,7 +210,7 @@ def every_protocol(true: NDArray[np.float32], valid: NDArray[np.bool_], scorers:
         assert row is not None and set(row) >= set(scorer.keys)
         if isinstance(scorer, DepthScorer):
             perfect = scorer.score(true, true, valid)
-            for name in ("metric", "aligned", "median"):
+            for name in ("metric", "offset", "aligned", "median"):
                 assert perfect[f"{name}.abs_rel"] == pytest.approx(0, abs=1e-6) and perfect[f"{name}.delta1"] == 1
             assert row["median.abs_rel"] > 0.1
         if isinstance(scorer, AgreementScorer):
