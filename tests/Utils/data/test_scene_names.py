@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.depth_sets import write_nyu
@@ -45,6 +45,7 @@ def test_a_table_and_an_id_name_scenes_too() -> None:
     assert scene_of("ulm_000000_000019", TileFiles(Path("png/tile_x.png"), Path("d.png"))) == "ulm"
 
 
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     sizes=st.lists(st.integers(1, 12), min_size=2, max_size=9),
     seed=st.integers(0, 50),
