@@ -18,23 +18,16 @@ from numpy.typing import NDArray
 from rasterio.dtypes import in_dtype_range
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.vrt import WarpedVRT
-from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 from tqdm import tqdm
 
 from Utils.core.errors import RasterError, UserError
-from Utils.rasters.coordinates import (
-    longitude_period,
-    nearest_turn,
-    on_earth,
-    transformed,
-    whole_turns,
-)
-from Utils.rasters.environment import georeference_optional, raster_errors, root_cause
+from Utils.rasters.environment import georeference_optional, raster_errors
 from Utils.rasters.ground import ground_sample_distance
 from Utils.rasters.height_units import height_unit
 from Utils.rasters.places import gdal_name, is_file, raster_place
 from Utils.rasters.trusted_heights import Doubts, Place, trusted_heights
+from Utils.scenes.accuracy.grid_overlap import check_georeference, check_overlap, pixels_per_pixel
 from Utils.scenes.accuracy.height_grid import WINDOW, Grid
 from Utils.scenes.accuracy.scene_scores import BASELINE, PREDICTION, FloatArray, HeightFit
 from Utils.scenes.accuracy.warping import FirstKnown, warped_view
@@ -272,15 +265,15 @@ def _on_grid(
             raise UserError(f"nodata {nodata:g}: '{path}' cannot hold it, being {facts['type']}; give another value")
         facts["nodata"] = nodata
     own = Grid.of(source)
-    _check_georeference(grid, own, prediction, path, role)
+    check_georeference(grid, own, prediction, path, role)
     scaling, same = _scaling(source, band, facts["metres_per_unit"]), grid.crs is None or grid.same_as(own)
     if not same:
-        _check_overlap(grid, own, prediction, path, role)
+        check_overlap(grid, own, prediction, path, role)
     place = None if same else Place(grid.crs, grid.transform, grid.height, grid.width)
     source, band = _trusted(stack, source, band, place, role, facts, nodata, keep_outliers)
     if same:
         return HeightMap(path, source, band, scaling), facts | {"resampling": "none"}
-    finer = _pixels_per_pixel(grid, own)
+    finer = pixels_per_pixel(grid, own)
     method = Resampling.cubic if role == BASELINE else Resampling.average if finer > _FINER else Resampling.bilinear
     with raster_errors(path):
         # float32 can hold heights of 16 bits; wider ones, and their nodata values, need float64.
@@ -288,78 +281,6 @@ def _on_grid(
         reader = warped_view(stack, source, grid, method, finer, {"dtype": dtype, **_source_nodata(source, band)})
     facts |= {"resampling": method.name, "pixels_along_a_predicted_one": finer}
     return HeightMap(path, reader, band, scaling), facts
-
-
-def _check_georeference(grid: Grid, other: Grid, prediction: Path, path: Path, role: str) -> None:
-    if (grid.crs is None) != (other.crs is None):
-        without, with_crs = (prediction, path) if grid.crs is None else (path, prediction)
-        raise UserError(
-            f"'{without}' has no CRS (or no transform), but '{with_crs}' has: they cannot be laid over each other; "
-            "georeference the first (gdal_edit.py -a_srs EPSG:N -a_ullr WEST NORTH EAST SOUTH FILE)"
-        )
-    if grid.crs is not None and other.crs is not None and grid.crs != other.crs:
-        for one, crs in ((prediction, grid.crs), (path, other.crs)):
-            if not on_earth(crs):
-                raise UserError(
-                    f"'{one}' has a local CRS ({crs.to_wkt()[:60]}), of which nobody knows where on Earth it lies; "
-                    "give both rasters one that does (gdal_edit.py -a_srs EPSG:N FILE)"
-                )
-    if grid.crs is None and (grid.height, grid.width) != (other.height, other.width):
-        raise UserError(
-            f"prediction '{prediction}' ({grid.width} x {grid.height}) and {role} '{path}' "
-            f"({other.width} x {other.height}) have no CRS, so they are compared pixel by pixel and must be of one "
-            "size; cut them alike, or georeference both"
-        )
-
-
-def _check_overlap(grid: Grid, other: Grid, prediction: Path, path: Path, role: str) -> None:
-    """Refuse rasters of different places. Doubtful cases pass; they fail later, if no common pixel is found."""
-    try:
-        transformed(grid.crs, other.crs, *grid.middle)
-        left, bottom, right, top = transform_bounds(grid.crs, other.crs, *grid.bounds())
-    except Exception as error:  # GDAL's own errors come through here, and share no public base
-        raise UserError(
-            f"{role} '{path}': no way from the prediction's CRS ({grid.crs}) to its own ({other.crs}): "
-            f"{root_cause(error)}; reproject one of them first"
-        ) from error
-    box = other.bounds()
-    # Left beyond right: the scene crosses the antimeridian.
-    known = np.isfinite([left, bottom, right, top]).all() and left <= right
-    beside = (
-        not whole_turns(other.crs, (box[0], box[2]), (left, right))
-        if longitude_period(other.crs)
-        else (right <= box[0] or left >= box[2])
-    )
-    if known and (beside or top <= box[1] or bottom >= box[3]):
-        theirs, mine = (", ".join(f"{value:.6g}" for value in one) for one in (box, (left, bottom, right, top)))
-        raise UserError(
-            f"{role} '{path}' ({theirs}) does not overlap the prediction '{prediction}' ({mine} in the same CRS); "
-            "give a DEM of the same place, or check both CRSs"
-        )
-
-
-def _pixels_per_pixel(grid: Grid, other: Grid) -> float:
-    """How many pixels of another raster lie along the side of a pixel in the middle of the grid."""
-    middle, *around = (
-        _pixels_at(grid, other, grid.width * across, grid.height * down)
-        for across, down in ((0.5, 0.5), (0.2, 0.3), (0.8, 0.3), (0.2, 0.7), (0.8, 0.7))
-    )
-    # In a pole all longitudes meet, so that a pixel there spans any number of them.
-    known = [side for side in around if math.isfinite(side)]
-    usual = float(np.median(known)) if known else middle
-    side = middle if not known or 0.5 * usual < middle < 2.0 * usual else usual
-    # Outside the other raster's map projection there is no answer, and there are no common pixels either.
-    return side if math.isfinite(side) else 1.0
-
-
-def _pixels_at(grid: Grid, other: Grid, column: float, row: float) -> float:
-    """The same for a pixel anywhere; NaN where it is unknown."""
-    points = [(column, row), (column + 1, row), (column, row + 1)]
-    x, y = zip(*(grid.transform @ point for point in points), strict=True)
-    xs, ys = transformed(grid.crs, other.crs, x, y)
-    xs = nearest_turn(other.crs, xs, float(xs[0]))
-    places = np.array([~other.transform @ place for place in zip(xs, ys, strict=True)])
-    return math.sqrt(abs(float(np.linalg.det(places[1:] - places[0]))))
 
 
 def _source_nodata(source: Any, band: int) -> dict[str, float]:

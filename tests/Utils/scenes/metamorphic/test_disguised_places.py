@@ -270,8 +270,8 @@ CAPS: dict[str, tuple[Site, float, float, float]] = {
     "wedges, longitudes from 0": (POLE, 3.0, 0.0004, 0.0),
     "wedges, at the south pole": (SOUTH_POLE, 3.0, 0.0004, -180.0),
     "wedges that do not go into 360 degrees": (POLE, 3.5, 0.0004, -180.0),
-    "slivers": (POLE, 0.5, 0.0004, -180.0),
-    "narrow slivers": (POLE, 0.2, 0.0004, -180.0),
+    "slivers": (POLE, 1.0, 0.0004, -180.0),
+    "narrow slivers": (POLE, 0.3, 0.0004, -180.0),
     "broad wedges": (POLE, 10.0, 0.0004, -180.0),
 }
 
