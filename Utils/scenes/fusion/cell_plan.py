@@ -201,7 +201,7 @@ def _joined(change: NDArray[np.float64]) -> tuple[int, int]:
     """How many cells to join down and across, so that none is a sliver."""
     down, across = _sides(change)
     # A cell a little longer than that is not halved.
-    times = max(1, round(max(down, across) / min(down, across) / _LONGEST_CELL))
+    times = max(1, math.ceil(max(down, across) / min(down, across) / _LONGEST_CELL - 0.05))
     return (times, 1) if down < across else (1, times)
 
 
