@@ -135,9 +135,10 @@ def _load_depth(
         "weights": _digest(folder),
         "precision": precision,
     }
-    size = network.config["tile_size"] or _USUAL_TILE
+    size, seen = network.config["tile_size"] or _USUAL_TILE, network.config["image_size"]
     predicts: Predicts = "height" if metres else "relative height"
-    return Predictor(draw, predicts, direction, network.encoder.strides[-1], size, facts)
+    side = min(seen) if seen else None
+    return Predictor(draw, predicts, direction, network.encoder.strides[-1], size, facts, side)
 
 
 def _direction(network: EncDec, path: Path, polarity: Direction | None) -> Direction:

@@ -87,6 +87,14 @@ def load_coarse(path: Path) -> StageOne:
                 f"the depth network '{path}' does not say what rises in its maps, so it cannot be stage 1; resume its "
                 "run with --set direction=height (or depth, inverse depth), which trains nothing again"
             )
+        if size := depth.config["image_size"]:
+            logger.warning(
+                "'%s' learnt from images of %d x %d pixels (image_size); as stage 1 it sees tiles as they are, which "
+                "is right for tiles of that size alone",
+                path,
+                size[1],
+                size[0],
+            )
         return depth
     if path.is_file():
         checkpoint = checkpoint_of(path, CoarseTask.name)

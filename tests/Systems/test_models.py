@@ -56,6 +56,7 @@ def test_it_says_what_it_predicts_and_its_maps_rise_with_the_ground(
         assert found.facts["name"] == "run"
         with torch.no_grad():
             np.testing.assert_allclose(found(IMAGES), sign * network(IMAGES)[:, 0], rtol=1e-4, atol=1e-4)
+        assert found.side is None
     said = caplog.messages[-1]
     assert ("metres whose level is unknown" in said) == (predicts == "height")
     assert ("below each tile's highest ground" in said) == (network.config["target"] == "summit")
@@ -81,6 +82,11 @@ def test_what_contradicts_the_training_is_refused(tmp_path: Path) -> None:
     metres, _ = saved(tmp_path / "metres", target="metres", max_depth=9.0)
     with pytest.raises(UserError, match="inverse depth has none"):
         load_predictor(metres, CPU, polarity="inverse depth")
+
+
+def test_whole_images_are_drawn_at_the_size_of_the_training(tmp_path: Path) -> None:
+    folder, _ = saved(tmp_path / "run", direction="depth", image_size=[240, 320])
+    assert load_predictor(folder, CPU).side == 240
 
 
 def test_a_run_that_has_not_finished_says_so(tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ Checker = Callable[[Words], None]
 # Commands that no test here runs, and why that is no gap.
 NOT_RUN = {
     "source .venv/bin/activate": "changes the reader's shell; make and CI call .venv/bin/python by its path",
+    "python -m benchmarks.stage_one --output output/stage_one --seeds 0 1 2": "takes many minutes; "
+    "tests/benchmarks/test_stage_one.py runs it at toy size",
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(f"{verb}{kind}.py" for verb in ("train", "evaluate") for kind in ("ViT", "Diffusion", "Depth"))
