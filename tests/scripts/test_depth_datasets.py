@@ -63,6 +63,7 @@ def test_the_shipped_configs_say_what_they_are(name: str) -> None:
     assert training.losses == ["SSIMEdgeL1Loss"] and training.model.backbone == "EncDecIRv2"
     # And what is this project's own: scenes are kept whole.
     assert training.split_by == "scene"
+    assert training.direction == "depth"
     assert training.output_dir == evaluation.checkpoint_path
 
 
@@ -123,7 +124,7 @@ def test_disparities_are_trained_on_and_scored(tmp_path: Path, capsys: pytest.Ca
 
 def test_offset_alone_forgives_a_shift_of_heights(tmp_path: Path) -> None:
     table, _ = write_kitti(tmp_path)
-    changes = {"target": "summit", "max_depth": 80.0, "split_by": "frame"}
+    changes = {"target": "summit", "max_depth": 80.0, "split_by": "frame", "direction": "height"}
     assert train("KITTI_train", table, tmp_path, tmp_path / "run", **changes) == 0
     assert evaluate("KITTI_evaluate", table, tmp_path, tmp_path / "run", tmp_path / "r", scores="height") == 0
     document = json.loads((tmp_path / "r" / "metrics.json").read_text())
