@@ -84,8 +84,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, shared_dataset: Path, vit_ru
     for name in ("Diffusion/J_K", "Diffusion/MyTiles", "MyTiles/diffusion", "Demo/diffusion"):
         shutil.copytree(diffusion_run, place / "output" / name)
     depth = EncDec(backbone="test_resnet", widths=[16, 8], target="summit", max_depth=450.0)
-    for name in ("Depth/MyTiles", "MyTiles/depth"):
-        depth.save_pretrained(place / "output" / name / "model")
+    depth.save_pretrained(place / "output" / "MyTiles" / "depth" / "model")
     light = place / "output" / "Demo" / "diffusion_light"
     toy_model("AutoencoderTiny").save_pretrained(light)
     both_stages = place / "output" / "Demo" / "diffusion" / "model"
