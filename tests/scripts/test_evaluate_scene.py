@@ -234,7 +234,7 @@ MISTAKES: dict[str, tuple[Callable[[Bench], None], tuple[str, ...]]] = {
     "nothing to align": (spoil_common_pixels_of_a_relative_one, ("no pixel has a height in all of",)),
     "bands": (spoil_bands, ("dem.tif: 3 bands", "gdal_translate -b")),
     "relative truth": (spoil_relative_truth, ("relative", "give a DEM in metres")),
-    "kind": (spoil_kind, ("'guess'", "relative or metric")),
+    "kind": (spoil_kind, ("'guess'", "relative, offset or metric")),
     "no length": (spoil_unit, ("heights in 'kelvin'", "convert them to metres")),
     "complex": (spoil_complex, ("complex64", "real numbers")),
     "palette": (spoil_palette, ("palette", "give the DEM itself")),
