@@ -154,6 +154,14 @@ class DepthEvaluationConfig(EvaluationConfig, WithDepthFiles, WithPriors):
     """depth: none, eigen_nyu (frames of 640 x 480) or garg (KITTI)."""
 
     @model_validator(mode="after")
+    def _no_mean_of_disparities(self) -> DepthEvaluationConfig:
+        # The mean is taken of the training tiles' files as they are, without the cameras that make depth of them.
+        means = [name for name in self.controls if name in ("mean", "mean_map")]
+        if means and self.disparity is not None:
+            raise ValueError(f"control '{means[0]}' cannot be made of disparities; take it out of controls")
+        return self
+
+    @model_validator(mode="after")
     def _near_before_far(self) -> DepthEvaluationConfig:
         if self.farthest is not None and self.farthest <= self.nearest:
             raise ValueError(f"farthest {self.farthest} must be larger than nearest {self.nearest}")

@@ -135,6 +135,13 @@ def test_a_mean_of_training_needs_training_tiles(
     assert run(evaluateDepth, tmp_path, config | {"controls": ["plane"]}) == 0
 
 
+def test_a_mean_of_disparities_is_refused(
+    tiles: Path, metric_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = evaluation(tiles, metric_run, tmp_path / "results", disparity={}, controls=["plane", "mean"])
+    assert "control 'mean' cannot be made of disparities" in refused(evaluateDepth, tmp_path, config, capsys)
+
+
 def test_the_model_folder_is_plain_and_draws_what_the_evaluation_drew(
     tiles: Path, metric_run: Path, tmp_path: Path
 ) -> None:

@@ -62,7 +62,7 @@ NOT_RUN = {
 }
 CONFIG_SCRIPTS = tuple(f"{verb}{kind}.py" for verb in ("train", "evaluate") for kind in ("ViT", "Diffusion", "Depth"))
 # Names that stand for a reader's own, or that a run writes.
-PLACEHOLDERS = ("<", "MyTiles", "Dataset/BASE_DATA_DIR", "Dataset/splitTextFiles")
+PLACEHOLDERS = ("<", "MyTiles", "MyGround", "Dataset/BASE_DATA_DIR", "Dataset/splitTextFiles")
 _FENCED = [command for page in pages() for command in commands(page)]
 COMMANDS = list({command.text: command for command in _FENCED}.values())
 
@@ -84,7 +84,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, shared_dataset: Path, vit_ru
     for name in ("Diffusion/J_K", "Diffusion/MyTiles", "MyTiles/diffusion", "Demo/diffusion"):
         shutil.copytree(diffusion_run, place / "output" / name)
     depth = EncDec(backbone="test_resnet", widths=[16, 8], target="summit", max_depth=450.0)
-    for name in ("Depth/MyTiles", "MyTiles/depth"):
+    for name in ("Depth/MyGround", "MyTiles/depth"):
         depth.save_pretrained(place / "output" / name / "model")
     light = place / "output" / "Demo" / "diffusion_light"
     toy_model("AutoencoderTiny").save_pretrained(light)

@@ -85,9 +85,9 @@ def test_test_tiles_that_overlap_have_a_split_file_of_some_that_do_not(
         assert seen[top : top + 16, left : left + 16].any()
 
 
-def test_an_overlap_without_effect_is_said(rasters: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_overlap_without_effect_is_said(rasters: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cut(rasters, "--overlap", 4, "--folds", 5, "--block", 1) == 0
-    assert "--overlap 4: a block holds one tile here, so none overlap" in caplog.text
+    assert "--overlap 4: a block holds one tile here, so none overlap" in capsys.readouterr().err
 
 
 def test_without_overlap_there_is_no_such_file(rasters: Path, capsys: pytest.CaptureFixture[str]) -> None:
