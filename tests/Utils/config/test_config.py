@@ -41,10 +41,11 @@ from tests.conftest import (
     write_config,
     write_split,
 )
+from tests.depth_sets import write_cityscapes
 from tests.fuzzing import is_clean
 from tests.paths import ROOT
 from Utils.config.config_files import load_config, parse_config
-from Utils.config.sections import Section
+from Utils.config.sections import Section, section_in
 from Utils.core.errors import UserError
 
 SCRIPTS: dict[str, type[Section]] = {
@@ -360,8 +361,8 @@ def sections(kind: type[Section]) -> Iterator[type[Section]]:
     """A config's class and those of the objects in it."""
     yield kind
     for field in kind.model_fields.values():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from sections(field.annotation)
+        if (inner := section_in(field.annotation)) is not None:
+            yield from sections(inner)
 
 
 ALL_KEYS = {
@@ -410,7 +411,14 @@ def test_every_key_is_read_by_a_script(
         ),
     )
     for script, config in runs:
-        assert script.main(["--config", str(write_config(tmp_path / "c.json", config))]) == 0
+        # Without a control, nobody asks how it is made.
+        more = {"controls": ["low_pass"]} if "checkpoint_path" in config else {}
+        assert script.main(["--config", str(write_config(tmp_path / "c.json", config | more))]) == 0
+    table, test_table = write_cityscapes(tmp_path / "streets")
+    streets = small_depth(table, tmp_path / "streets run") | {"disparity": {}, "direction": "depth"}
+    scored = small_vit_evaluation(test_table, tmp_path / "depth", tmp_path / "streets scored") | {"disparity": {}}
+    for script, config in ((trainDepth, streets), (evaluateDepth, scored)):
+        assert script.main(["--config", str(write_config(tmp_path / "c.json", config)), "--dry-run"]) == 0
     assert sorted(ALL_KEYS - read) == []
 
 
