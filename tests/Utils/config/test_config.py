@@ -396,15 +396,14 @@ def test_every_key_is_read_by_a_script(
         "split_text": write_split(splits / "train.txt", "1", "2", "3", "10"),
     }
     refiner = small_diffusion(shared_dataset, tmp_path / "refiner") | {"coarse_checkpoint_path": str(vit_run)}
-    controls = {"controls": ["low_pass"]}
     runs = (
         (trainViT, vit),
-        (evaluateViT, small_vit_evaluation(shared_dataset, vit_run, tmp_path / "vit results") | controls),
+        (evaluateViT, small_vit_evaluation(shared_dataset, vit_run, tmp_path / "vit results")),
         (trainDiffusion, refiner),
-        (evaluateDiffusion, small_diffusion_evaluation(shared_dataset, diffusion_run, tmp_path / "results") | controls),
+        (evaluateDiffusion, small_diffusion_evaluation(shared_dataset, diffusion_run, tmp_path / "results")),
         (trainDepth, small_depth(shared_dataset, tmp_path / "depth") | {"k_folds": 2, "direction": "height"}),
         # Heights and depth have keys of their own.
-        (evaluateDepth, small_vit_evaluation(shared_dataset, tmp_path / "depth", tmp_path / "heights") | controls),
+        (evaluateDepth, small_vit_evaluation(shared_dataset, tmp_path / "depth", tmp_path / "heights")),
         (
             evaluateDepth,
             small_vit_evaluation(shared_dataset, tmp_path / "depth", tmp_path / "depths") | {"scores": "depth"},
