@@ -99,10 +99,7 @@ def plan_cells(path: Path, source: Any, scene: Geometry) -> CellPlan:
     own = Geometry(own.height, own.width, crs, Affine.translation(turns[0] * period, 0.0) @ own.transform)
     rows, columns = own.outline_of(scene, near=near)
     box = (float(min(rows)), float(min(columns)), float(max(rows)), float(max(columns)))
-    joined = _joined(change)
-    most = max((box[2] - box[0]) / joined[0], (box[3] - box[1]) / joined[1]) / _MOST_CELLS_A_SIDE
-    step = max(1.0, _FEWEST_PIXELS_A_CELL / _pixels_a_cell(scene, own, near), most)
-    down, across = step * joined[0], step * joined[1]
+    down, across = _joined(change, (box[2] - box[0], box[3] - box[1]))
     first = math.floor(box[0] / down) - _MARGIN, math.floor(box[1] / across) - _MARGIN
     last = math.ceil(box[2] / down) + _MARGIN, math.ceil(box[3] / across) + _MARGIN
     coarser = Geometry(own.height, own.width, crs, own.transform @ Affine.scale(across, down))
@@ -197,12 +194,27 @@ def _sides(change: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.median(np.linalg.norm(np.linalg.inv(known), axis=-2), axis=0))
 
 
-def _joined(change: NDArray[np.float64]) -> tuple[int, int]:
-    """How many cells to join down and across, so that none is a sliver."""
-    down, across = _sides(change)
+def _joined(change: NDArray[np.float64], counts: tuple[float, float]) -> tuple[float, float]:
+    """How many cells to join down and across, so that none is a sliver, too fine, or one of too many.
+
+    Cells are joined along their short side alone until they are as wide as long, or large enough: what a DEM shows
+    along the long side of its cells is not averaged away because the short side is fine.
+
+    Args:
+        change: (..., 2, 2), rows and columns of the DEM for a step of a pixel.
+        counts: rows and columns of the DEM under the scene.
+    """
+    sides = _sides(change)
+    short, long = sorted(sides)
+    least = max(_FEWEST_PIXELS_A_CELL, *(sides * counts / _MOST_CELLS_A_SIDE))
     # A cell a little longer than that is not halved.
-    times = max(1, math.ceil(max(down, across) / min(down, across) / _LONGEST_CELL - 0.05))
-    return (times, 1) if down < across else (1, times)
+    slivers = math.ceil(long / short / _LONGEST_CELL - 0.05)
+    times = max(1, slivers, min(round(long / short), math.ceil(least**2 / (short * long))))
+    joined = (times, 1) if sides[0] < sides[1] else (1, times)
+    if short * times * long >= least**2:
+        return joined
+    down, across = (max(1.0, least / (times * side)) * times for times, side in zip(joined, sides, strict=True))
+    return down, across
 
 
 def _along_pixels(own: Geometry, scene: Geometry, change: NDArray[np.float64]) -> CellPlan | None:

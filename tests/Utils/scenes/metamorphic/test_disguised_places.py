@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -259,6 +260,15 @@ def test_a_scene_elsewhere(tmp_path: Path, name: str) -> None:
     outcome = predict_with(tmp_path, image, dem)
     if not (refusal and refused_rightly(outcome, refusal)):
         check_error(outcome, image, dem_in_degrees(site) if make is around_the_world else dem)
+
+
+@pytest.mark.parametrize("latitude", [80.0, 85.0])
+def test_cells_a_tenth_as_wide_as_long(tmp_path: Path, latitude: float) -> None:
+    """They are joined along their short side alone: no detail along the long side is averaged away."""
+    site = corner("EPSG:3413", 179.999, latitude)
+    cell = (0.000036 / math.cos(math.radians(latitude)), 0.00036)
+    image, dem = canonical_image(site), warped_dem("EPSG:4326", site, cell)
+    check_error(predict_with(tmp_path, image, dem), image, dem)
 
 
 # DEMs in degrees around a pole: width and height of their cells in degrees, and the first longitude
