@@ -202,8 +202,10 @@ def checker_of(words: Words) -> Checker | None:
             return lambda words: _run([*words, "--tiles", "1", "--repeats", "1"])
         case ["python", "-m", "benchmarks.reconstruction", *_]:
             return _run
-        case ["python", "-m", "ruff" | "mypy", *_]:
+        case ["python", "-m", "ruff", *_]:
             return _line_of_the_makefile
+        case ["python", "-m", "mypy", *_]:
+            return _command_of_the_types_test
         case ["python", "-m", "pytest", *_]:
             return _tests_exist
         case ["make", _]:
@@ -264,6 +266,11 @@ def _splits_written(words: Words) -> None:
     _run(words)
     name, folds = words[words.index("--name") + 1], int(words[words.index("--folds") + 1])
     assert len(list(Path("Dataset/splitTextFiles", name).glob(f"{name}stage1-*.txt"))) == folds
+
+
+def _command_of_the_types_test(words: Words) -> None:
+    quoted = ", ".join(f'"{word}"' for word in words[1:])
+    assert f"[sys.executable, {quoted}]" in (ROOT / "tests" / "house" / "test_types.py").read_text(encoding="utf-8")
 
 
 def _line_of_the_makefile(words: Words) -> None:
