@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from Utils.core.tables import format_table, read_csv
-from Utils.data.published_layout import TEST_PART, TRAINING_PART
+from Utils.data.published_layout import TEST_PART, TRAINING_PART, TileFiles
 from Utils.data.tile_dataset import read_truth
 from Utils.data.tile_sources import part_tiles
 from Utils.reports.controls import MEAN_MAP, MEAN_NUMBER
@@ -39,26 +38,24 @@ def write_control_table(path: Path, results: Path, shuffled: Path, table: Path) 
     ids, rows = _rows(results / "tiles.csv", {_NETWORK: _MAP, MEAN_MAP: MEAN_MAP, MEAN_NUMBER: MEAN_NUMBER})
     others, control = _rows(shuffled / "tiles.csv", {_SHUFFLED: ""})
     assert ids == others, "both evaluations score the same frames in the same order"
-    with table.open(encoding="utf-8", newline="") as stream:
-        scene_of = {row["id"]: row["scene"] for row in csv.DictReader(stream)}
-    rows |= {_BY_KIND: _mean_of_its_kind(table, ids, scene_of)}
-    text = control_table(rows | control, [scene_of[tile] for tile in ids])
+    training, test = (part_tiles(table, part) for part in (TRAINING_PART, TEST_PART))
+    rows |= {_BY_KIND: _mean_of_its_kind(training.values(), [test[tile] for tile in ids])}
+    text = control_table(rows | control, [str(test[tile].scene) for tile in ids])
     path.write_text(text + "\n", encoding="utf-8")
     return text
 
 
-def _mean_of_its_kind(table: Path, ids: Sequence[str], scene_of: Mapping[str, str]) -> list[Scores]:
+def _mean_of_its_kind(training: Iterable[TileFiles], test: Iterable[TileFiles]) -> list[Scores]:
     """The scores of a control that knows one thing, which kind of scene it sees: the mean map of that kind."""
-    training, test = (part_tiles(table, part) for part in (TRAINING_PART, TEST_PART))
     means: dict[str, MeanMap] = defaultdict(MeanMap)
-    for tile, files in training.items():
+    for files in training:
         truth = read_truth(files.height, files.coding)
-        means[_kind(scene_of[tile])].add(truth["target"][0].numpy(), truth["valid"][0].numpy())
+        means[_kind(str(files.scene))].add(truth["target"][0].numpy(), truth["valid"][0].numpy())
     maps = {kind: mean.by_pixel() for kind, mean in means.items()}
     scorer, rows = DepthScorer(), []
-    for tile in ids:
-        truth = read_truth(test[tile].height, test[tile].coding)
-        rows.append(scorer.score(truth["target"][0].numpy(), maps[_kind(scene_of[tile])], truth["valid"][0].numpy()))
+    for files in test:
+        truth, drawn = read_truth(files.height, files.coding), maps[_kind(str(files.scene))]
+        rows.append(scorer.score(truth["target"][0].numpy(), drawn, truth["valid"][0].numpy()))
     return rows
 
 

@@ -52,11 +52,11 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
     device = pick_device()
 
     from torch import nn
-    from torch.nn import functional
 
     from Systems.depth.build import load_depth
     from Systems.depth.targets import depth_target
     from Systems.depth.task import quantity_of, upwards
+    from Utils.data.resizing import resize_image
     from Utils.data.tile_dataset import TileDataset
     from Utils.reports.evaluation import Prediction, evaluate
     from Utils.reports.evaluation_report import REPORT_FILE, write_report
@@ -90,7 +90,7 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
     size = _PUBLISHED_SIZE if scores == "published" else seen_size(network.config["image_size"])
 
     def predict(batch: Batch) -> Prediction:
-        image = batch["image"] if size is None else functional.interpolate(batch["image"], size=size, mode="area")
+        image = batch["image"] if size is None else resize_image(batch["image"], size)
         if scores == "published":
             return Prediction({"depth": doubled(network.draw(image))})
         name = "height" if target == "summit" else "depth"

@@ -126,10 +126,10 @@ class DepthRun(CrossFittingRun["EncDec"]):
         size = seen_size(self.config.image_size)
         if size is None:
             return network.relative_height(images)
-        from Utils.data.resizing import resize_batch
+        from Utils.data.resizing import resize_image
         from Utils.scoring.depth.depth_scorer import resized
 
-        return resized(network.relative_height(resize_batch(images, size)), images.shape[-2:])
+        return resized(network.relative_height(resize_image(images, size)), images.shape[-2:])
 
     def save(self, network: EncDec, setup: RunSetup, folder: Path) -> None:
         """The network, with the size of its tiles."""

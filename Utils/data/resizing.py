@@ -12,15 +12,10 @@ _KNOWN_SHARE = 0.5
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images (..., C, H, W) as (..., C, h, w), each pixel the mean of those that it covers."""
+    """An image (C, H, W), or a batch (B, C, H, W), in another height and width; each pixel is the mean of its area."""
     if tuple(image.shape[-2:]) == size:
         return image
-    return _area(image, size)
-
-
-def resize_batch(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images (B, C, H, W) as (B, C, h, w), as ``resize_image`` does."""
-    return functional.interpolate(images, size, mode="area")
+    return functional.interpolate(image, size, mode="area") if image.ndim == 4 else _area(image, size)
 
 
 def resize_map(values: Tensor, valid: Tensor, size: tuple[int, int], way: Resize) -> tuple[Tensor, Tensor]:

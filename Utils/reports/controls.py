@@ -54,12 +54,12 @@ def control_maker(
         raise UserError(f"controls are for scores of heights and depth, not for '{names}'; leave controls out")
     truth = scorer.truth if isinstance(scorer, DepthScorer) else "target"
     # A map of heights is stretched, fitted or shifted before it is scored; only depth is scored where it is.
-    level = 0.0
-    mean_map = np.zeros((0, 0), np.float32)
-    if isinstance(scorer, DepthScorer) and "mean" in config.controls:
-        level = everywhere(lambda: _training_mean(config, dataset, truth, "mean").number())
-    if "mean_map" in config.controls:
-        mean_map = everywhere(lambda: _mean_by_pixel(_training_mean(config, dataset, truth, "mean_map")))
+    wanted = [name for name in ("mean", "mean_map") if name in config.controls]
+    if not isinstance(scorer, DepthScorer):
+        wanted = [name for name in wanted if name != "mean"]
+    mean = everywhere(lambda: _training_mean(config, dataset, truth, wanted[0])) if wanted else MeanMap()
+    level = mean.number() if "mean" in wanted else 0.0
+    mean_map = everywhere(lambda: _mean_by_pixel(mean)) if "mean_map" in wanted else np.zeros((0, 0), np.float32)
     cell = config.control_cell
     known: dict[str, tuple[str, Make]] = {
         "mean": (MEAN_NUMBER, lambda values, valid: np.full_like(values, level)),

@@ -43,3 +43,4 @@ def test_images_are_averaged() -> None:
     image = torch.tensor([0.0, 1.0, 0.5, 0.5]).view(1, 2, 2).expand(3, 2, 2)
     assert resize_image(image, (1, 1)).tolist() == [[[0.5]]] * 3
     assert resize_image(image, (2, 2)) is image
+    assert torch.equal(resize_image(image[None], (1, 1))[0], resize_image(image, (1, 1))), "a batch"
