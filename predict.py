@@ -2,6 +2,7 @@
 
 python predict.py --model output/Demo/diffusion/model --input scene.tif --output height.tif
 python predict.py --model FOLDER --input scene.tif --output height.tif --reference dem.tif --uncertainty --preview
+python predict.py --input scene.tif --output height.tif --reference dem.tif --detail shading
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from Utils.core.predictor import DIRECTIONS
 from Utils.core.processes import everywhere, on_main, tell
 from Utils.core.reading_arguments import NO_VOIDS, add_reading_arguments
 from Utils.core.stopping import interrupted_by_termination
-from Utils.scenes.options import MOST_ORIENTATIONS, SceneOptions
+from Utils.scenes.options import DETAILS, MOST_ORIENTATIONS, SceneOptions
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outputs = on_main(lambda: name_outputs(scenes, given.output))
         options = everywhere(lambda: _options(given))
         device = pick_device()
-        predictor = everywhere(
-            lambda: load_predictor(given.model, device, given.precision, given.steps, given.compile, given.polarity)
-        )
-        size, in_metres = given.tile_size or predictor.tile_size, predictor.predicts == "height"
-        options = replace(options, tile_size=size, model_in_metres=in_metres)
+        predictor, described = None, {"name": ""}
+        if options.uses_model:
+            predictor = everywhere(
+                lambda: load_predictor(given.model, device, given.precision, given.steps, given.compile, given.polarity)
+            )
+            size, in_metres = given.tile_size or predictor.tile_size, predictor.predicts == "height"
+            options, described = replace(options, tile_size=size, model_in_metres=in_metres), predictor.describe()
         failures, checked = SceneFailures(scenes), {}
         for scene, output in zip(scenes, outputs, strict=True):
             with failures.noted(scene):
@@ -58,9 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if len(scenes) > 1:
                 logger.info("%s", scene)
             with failures.noted(scene):
-                result = predict_scene(
-                    scene, output, predictor, options, predictor.describe(), device, checked.pop(scene)
-                )
+                result = predict_scene(scene, output, predictor, options, described, device, checked.pop(scene))
                 tell(summary(result))
                 check_refused(output, result.document)
         failures.tell()
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     text = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=text)
-    parser.add_argument("--model", required=True, help="model folder, folder of a run, or name on the hub")
+    parser.add_argument("--model", help="model folder, folder of a run, or name on the hub; see also --detail")
     parser.add_argument("--input", required=True, nargs="+", metavar="SCENE", help="rasters, folders or patterns")
     parser.add_argument("--output", required=True, help="GeoTIFF to write; for several scenes, a folder")
 
@@ -104,6 +105,13 @@ def _parser() -> argparse.ArgumentParser:
 
     metres = parser.add_argument_group("metres")
     metres.add_argument("--reference", type=Path, metavar="DEM", help="a coarse DEM, in any CRS and resolution")
+    metres.add_argument(
+        "--detail",
+        choices=DETAILS,
+        default="both",
+        help="what adds detail to the DEM, as far as the DEM shows that it is right: "
+        "the model and shading (both), model, shading or none; the last two need no --model",
+    )
     metres.add_argument("--reference-nodata", type=float, help="a void value that the file does not name")
     metres.add_argument("--points", type=Path, metavar="CSV", help="heights at points: columns x, y, height")
     metres.add_argument("--points-crs", default="EPSG:4326", help="of x and y (EPSG:4326)")
@@ -133,6 +141,8 @@ def _options(given: argparse.Namespace) -> SceneOptions:
     """The options that the command line says; the tile size may wait for the model."""
     if not 1 <= given.uncertainty <= MOST_ORIENTATIONS:
         raise UserError(f"--uncertainty {given.uncertainty}: give 2 to {MOST_ORIENTATIONS} ways, or no number")
+    if given.model is None and given.detail in ("both", "model"):
+        raise UserError("give --model; only --reference with --detail shading or --detail none does without")
     if given.batch_size < 1:
         raise UserError(f"--batch-size {given.batch_size}: give 1 or more")
     return SceneOptions(
@@ -146,6 +156,7 @@ def _options(given: argparse.Namespace) -> SceneOptions:
         orientations=given.uncertainty,
         tilt=given.tilt,
         reference=given.reference,
+        detail=given.detail,
         reference_nodata=given.reference_nodata,
         points=given.points,
         points_crs=given.points_crs,

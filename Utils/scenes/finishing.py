@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from Utils.core.errors import UserError
+from Utils.rasters.geometry import Geometry
 from Utils.rasters.source.scene_source import SceneSource
 from Utils.rasters.suspect_heights import ground_limits
 from Utils.scenes.fusion.anchors import anchor_to_points, anchor_to_reference
-from Utils.scenes.fusion.detail_fusion import Correction, fuse
+from Utils.scenes.fusion.cells import CoarseHeights
+from Utils.scenes.fusion.correction import Correction
+from Utils.scenes.fusion.detail_fusion import Fusion, fuse
+from Utils.scenes.fusion.image_samples import image_samples
 from Utils.scenes.fusion.known_heights import KnownHeights
 from Utils.scenes.fusion.points import correct_to_points, sample_mosaic
 from Utils.scenes.fusion.whole_scene import fit_whole_scene
@@ -71,23 +75,13 @@ class Finisher:
 
     def finish(self, output: Path) -> dict[str, Any]:
         """Align, blend, fuse and write; returns the content of the JSON."""
-        logger.info("aligning %d tiles", len(self._grid))
-        anchors = self._anchors()
-        in_metres = self._options.model_in_metres
-        alignment = align(self._grid.tiles, self._overlaps(), anchors, self._options.tilt, in_metres)
-        _check_metres(anchors, in_metres)
-        mosaic = self._blend(alignment, anchors)
-        if mosaic.valid_pixels == 0:
-            raise UserError(f"'{self._source.path}' has no valid pixel; nothing was written")
+        mosaic, fits = self._joined() if self._options.uses_model else self._without_model()
         facts: dict[str, Any] = {"kind": self._kind}
         correction: Correction | None = None
-        if self._reference is not None and self._geometry is not None and not anchors:
-            alignment, mosaic = self._fit_as_a_whole(alignment, mosaic)
-        elif self._options.metric:
-            self._check_support(anchors)
         if self._reference is not None and self._geometry is not None:
-            correction = fuse(self._reference, mosaic.path, self._geometry, self._with_spread)
-            facts["reference"] = dict(self._reference.description)
+            fusion = self._fuse(self._reference, self._geometry, mosaic)
+            correction = fusion.correction
+            facts["reference"] = dict(self._reference.description) | fusion.facts
         if self._points is not None and self._geometry is not None:
             spacing = max(self._options.tile_size / 4, 1.0)
             corrected = correct_to_points(self._points, mosaic.path, self._geometry, spacing)
@@ -105,7 +99,49 @@ class Finisher:
             facts["reference"]["agreement"] = agreement(self._reference, output, self._geometry)
         if self._points is not None:
             facts["points"]["after"] = spread_of(self._points.heights - sample_mosaic(self._points, output))
-        return facts | describe_tiles(self._grid, alignment, anchors, self._options)
+        return facts | fits
+
+    def _joined(self) -> tuple[Mosaic, dict[str, Any]]:
+        """The model's maps as one, in metres where heights are known, and how each tile was fitted."""
+        logger.info("aligning %d tiles", len(self._grid))
+        anchors = self._anchors()
+        in_metres = self._options.model_in_metres
+        alignment = align(self._grid.tiles, self._overlaps(), anchors, self._options.tilt, in_metres)
+        _check_metres(anchors, in_metres)
+        mosaic = self._blend(alignment, anchors)
+        self._check_valid(mosaic)
+        if self._reference is not None and self._geometry is not None and not anchors:
+            alignment, mosaic = self._fit_as_a_whole(alignment, mosaic)
+        elif self._options.metric:
+            self._check_support(anchors)
+        return mosaic, describe_tiles(self._grid, alignment, anchors, self._options)
+
+    def _without_model(self) -> tuple[Mosaic, dict[str, Any]]:
+        """A map that is 0 wherever the scene has valid pixels."""
+        source = self._source
+
+        def strips() -> Iterator[tuple[int, NDArray[np.float32]]]:
+            for row in range(0, source.height, _STRIP):
+                _, valid = source.read(row, 0, min(_STRIP, source.height - row), source.width)
+                nothing = np.where(valid, np.float32(0.0), np.float32(np.nan))
+                yield row, np.stack([nothing, nothing + 1.0])
+
+        mosaic = self._written(strips(), 2)
+        self._check_valid(mosaic)
+        return mosaic, {"components": 1, "tiles": []}
+
+    def _check_valid(self, mosaic: Mosaic) -> None:
+        if mosaic.valid_pixels == 0:
+            raise UserError(f"'{self._source.path}' has no valid pixel; nothing was written")
+
+    def _fuse(self, reference: CoarseHeights, scene: Geometry, mosaic: Mosaic) -> Fusion:
+        logger.info("estimating the ground from the reference, and what the maps add to it")
+        detail, folder = self._options.detail, self._store.folder
+        image = None
+        if detail in ("shading", "both"):
+            image = image_samples(self._source, scene, reference.geometry, folder)
+        model = mosaic.path if self._options.uses_model else None
+        return fuse(reference, scene, model, image, self._with_spread, folder)
 
     def _fit_as_a_whole(self, alignment: TileAlignment, mosaic: Mosaic) -> tuple[TileAlignment, Mosaic]:
         """Bring the scene to metres by one fit, where no tile holds enough cells of the reference."""
@@ -167,9 +203,11 @@ class Finisher:
             supported = np.zeros(len(self._grid), bool)
             supported[[anchor.tile for anchor in anchors if anchor.supports]] = True
         strips = blend(self._grid, self._store, alignment, self._with_spread, supported)
+        return self._written(strips, 1 + self._with_spread + self._options.metric)
+
+    def _written(self, strips: Iterator[tuple[int, NDArray[np.float32]]], bands: int) -> Mosaic:
         crs = self._source.crs if self._geometry is None else self._geometry.crs
         georeference = {"crs": crs, "transform": self._source.transform or Affine.identity()}
-        bands = 1 + self._with_spread + self._options.metric
         return write_mosaic(self._store.scratch("mosaic.tif"), strips, self._grid, bands, georeference)
 
     def _guard(self, mosaic: Mosaic) -> LastGuard | None:

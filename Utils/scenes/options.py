@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+DETAILS = ("both", "model", "shading", "none")
+"""What may add detail to a reference: the model's map, the image's shading, both, or nothing."""
+
 MOST_ORIENTATIONS = 8
 """Number of ways to lay a square tile: four quarter turns, mirrored or not."""
 
@@ -27,6 +30,8 @@ class SceneOptions:
             no scale.
         tilt: whether each tile also gets a slope when tiles are aligned.
         reference: a coarse DEM.
+        detail: what adds detail to the reference where the reference itself supports it: one of ``DETAILS``. Without a
+            model's part in it no model is needed.
         reference_nodata: a value that means no data in it, in addition to what the file names.
         points: a table of heights, in place of a reference.
         points_crs: CRS of the x and y in that table.
@@ -50,6 +55,7 @@ class SceneOptions:
     model_in_metres: bool = False
     tilt: bool = False
     reference: Path | None = None
+    detail: str = "both"
     reference_nodata: float | None = None
     points: Path | None = None
     points_crs: str = "EPSG:4326"
@@ -65,6 +71,11 @@ class SceneOptions:
     def metric(self) -> bool:
         """Whether the result is in metres."""
         return self.reference is not None or self.points is not None
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether the model's maps count at all."""
+        return self.detail in ("both", "model")
 
     @property
     def shared(self) -> int:

@@ -66,6 +66,13 @@ def check_scene(scene: Path, output: Path, options: SceneOptions) -> KnownHeight
         raise UserError(f"--overlap {options.shared}: give 1 to {options.tile_size - 1} pixels, below the tile size")
     if options.reference is not None and options.points is not None:
         raise UserError("--reference and --points exclude each other; give one of them")
+    if options.detail != "both" and options.reference is None:
+        raise UserError(f"--detail {options.detail} says what is added to a DEM: give --reference too")
+    if not options.uses_model and options.orientations > 1:
+        raise UserError(
+            f"--uncertainty {options.orientations} turns tiles for the model, which --detail {options.detail} "
+            "does without; --uncertainty 1 gives the standard error of the DEM's own estimate"
+        )
     with _open(scene, options) as source:
         grid = TileGrid(source.height, source.width, options.tile_size, options.shared)
         pixels, layers = source.height * source.width, 1 + (options.orientations > 1)
@@ -84,7 +91,7 @@ def check_scene(scene: Path, output: Path, options: SceneOptions) -> KnownHeight
 def predict_scene(
     scene: Path,
     output: Path,
-    predictor: HeightModel,
+    predictor: HeightModel | None,
     options: SceneOptions,
     model: Mapping[str, Any],
     device: torch.device | None = None,
@@ -95,7 +102,7 @@ def predict_scene(
     Args:
         scene: any raster.
         output: the GeoTIFF to write; a JSON with the same stem goes beside it, and the picture if it is asked for.
-        predictor: the model.
+        predictor: the model; None where the options do without.
         options: tile size, bands, stretch, known heights and what to write.
         model: facts that identify the model; they go into the JSON, and a scene is resumed only with the same model.
         device: where the model is.
@@ -114,16 +121,17 @@ def predict_scene(
         on_main(lambda: remove_unfinished(output))
         store = everywhere(lambda: _open_store(source, grid, output, replace(options, resume=True), model))
         with store.kept_for_resuming():
-            predict_tiles(
-                source,
-                grid,
-                predictor,
-                store,
-                batch_size=options.batch_size,
-                orientations=options.orientations,
-                device=device,
-                scale_known=options.model_in_metres,
-            )
+            if predictor is not None:
+                predict_tiles(
+                    source,
+                    grid,
+                    predictor,
+                    store,
+                    batch_size=options.batch_size,
+                    orientations=options.orientations,
+                    device=device,
+                    scale_known=options.model_in_metres,
+                )
             return on_main(lambda: _finish(source, grid, store, output, options, known, model, started))
 
 
@@ -166,15 +174,17 @@ def summary(result: SceneResult) -> str:
     """A summary for the user, in a few lines."""
     document = result.document
     tiles = document["tiles"]
-    lines = [f"{result.output}: {_KINDS[document['kind']]}, {len(tiles)} tiles, {document['seconds']:.0f} s"]
+    made = f", {len(tiles)} tiles" if tiles else ""
+    lines = [f"{result.output}: {_KINDS[document['kind']]}{made}, {document['seconds']:.0f} s"]
     if document["components"] > 1:
         lines.append(f"{document['components']} groups of tiles do not touch each other: see 'component' in the JSON")
-    if document["kind"] == "metric":
+    if document["kind"] == "metric" and tiles:
         held = sum(tile["supported"] for tile in tiles)
         lines.append(
             f"{held} of {len(tiles)} tiles were fitted to the heights; the others follow their neighbours (flag band)"
         )
     if "reference" in document:
+        lines.append(_detail(document["reference"]))
         found = document["reference"]["agreement"]
         if found["count"]:
             lines.append(
@@ -188,6 +198,18 @@ def summary(result: SceneResult) -> str:
             f"(before the correction {before['rmse']:.2f} m)"
         )
     return "\n".join(lines)
+
+
+def _detail(reference: Mapping[str, Any]) -> str:
+    """A line on what was added to the DEM."""
+    names = {"model": "the model's detail", "shading": "the detail from shading"}
+    gains = [f"{100 * gain:.0f} % of {names[name]}" for name, gain in reference["gain"].items()]
+    if not gains:
+        return f"the DEM alone, its noise estimated as {reference['noise']:.2f} m"
+    return (
+        f"added to the DEM (noise {reference['noise']:.2f} m): {' and '.join(gains)}, which explains "
+        f"{100 * reference['explained']:.0f} % of what cells twice as wide leave open"
+    )
 
 
 def _open(scene: Path, options: SceneOptions, tell: bool = True) -> SceneSource:

@@ -19,7 +19,7 @@ from tests.launching import start, until
 from tests.scenes import ORIGIN, UTM, brightness, landscape, without_affine, write_raster
 from Utils.core.errors import UserError
 from Utils.core.predictor import Direction, Predictor
-from Utils.scenes.fusion.detail_fusion import Correction
+from Utils.scenes.fusion.correction import Correction
 from Utils.scenes.fusion.points import PointCorrection
 from Utils.scenes.fusion.reference import Geometry
 from Utils.scenes.options import SceneOptions
@@ -370,7 +370,7 @@ def wild_correction(*given: object) -> PointCorrection:
     offset[:2] = -1e6
     ones = np.ones_like(offset)
     place = Geometry(20, 20, UTM, ORIGIN @ Affine.scale(WIDTH / 20, HEIGHT / 20))
-    return PointCorrection(Correction(ones, offset, ones, ones, ones.astype(bool), place), np.zeros(500), {})
+    return PointCorrection(Correction(ones, offset, ones, ones, ones.astype(bool), place, place), np.zeros(500), {})
 
 
 def test_heights_that_cannot_be_are_not_written_and_the_scene_has_failed(

@@ -31,6 +31,7 @@ _MOST_CELLS_A_SIDE = 4096
 # A reference as fine as the scene would leave the model nothing to add: its cells are averaged to this many pixels.
 _FEWEST_PIXELS_A_CELL = 2.0
 _MARGIN = 8  # cells beyond the scene, so that interpolation has cells on both sides of its border
+_SLIVER = 1e-3  # share of a cell by which a scene may reach into the next
 # Near a pole the cells of a DEM in degrees are slivers: they are joined until they are about so many times as long as
 # wide.
 _LONGEST_CELL = 4.0
@@ -100,8 +101,9 @@ def plan_cells(path: Path, source: Any, scene: Geometry) -> CellPlan:
     rows, columns = own.outline_of(scene, near=near)
     box = (float(min(rows)), float(min(columns)), float(max(rows)), float(max(columns)))
     down, across = _joined(change, (box[2] - box[0], box[3] - box[1]))
-    first = math.floor(box[0] / down) - _MARGIN, math.floor(box[1] / across) - _MARGIN
-    last = math.ceil(box[2] / down) + _MARGIN, math.ceil(box[3] / across) + _MARGIN
+    # A scene that ends with a cell ends there in all units, whatever the rounding.
+    first = (math.floor(box[0] / down + _SLIVER) - _MARGIN, math.floor(box[1] / across + _SLIVER) - _MARGIN)
+    last = (math.ceil(box[2] / down - _SLIVER) + _MARGIN, math.ceil(box[3] / across - _SLIVER) + _MARGIN)
     coarser = Geometry(own.height, own.width, crs, own.transform @ Affine.scale(across, down))
     grid = coarser.window(first[0], first[1], last[0] - first[0], last[1] - first[1])
     box = (first[0] * down, first[1] * across, last[0] * down, last[1] * across)

@@ -37,11 +37,13 @@ class CrossedGains:
 
     Attributes:
         gains: for each map (h, w), 0 where it is not supported.
-        explained: share of the variance of what the averaged cells left open that the maps explain, from 0 to 1.
+        explained: (h, w) share of the variance of what the averaged cells left open that the maps explain, 0 to 1.
+        explained_of_all: the same share for the whole scene.
     """
 
     gains: list[Cells]
-    explained: float
+    explained: Cells
+    explained_of_all: float
 
 
 def crossed_gains(left_open: Cells, details: Sequence[Cells]) -> CrossedGains:
@@ -56,7 +58,7 @@ def crossed_gains(left_open: Cells, details: Sequence[Cells]) -> CrossedGains:
     zeros = [np.zeros(shape, np.float32) for _ in details]
     known = np.isfinite(left_open) & np.all([np.isfinite(one) for one in details], axis=0)
     if not known.any() or not details:
-        return CrossedGains(zeros, 0.0)
+        return CrossedGains(zeros, np.zeros(shape, np.float32), 0.0)
     true = np.where(known, left_open, 0.0).astype(np.float64)
     drawn = [np.where(known, one, 0.0).astype(np.float64) for one in details]
     limit = _HIGHEST * max(_MAD_TO_SIGMA * float(np.median(np.abs(true[known]))), 1e-12)
@@ -86,8 +88,13 @@ def crossed_gains(left_open: Cells, details: Sequence[Cells]) -> CrossedGains:
         shrunk = slopes[..., i] - variance / np.maximum(slopes[..., i], 1e-12)
         gains.append(np.clip(shrunk, 0.0, _HIGHEST_GAIN).astype(np.float32))
     left = true - sum(gain * one for gain, one in zip(gains, drawn, strict=True))
-    explained = 1.0 - (weight * left**2).sum() / max((weight * true**2).sum(), 1e-12)
-    return CrossedGains(gains, float(np.clip(explained, 0.0, 1.0)))
+    before, after = weight * true**2, weight * left**2
+    usual = max(before.sum() / total, 1e-12)
+    explained = 1.0 - (_smooth(after) + _TRUST_IN_SCENE * after.sum() / total) / (
+        _smooth(before) + _TRUST_IN_SCENE * usual
+    )
+    of_all = 1.0 - after.sum() / total / usual
+    return CrossedGains(gains, np.clip(explained, 0.0, 1.0).astype(np.float32), float(np.clip(of_all, 0.0, 1.0)))
 
 
 def _smooth(values: Floats) -> Floats:

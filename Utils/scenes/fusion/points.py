@@ -12,11 +12,10 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 from scipy.interpolate import RBFInterpolator
-from scipy.ndimage import spline_filter
 
 from Utils.core.errors import UserError
 from Utils.scenes.fusion.anchors import Points, sample
-from Utils.scenes.fusion.detail_fusion import Correction
+from Utils.scenes.fusion.correction import Correction
 from Utils.scenes.fusion.points_on_scene import FEWEST_POINTS
 from Utils.scenes.fusion.reference import Geometry
 
@@ -86,7 +85,7 @@ def correct_to_points(points: Points, mosaic: Path, scene: Geometry, spacing: fl
     rows = np.arange(int(np.ceil(scene.height / spacing)) + 2)
     columns = np.arange(int(np.ceil(scene.width / spacing)) + 2)
     nodes = np.stack(np.meshgrid(rows - 0.5, columns - 0.5, indexing="ij"), axis=-1).reshape(-1, 2)
-    offset = spline_filter(surface(nodes).reshape(len(rows), len(columns)), order=3, mode="nearest").astype(np.float32)
+    offset = surface(nodes).reshape(len(rows), len(columns)).astype(np.float32)
     left = values - surface(places)
     shrink = type(scene.transform).scale(spacing)
     geometry = Geometry(1, 1, scene.crs, scene.transform @ shrink).window(-1, -1, len(rows), len(columns))
@@ -95,7 +94,7 @@ def correct_to_points(points: Points, mosaic: Path, scene: Geometry, spacing: fl
     counts = {"on_invalid_pixels": int((~known).sum()), "outliers": int(outliers.sum())}
     left_out = {reason: count for reason, count in counts.items() if count}
     return PointCorrection(
-        Correction(ones, offset, ones, unexplained, ones.astype(bool), geometry), residuals, left_out
+        Correction(ones, offset, ones, unexplained, ones.astype(bool), geometry, geometry), residuals, left_out
     )
 
 

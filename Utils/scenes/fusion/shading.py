@@ -1,13 +1,15 @@
 """Relief from shading: what an image's brightness says of the ground between the heights that a DEM resolves.
 
 Where the sun is low, brightness follows the slope along the sun's direction (linear photoclinometry). Direction and
-strength of the light are found where the DEM shows the slopes, at wavelengths of a few cells, in windows. Shapes that the
-DEM leaves open then follow from the brightness by a Wiener filter. Its signal is the power of the ground that the estimate
-of least error leaves open, and its noise is everything in the image that slopes do not explain: land cover, clouds, grain.
+strength of the light are found where the DEM shows the slopes, at wavelengths of a few cells, in windows. Shapes that
+the DEM leaves open then follow from the brightness by a Wiener filter. Its signal is the power of the ground that the
+estimate of least error leaves open. Its noise is everything in the image that slopes do not explain: land cover,
+clouds, grain.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,10 +29,15 @@ _TRUST_IN_SCENE = 1.0
 _MOST_EXPLAINED = 0.9
 # A share of the bands' mean power that keeps bands that are alike apart.
 _LEAST_POWER = 1e-3
+_ROWS_AT_ONCE = 512
 
 
 def shading_relief(
-    estimate: LeastErrorEstimate, surface: NDArray[np.float32], image: NDArray[np.float32], file: Path | None = None
+    estimate: LeastErrorEstimate,
+    surface: NDArray[np.float32],
+    image: NDArray[np.float32],
+    trust: float,
+    file: Path | None = None,
 ) -> NDArray[np.float32]:
     """Heights in metres about the surface that explain the image's shading.
 
@@ -38,6 +45,8 @@ def shading_relief(
         estimate: of the ground from (h, w) cells.
         surface: (h * SAMPLES_A_CELL, w * SAMPLES_A_CELL), the ground that it found.
         image: (bands, ...) brightness at the same samples in any unit, NaN where unknown.
+        trust: how far the power of the ground is believed an octave beyond what cells resolve, and again with each
+            further octave: a spectrum bends there as often as not.
         file: where the result is kept, for the caller to remove; None to keep it in memory.
 
     Returns:
@@ -58,7 +67,7 @@ def shading_relief(
     cross += _LEAST_POWER * np.trace(cross, axis1=2, axis2=3)[..., None, None].real / bands * np.eye(bands)
     inverse = np.linalg.inv(np.maximum(np.abs(cross).max(), 1e-30) * 1e-12 * np.eye(bands) + cross)
     for number, spectra in _spectra_of_rest(scene, light, along_rows, along_columns):
-        filters = _filters(estimate.spectra(number), light[number], inverse)
+        filters = _filters(estimate.spectra(number), light[number], inverse, trust)
         found = np.fft.ifft2((filters * spectra).sum(axis=1)).real
         tapers = along_rows[number][:, None] * along_columns[:, None, :]
         scene.add(relief, found * tapers, number)
@@ -70,14 +79,18 @@ class _ShadedScene:
 
     def __init__(self, estimate: LeastErrorEstimate, surface: NDArray[np.float32], image: NDArray[np.float32]) -> None:
         self.estimate, self._surface, self._image = estimate, surface, image
-        known = np.isfinite(image).all(axis=0)
-        self._mean = np.array([band[known].mean(dtype=np.float64) if known.any() else 0.0 for band in image])
-        self._deviation = np.array([band[known].std(dtype=np.float64) if known.any() else 0.0 for band in image])
+        count, total, squares = 0, np.zeros(len(image)), np.zeros(len(image))
+        for first in range(0, image.shape[1], _ROWS_AT_ONCE):
+            part = np.asarray(image[:, first : first + _ROWS_AT_ONCE], np.float64)
+            part = part[:, np.isfinite(part).all(axis=0)]
+            count, total, squares = count + part.shape[1], total + part.sum(axis=1), squares + (part**2).sum(axis=1)
+        self._mean = total / max(count, 1)
+        self._deviation = np.sqrt(np.maximum(squares / max(count, 1) - self._mean**2, 0.0))
 
     @property
     def shows(self) -> NDArray[np.bool_]:
         """(bands,) whether a band shows anything."""
-        return self._deviation > 0
+        return self._deviation > 1e-6
 
     def strip(self, number: int) -> tuple[Floats, Floats, slice]:
         """Slopes (2, R, W), bands (bands, R, W) of mean 0 and deviation 1, and which rows are those of the windows."""
@@ -141,7 +154,7 @@ def _light(scene: _ShadedScene) -> list[Floats] | None:
 def _spectra_of_rest(
     scene: _ShadedScene, light: list[Floats], along_rows: Floats, along_columns: Floats
 ) -> Iterator[tuple[int, NDArray[np.complex128]]]:
-    """Number of each row of windows and the transforms (W, bands, size, size) of what its known slopes do not explain."""
+    """Number of each row of windows, and transforms (W, bands, size, size) of what its known slopes do not explain."""
     for number in range(len(light)):
         slopes, bands, inside = scene.strip(number)
         windows = scene.windows(np.concatenate([slopes, bands])[:, inside])
@@ -150,7 +163,9 @@ def _spectra_of_rest(
         yield number, np.fft.fft2(rest * tapers[:, None])
 
 
-def _filters(spectra: GroundSpectra, light: Floats, inverse: NDArray[np.complex128]) -> NDArray[np.complex128]:
+def _filters(
+    spectra: GroundSpectra, light: Floats, inverse: NDArray[np.complex128], trust: float
+) -> NDArray[np.complex128]:
     """Wiener filters (W, bands, H, W) from the transform of the image's rest to that of the relief."""
     height, width = inverse.shape[:2]
     down, across = np.fft.fftfreq(height), np.fft.fftfreq(width)
@@ -158,7 +173,7 @@ def _filters(spectra: GroundSpectra, light: Floats, inverse: NDArray[np.complex1
     slopes = np.stack(np.meshgrid(np.sin(2 * np.pi * down), np.sin(2 * np.pi * across), indexing="ij"))
     response = 1j * np.einsum("iyx,wij->wyxj", slopes, light)
     filters = np.einsum("wyxj,yxji->wyxi", response.conj(), inverse)
-    filters *= (open_power(spectra, down, across) * FINER(down, across))[..., None]
+    filters *= (open_power(spectra, down, across) * _trust(down, across, trust))[..., None]
     explained = np.einsum("wyxi,wyxi->wyx", filters, response).real
     return np.moveaxis(filters / np.maximum(explained / _MOST_EXPLAINED, 1.0)[..., None], -1, 1)
 
@@ -180,10 +195,10 @@ def open_power(spectra: GroundSpectra, down: Floats, across: Floats) -> Floats:
     return np.asarray(times**2 * power * (1.0 - seen / np.tile(together, (1, times, times))))
 
 
-D = 1.0
-def FINER(down, across):
-    k = np.hypot(*np.meshgrid(down, across, indexing="ij")) * SAMPLES_A_CELL
-    return np.minimum(1.0, np.maximum(2 * k, 1e-9) ** np.log2(D))
+def _trust(down: Floats, across: Floats, an_octave: float) -> Floats:
+    """How far the power (H, W) at frequencies in cycles a sample is believed: 1 where the cells resolve it."""
+    cycles_a_cell = SAMPLES_A_CELL * np.hypot(*np.meshgrid(down, across, indexing="ij"))
+    return np.asarray(np.maximum(2.0 * cycles_a_cell, 1.0) ** math.log2(an_octave))
 
 
 def _cell_response(frequency: Floats) -> Floats:

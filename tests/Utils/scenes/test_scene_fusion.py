@@ -15,10 +15,12 @@ from scipy.ndimage import gaussian_filter
 from tests.scenes import ORIGIN, UTM, interpolate, landscape, write_raster
 from Utils.core.errors import UserError
 from Utils.scenes.fusion.anchors import Points, anchor_to_points, anchor_to_reference, fit_line
-from Utils.scenes.fusion.detail_fusion import fill_smoothly, fuse, injection_gain
+from Utils.scenes.fusion.crossed_gain import crossed_gains
+from Utils.scenes.fusion.detail_fusion import fuse
 from Utils.scenes.fusion.points import correct_to_points
 from Utils.scenes.fusion.points_on_scene import read_points
 from Utils.scenes.fusion.reference import CoarseHeights, Geometry, average_onto, border_cells, read_reference
+from Utils.scenes.fusion.void_filling import fill_smoothly
 from Utils.scenes.tiles.tile_grid import Tile
 
 SIZE, FACTOR = 256, 8
@@ -175,16 +177,25 @@ def test_a_tile_that_does_not_go_with_the_heights_is_not_supported(
 # Fusion
 
 
-def test_supported_detail_is_kept_and_invented_detail_is_not(truth: NDArray[np.float64]) -> None:
-    noise = np.random.default_rng(0).normal(0, 5.0, (32, 32))
-    reference = averaged(truth) + noise.astype(np.float32)
-    gain, _ = injection_gain(reference, averaged(truth))
-    assert np.median(gain) == pytest.approx(1.0, abs=0.15)
-    half, _ = injection_gain(reference, averaged(0.5 * truth))
-    assert np.median(half) == pytest.approx(2.0, abs=0.3)
-    invented = gaussian_filter(np.random.default_rng(1).standard_normal((SIZE, SIZE)), 6.0) * 1000
-    none, _ = injection_gain(reference, averaged(invented))
-    assert np.median(none) < 0.2
+def test_supported_detail_is_kept_and_invented_detail_is_not() -> None:
+    rng = np.random.default_rng(0)
+    left_open = rng.standard_normal((48, 48)).astype(np.float32)
+    noise = rng.normal(0, 0.5, (48, 48)).astype(np.float32)
+    for strength in (1.0, 0.5):
+        found = crossed_gains(left_open + noise, [strength * left_open])
+        assert np.median(found.gains[0]) == pytest.approx(1 / strength, rel=0.15)
+        assert found.explained_of_all == pytest.approx(0.8, abs=0.05)
+    invented = rng.standard_normal((48, 48)).astype(np.float32)
+    for wrong in (invented, -left_open, np.zeros_like(invented)):
+        found = crossed_gains(left_open, [wrong])
+        assert np.median(found.gains[0]) < 0.1 and found.explained_of_all < 0.02
+
+
+def test_of_two_maps_each_gets_its_own_share() -> None:
+    rng = np.random.default_rng(1)
+    one, other, invented = (rng.standard_normal((48, 48)).astype(np.float32) for _ in range(3))
+    found = crossed_gains(one + 0.5 * other, [one, other, invented])
+    assert [float(np.median(gain)) for gain in found.gains] == pytest.approx([1.0, 0.5, 0.0], abs=0.08)
 
 
 @pytest.mark.parametrize("noise", [0.0, 3.0])
@@ -198,7 +209,7 @@ def test_a_fused_scene_agrees_with_its_reference_and_beats_its_interpolation(
     rows, columns = np.mgrid[:SIZE, :SIZE] / SIZE
     model = (0.9 * truth + 300 * np.sin(2 * rows) * columns).astype(np.float32)
     mosaic = write_raster(tmp_path / "mosaic.tif", model, nodata=np.nan)
-    correction = fuse(reference, mosaic, SCENE)
+    correction = fuse(reference, SCENE, mosaic).correction
     fused = correction.apply(model, SCENE)
     cubic = interpolate(reference.heights, reference.geometry, SCENE, Resampling.cubic)
     assert rms(fused - truth) < 0.6 * rms(cubic - truth)
@@ -213,7 +224,7 @@ def test_a_model_that_knows_nothing_leaves_the_reference(tmp_path: Path, truth: 
     reference = read_reference(write_raster(tmp_path / "dem.tif", averaged(truth), COARSE), SCENE)
     model = (1000 + 100 * np.random.default_rng(1).standard_normal((SIZE, SIZE))).astype(np.float32)
     mosaic = write_raster(tmp_path / "mosaic.tif", model, nodata=np.nan)
-    fused = fuse(reference, mosaic, SCENE).apply(model, SCENE)
+    fused = fuse(reference, SCENE, mosaic).correction.apply(model, SCENE)
     cubic = interpolate(reference.heights, reference.geometry, SCENE, Resampling.cubic)
     assert rms(fused - truth) < 1.05 * rms(cubic - truth)
 
@@ -224,7 +235,7 @@ def test_a_void_is_filled_from_the_model_without_a_step(tmp_path: Path, truth: N
     reference = read_reference(write_raster(tmp_path / "dem.tif", coarse, COARSE, nodata=-9999), SCENE)
     model = (truth + 200.0).astype(np.float32)
     mosaic = write_raster(tmp_path / "mosaic.tif", model, nodata=np.nan)
-    correction = fuse(reference, mosaic, SCENE)
+    correction = fuse(reference, SCENE, mosaic).correction
     fused = correction.apply(model, SCENE)
     void = np.zeros((SIZE, SIZE), bool)
     void[80:144, 96:176] = True
@@ -309,7 +320,7 @@ def test_the_spread_is_brought_to_what_the_reference_shows(tmp_path: Path, truth
     model = (truth + error).astype(np.float32)
     spread = np.full((SIZE, SIZE), 140.0, np.float32)
     mosaic = write_raster(tmp_path / "mosaic.tif", np.stack([model, spread]), nodata=np.nan)
-    correction = fuse(reference, mosaic, SCENE, with_spread=True)
+    correction = fuse(reference, SCENE, mosaic, with_spread=True).correction
     sigma = correction.uncertainty(spread, SCENE)
     outside = ~correction.filled(SCENE)
     wrong = rms((correction.apply(model, SCENE) - truth)[outside])

@@ -1,1 +1,1 @@
-"""The surface of least error through the cells of a DEM: spectra of the ground, estimates in windows, windows joined."""
+"""The surface of least error through a DEM's cells: spectra of the ground, estimates in windows, windows joined."""

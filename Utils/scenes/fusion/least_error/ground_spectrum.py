@@ -128,7 +128,9 @@ class _FoldedModel:
         down, across = sides[0][:, None, :, None], sides[1][None, :, None, :]
         response = (np.sinc(down) * np.sinc(across)) ** 2
         squared = down**2 + (aspect * across) ** 2
-        self._response, self._squared = (values[..., self.used].reshape(-1, self.used.sum()) for values in (response, squared))
+        self._response, self._squared = (
+            values[..., self.used].reshape(-1, self.used.sum()) for values in (response, squared)
+        )
 
     def likelihood(self, given: Floats, power: Floats) -> tuple[Floats, Floats, Floats]:
         """Negative logarithm of the likelihood (W,), its gradient (W, 4) and its expected curvature (W, 4, 4)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +134,9 @@ class LeastErrorEstimate:
         shares = np.array([known[row : row + height, column : column + width].mean() for row, column in places])
         usable = np.flatnonzero(shares >= min(_LEAST_KNOWN, shares.max()))
         chosen = usable[np.linspace(0, len(usable) - 1, min(len(usable), _MOST_POOLED)).astype(int)]
-        windows = [cells[row : row + height, column : column + width] for row, column in (places[one] for one in chosen)]
+        windows = [
+            cells[row : row + height, column : column + width] for row, column in (places[one] for one in chosen)
+        ]
         return pooled_spectrum(periodograms(np.stack(windows).astype(np.float64)), aspect)
 
     def _local(self, cells: NDArray[np.float32], known: NDArray[np.bool_]) -> GroundSpectra:
@@ -152,9 +153,3 @@ def new_map(file: Path | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
     if file is None:
         return np.zeros(shape, np.float32)
     return np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
-
-
-def rows_of(values: NDArray, rows: int) -> Iterator[tuple[int, NDArray]]:
-    """First row and content of strips of so many rows of a map (..., H, W)."""
-    for row in range(0, values.shape[-2], rows):
-        yield row, values[..., row : row + rows, :]

@@ -1,11 +1,13 @@
 """The linear estimate of least error of the ground under windows of cells: kriging with block support.
 
-With the ground's covariance S, the mean over a cell C and noise N the estimate is S C' (C S C' + N)^-1 c (Matheron 1963 for
-block kriging). In the cosine basis S is diagonal, and so is C S C', where frequencies that a cell cannot tell apart
+With the ground's covariance S, the mean over a cell C and noise N the estimate is S C' (C S C' + N)^-1 c (Matheron 1963
+for block kriging). In the cosine basis S is diagonal, and so is C S C', where frequencies that a cell cannot tell apart
 fold together: without voids nothing has to be solved.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,9 +87,11 @@ class WindowEstimate:
         """
         noise, covariance = self._noise[number], self._covariance(number)
         usual = covariance.diagonal().mean()
-        factor = cho_factor(covariance + np.diag(np.where(known, noise, noise + usual).ravel()))
-        solved = cho_solve(factor, (cells - trends(cells[None])[0]).ravel()).reshape(self._shape)
-        explained = np.einsum("ij,ji->i", covariance, cho_solve(factor, covariance))
+        doubt = np.where(known, noise, noise + usual).ravel()
+        factor = cho_factor(covariance + np.diag(doubt), overwrite_a=True, check_finite=False)
+        away = (cells - trends(cells[None])[0]).ravel()
+        solved = cho_solve(factor, away, check_finite=False).reshape(self._shape)
+        explained = (covariance * cho_solve(factor, covariance, check_finite=False)).sum(axis=0)
         variance = np.maximum(covariance.diagonal() - explained, 0.0).reshape(self._shape)
         folded = self._folded[number]
         added = np.maximum(variance - (folded * noise / (folded + noise)).mean(), 0.0)
@@ -110,9 +114,15 @@ class WindowEstimate:
 
     def _covariance(self, number: int) -> Floats:
         """Covariance (h * w, h * w) of the ground's means over the cells of a window."""
-        count = self._folded[number].size
-        basis = dctn(np.eye(count).reshape(count, *self._shape), axes=(1, 2), norm="ortho").reshape(count, count)
+        basis = _basis(self._shape)
         return np.asarray((basis * self._folded[number].ravel()) @ basis.T)
+
+
+@lru_cache(maxsize=4)
+def _basis(shape: tuple[int, int]) -> Floats:
+    """The orthonormal cosine basis of cells: (h * w, h * w), a column for each frequency."""
+    count = shape[0] * shape[1]
+    return np.asarray(dctn(np.eye(count).reshape(count, *shape), axes=(1, 2), norm="ortho").reshape(count, count))
 
 
 class _Folding:

@@ -1,0 +1,386 @@
+"""Heights from a coarse DEM on real ground: bicubic, from the DEM alone, with shading, with a model; and controls.
+
+python -m benchmarks.real_ground --output FOLDER --scene NAME IMAGE TRUTH [--scene ...] [--tiles FOLDER METRES]
+python -m benchmarks.real_ground --output FOLDER --scene ... --factor 8 --noise 3 --model output/Demo/diffusion/model
+python -m benchmarks.real_ground --output FOLDER --tiles FOLDER METRES --synthetic 2 --derive
+
+The truth is averaged over FACTOR x FACTOR pixels, and noise of NOISE metres is added: that is the coarse DEM. What
+predict.py makes of DEM and image is then compared with the truth, without a border of eight pixels. Image and truth lie
+on the same pixels. "Image of elsewhere" is the control that knows nothing: the same image, turned and shifted. --derive
+prints what each pair of trust constants gives; give it scenes that will judge nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.warp import reproject
+from scipy.ndimage import gaussian_filter
+
+from Utils.core.command_line import run_script
+from Utils.core.errors import UserError
+from Utils.core.tables import format_table, write_json
+from Utils.rasters.geometry import Geometry
+from Utils.rasters.source.scene_source import open_scene
+from Utils.scenes.fusion.detail_fusion import TRUST, Trust, fuse
+from Utils.scenes.fusion.image_samples import image_samples
+from Utils.scenes.fusion.reference import read_reference
+from Utils.scenes.options import SceneOptions
+
+logger = logging.getLogger("benchmarks")
+
+Floats = NDArray[np.float64]
+
+BICUBIC, ALONE, SHADING, ELSEWHERE, MODEL, BOTH = (
+    "bicubic",
+    "DEM alone",
+    "shading",
+    "image of elsewhere",
+    "model",
+    "both",
+)
+_BORDER = 8  # pixels that are not scored
+_PIXEL = 30.0  # metres: only ratios of sides matter
+_CRS = CRS.from_epsg(32631)
+_VOID_CELLS = 6  # side of a void
+_TRUSTED = [Trust(octave, gain) for octave in (0.85, 0.7, 0.6, 0.5, 0.4) for gain in (0.6, 0.7, 0.8, 0.9, 1.0)]
+
+
+@dataclass(frozen=True)
+class RealScene:
+    """Image and true heights of the same pixels.
+
+    Attributes:
+        name: for the table.
+        image: (3, H, W) uint8.
+        truth: (H, W) metres, NaN where unknown.
+    """
+
+    name: str
+    image: NDArray[np.uint8]
+    truth: Floats
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """How a coarse DEM is made of the truth.
+
+    Attributes:
+        factor: side of a cell in pixels.
+        noise: its standard deviation in metres.
+        correlated: standard deviation, in cells, of the Gaussian over which the noise is correlated; 0 for none.
+        voids: share of the cells in voids.
+        seed: of noise and voids.
+    """
+
+    factor: int = 8
+    noise: float = 3.0
+    correlated: float = 0.0
+    voids: float = 0.0
+    seed: int = 0
+
+    def of(self, truth: Floats) -> Floats:
+        """The DEM (H / factor, W / factor), NaN in voids."""
+        n = self.factor
+        cells = truth.reshape(truth.shape[0] // n, n, truth.shape[1] // n, n).mean(axis=(1, 3))
+        rng = np.random.default_rng(self.seed)
+        noise = rng.standard_normal(cells.shape)
+        if self.correlated > 0:
+            noise = gaussian_filter(noise, self.correlated, mode="wrap")
+            noise /= noise.std()
+        cells = cells + self.noise * noise
+        for _ in range(round(self.voids * cells.size / _VOID_CELLS**2)):
+            row, column = (rng.integers(0, max(1, side - _VOID_CELLS)) for side in cells.shape)
+            cells[row : row + _VOID_CELLS, column : column + _VOID_CELLS] = np.nan
+        return cells
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    given = _parser().parse_args(arguments)
+
+    def work() -> None:
+        scenes = list(_scenes(given))
+        if not scenes:
+            raise UserError("nothing to score: give --scene, --tiles or --synthetic")
+        coarse = Coarse(given.factor, given.noise, given.correlated, given.voids, given.seed)
+        given.output.mkdir(parents=True, exist_ok=True)
+        text = _derived(scenes, coarse) if given.derive else _compared(scenes, coarse, given)
+        print(text)
+        name = "constants.md" if given.derive else "table.md"
+        (given.output / name).write_text(text + "\n", encoding="utf-8")
+
+    return run_script(work)
+
+
+def score(scene: RealScene, coarse: Coarse, model: Any = None) -> dict[str, dict[str, float]]:
+    """RMSE in metres and error of slope (root mean square, as a ratio) of every way to heights.
+
+    Args:
+        scene: what is predicted.
+        coarse: how its DEM is made.
+        model: what ``load_predictor`` gives, or None.
+    """
+    scene = _whole_cells(scene, coarse.factor)
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = _Files(scene, coarse.of(scene.truth), coarse.factor, Path(folder))
+        found[BICUBIC] = files.bicubic()
+        found[ALONE] = files.fused(None)
+        found[SHADING] = files.fused(files.image)
+        found[ELSEWHERE] = files.fused(files.elsewhere)
+        if model is not None:
+            found[MODEL] = files.predicted(model, "model")
+            found[BOTH] = files.predicted(model, "both")
+    return {name: _errors(heights, scene.truth) for name, heights in found.items()}
+
+
+class _Files:
+    """A scene and its DEM as files, and what becomes of them."""
+
+    def __init__(self, scene: RealScene, cells: Floats, factor: int, folder: Path) -> None:
+        self._folder, height, width = folder, *scene.truth.shape
+        corner = Affine(_PIXEL, 0.0, 500_000.0, 0.0, -_PIXEL, 4_000_000.0)
+        self._place = Geometry(height, width, _CRS, corner)
+        self._cells, self._coarse = cells, corner @ Affine.scale(factor)
+        self.image = self._write("image.tif", scene.image, corner)
+        turned = np.ascontiguousarray(scene.image[:, ::-1, ::-1])
+        turned = np.roll(turned, (height // 3, width // 3), axis=(1, 2))
+        self.elsewhere = self._write("elsewhere.tif", turned, corner)
+        self.dem = self._write("dem.tif", cells[None].astype(np.float32), self._coarse)
+
+    def bicubic(self) -> Floats:
+        heights = np.full((self._place.height, self._place.width), np.nan, np.float32)
+        grids = {
+            "src_transform": self._coarse,
+            "dst_transform": self._place.transform,
+            "src_crs": _CRS,
+            "dst_crs": _CRS,
+        }
+        reproject(
+            self._cells.astype(np.float32),
+            heights,
+            src_nodata=np.nan,
+            dst_nodata=np.nan,
+            resampling=Resampling.cubic,
+            **grids,
+        )
+        return heights.astype(np.float64)
+
+    def fused(self, image: Path | None, trust: Trust = TRUST) -> Floats:
+        reference = read_reference(self.dem, self._place)
+        samples = None
+        if image is not None:
+            with open_scene(image, tell=False) as source:
+                samples = image_samples(source, self._place, reference.geometry, self._folder)
+        correction = fuse(reference, self._place, image=samples, trust=trust).correction
+        nothing = np.zeros((self._place.height, self._place.width), np.float32)
+        return correction.apply(nothing, self._place).astype(np.float64)
+
+    def predicted(self, model: Any, detail: str) -> Floats:
+        from Utils.scenes.scene_run import predict_scene
+
+        options = SceneOptions(tile_size=model.tile_size, reference=self.dem, detail=detail, overwrite=True)
+        options = replace(options, model_in_metres=model.predicts == "height")
+        output = self._folder / f"{detail}.tif"
+        predict_scene(self.image, output, model, options, model.describe())
+        with rasterio.open(output) as source:
+            return source.read(1, masked=True).astype(np.float64).filled(np.nan)
+
+    def _write(self, name: str, bands: NDArray, transform: Affine) -> Path:
+        path = self._folder / name
+        profile: dict[str, Any] = {"nodata": np.nan} if bands.dtype == np.float32 else {"photometric": "RGB"}
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            count=len(bands),
+            height=bands.shape[1],
+            width=bands.shape[2],
+            dtype=bands.dtype,
+            crs=_CRS,
+            transform=transform,
+            **profile,
+        ) as target:
+            target.write(bands)
+        return path
+
+
+def _errors(heights: Floats, truth: Floats) -> dict[str, float]:
+    inside = np.s_[_BORDER:-_BORDER, _BORDER:-_BORDER]
+    steep, true = (np.hypot(*np.gradient(values)) / _PIXEL for values in (heights, truth))
+    return {
+        "rmse": float(np.sqrt(np.nanmean((heights - truth)[inside] ** 2))),
+        "slope": float(np.sqrt(np.nanmean((steep - true)[inside] ** 2))),
+    }
+
+
+def _compared(scenes: Sequence[RealScene], coarse: Coarse, given: argparse.Namespace) -> str:
+    model = _load(given.model) if given.model else None
+    scores = {}
+    for scene in scenes:
+        scores[scene.name] = score(scene, coarse, model)
+        logger.info("%s: %s", scene.name, {name: round(one["rmse"], 2) for name, one in scores[scene.name].items()})
+    document = {"coarse": vars(coarse), "model": str(given.model or ""), "scores": scores}
+    write_json(given.output / "scores.json", document)
+    return _tables(scores, coarse)
+
+
+def _load(folder: str) -> Any:
+    from Systems.models import load_predictor
+    from Utils.core.device import pick_device
+
+    return load_predictor(folder, pick_device())
+
+
+def _tables(scores: Mapping[str, Mapping[str, Mapping[str, float]]], coarse: Coarse) -> str:
+    """Errors of bicubic, of the DEM alone against bicubic, and of the rest against the DEM alone."""
+    parts = [f"cells of {coarse.factor} x {coarse.factor} pixels, noise {coarse.noise:g} m"]
+    if coarse.correlated:
+        parts[0] += f", correlated over {coarse.correlated:g} cells"
+    if coarse.voids:
+        parts[0] += f", {100 * coarse.voids:g} % in voids"
+    ways = [way for way in next(iter(scores.values())) if way not in (BICUBIC, ALONE)]
+    for what, unit in (("rmse", "RMSE (m)"), ("slope", "error of slope (m/m)")):
+        rows, changes = [], []
+        for name, found in scores.items():
+            bicubic, alone = found[BICUBIC][what], found[ALONE][what]
+            change = [100 * (alone / bicubic - 1), *(100 * (found[way][what] / alone - 1) for way in ways)]
+            changes.append(change)
+            rows.append([name, f"{bicubic:.3f}", f"{alone:.3f}", *(f"{one:+.1f}" for one in change)])
+        for label, pick in (("mean", np.mean), ("worst", np.max)):
+            rows.append([label, "", "", *(f"{pick(column):+.1f}" for column in zip(*changes, strict=True))])
+        headings = [unit, BICUBIC, ALONE, "DEM alone to bicubic (%)", *(f"{way} to DEM alone (%)" for way in ways)]
+        parts.append(format_table(headings, rows))
+    return "\n\n".join(parts)
+
+
+def _derived(scenes: Sequence[RealScene], coarse: Coarse) -> str:
+    """What each pair of constants gives, for real and synthetic scenes apart."""
+    found: dict[bool, list[list[list[float]]]] = {True: [], False: []}
+    for scene in scenes:
+        whole = _whole_cells(scene, coarse.factor)
+        with tempfile.TemporaryDirectory() as folder:
+            files = _Files(whole, coarse.of(whole.truth), coarse.factor, Path(folder))
+            alone = _errors(files.fused(None), whole.truth)
+            changes = []
+            for trust in _TRUSTED:
+                errors = _errors(files.fused(files.image, trust), whole.truth)
+                changes.append([100 * (errors[what] / alone[what] - 1) for what in ("rmse", "slope")])
+        found[scene.name.startswith(_SYNTHETIC)].append(changes)
+        logger.info("%s", scene.name)
+    rows = []
+    for number, trust in enumerate(_TRUSTED):
+        cells = [f"{trust.an_octave:g}", f"{trust.transferred:g}"]
+        for changes in found.values():
+            here = np.array([one[number] for one in changes]).reshape(-1, 2)
+            cells += (
+                [f"{here[:, 0].mean():+.1f}", f"{here[:, 1].mean():+.1f}", f"{here[:, 1].max():+.1f}"]
+                if len(here)
+                else ["", "", ""]
+            )
+        rows.append(cells)
+    kinds = ("synthetic", "real")
+    headings = ["trust an octave", "trust in the gain"]
+    headings += [f"{kind}: {what}" for kind in kinds for what in ("RMSE (%)", "slope (%)", "slope, worst (%)")]
+    return f"cells of {coarse.factor} x {coarse.factor} pixels, noise {coarse.noise:g} m\n\n" + format_table(
+        headings, rows
+    )
+
+
+_SYNTHETIC = "synthetic"
+
+
+def _scenes(given: argparse.Namespace) -> Iterator[RealScene]:
+    for name, image, truth in given.scene or []:
+        yield RealScene(name, _image(Path(image), given.bands), _heights(Path(truth)))
+    for folder, metres in given.tiles or []:
+        images, heights = (_only(Path(folder), part) for part in ("png-", "DEM_"))
+        for path in sorted(heights.glob("*.tif")):
+            image = next(images.glob(f"{path.stem}.*"))
+            yield RealScene(path.stem, _image(image, None), float(metres) * _heights(path))
+    for seed in range(given.synthetic):
+        yield _synthetic(seed)
+
+
+def _only(folder: Path, start: str) -> Path:
+    found = [path for path in folder.iterdir() if path.name.startswith(start)]
+    if len(found) != 1:
+        raise UserError(f"--tiles {folder}: {len(found)} folders start with {start}, where one is needed")
+    return found[0]
+
+
+def _image(path: Path, bands: Sequence[int] | None) -> NDArray[np.uint8]:
+    with open_scene(path, bands, tell=False) as source:
+        image, valid = source.read(0, 0, source.height, source.width)
+    # 0 marks what is unknown; a valid pixel is at least 1.
+    return np.where(valid, np.round(1 + 254 * image), 0).astype(np.uint8)
+
+
+def _heights(path: Path) -> Floats:
+    with rasterio.open(path) as source:
+        return source.read(1, masked=True).astype(np.float64).filled(np.nan)
+
+
+def _synthetic(seed: int) -> RealScene:
+    from Utils.synthetic.terrain_scene import write_scene
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = write_scene(Path(folder), 480, 9000 + seed)
+        return RealScene(f"{_SYNTHETIC} {seed}", _image(files.image, None), _heights(files.truth))
+
+
+def _whole_cells(scene: RealScene, factor: int) -> RealScene:
+    height, width = (side // factor * factor for side in scene.truth.shape)
+    if min(height, width) < 8 * factor:
+        raise UserError(f"{scene.name}: {scene.truth.shape} pixels are fewer than 8 cells of {factor} pixels")
+    return replace(scene, image=scene.image[:, :height, :width], truth=scene.truth[:height, :width])
+
+
+def _parser() -> argparse.ArgumentParser:
+    text = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.real_ground", description=__doc__, formatter_class=text)
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument(
+        "--scene", nargs=3, action="append", metavar=("NAME", "IMAGE", "TRUTH"), help="on the same pixels"
+    )
+    parser.add_argument("--bands", type=_numbers, metavar="R,G,B", help="of the scenes' images (the usual ones)")
+    parser.add_argument(
+        "--tiles",
+        nargs=2,
+        action="append",
+        metavar=("FOLDER", "METRES"),
+        help="tiles in the published layout, and metres a grey value",
+    )
+    parser.add_argument("--synthetic", type=int, default=0, metavar="N", help="so many scenes of the demo's terrain")
+    parser.add_argument("--factor", type=int, default=8, help="pixels along a cell (8)")
+    parser.add_argument("--noise", type=float, default=3.0, help="of the cells in metres (3)")
+    parser.add_argument(
+        "--correlated", type=float, default=0.0, help="Gaussian over which it is correlated, in cells (0)"
+    )
+    parser.add_argument("--voids", type=float, default=0.0, help="share of the cells (0)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", help="a model folder: rows with its detail, too")
+    parser.add_argument("--derive", action="store_true", help="print what pairs of trust constants give")
+    return parser
+
+
+def _numbers(text: str) -> list[int]:
+    return json.loads(f"[{text}]")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
