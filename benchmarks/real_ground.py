@@ -154,6 +154,8 @@ class _Files:
     def __init__(self, scene: RealScene, cells: Floats, factor: int, folder: Path) -> None:
         self._folder, height, width = folder, *scene.truth.shape
         corner = Affine(_PIXEL, 0.0, 500_000.0, 0.0, -_PIXEL, 4_000_000.0)
+        self._scratch = folder / "scratch"
+        self._scratch.mkdir()
         self._place = Geometry(height, width, _CRS, corner)
         self._cells, self._coarse = cells, corner @ Affine.scale(factor)
         self.image = self._write("image.tif", scene.image, corner)
@@ -185,7 +187,7 @@ class _Files:
         samples = None
         if image is not None:
             with open_scene(image, tell=False) as source:
-                samples = image_samples(source, self._place, reference.geometry, self._folder)
+                samples = image_samples(source, self._place, reference.geometry, self._scratch)
         correction = fuse(reference, self._place, image=samples, trust=trust).correction
         nothing = np.zeros((self._place.height, self._place.width), np.float32)
         return correction.apply(nothing, self._place).astype(np.float64)

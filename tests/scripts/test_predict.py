@@ -366,10 +366,10 @@ def test_one_wrong_cell_of_the_reference_stays_without_effect(
 
 def wild_correction(*given: object) -> PointCorrection:
     """A correction gone wrong over a tenth of the scene."""
-    offset = np.zeros((20, 20), np.float32)
-    offset[:2] = -1e6
+    offset = np.zeros((200, 200), np.float32)
+    offset[:20] = -1e6
     ones = np.ones_like(offset)
-    place = Geometry(20, 20, UTM, ORIGIN @ Affine.scale(WIDTH / 20, HEIGHT / 20))
+    place = Geometry(200, 200, UTM, ORIGIN @ Affine.scale(WIDTH / 200, HEIGHT / 200))
     return PointCorrection(Correction(ones, offset, ones, ones, ones.astype(bool), place, place), np.zeros(500), {})
 
 

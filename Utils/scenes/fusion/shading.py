@@ -98,7 +98,8 @@ class _ShadedScene:
         start = self.estimate.rows.starts[number]
         first, last = max(start - _REACH, 0), min(start + size + _REACH, self._surface.shape[0] // times)
         rows = slice(first * times, last * times)
-        slopes = np.stack(np.gradient(self._surface[rows].astype(np.float64)))
+        surface = self._surface[rows].astype(np.float64)
+        slopes = np.stack([np.gradient(surface, axis=axis) for axis in (0, 1)])
         bands = self._image[self.shows, rows] - self._mean[self.shows, None, None]
         bands = _continued(bands / self._deviation[self.shows, None, None])
         inside = (start - first) * times
@@ -125,11 +126,11 @@ def _continued(bands: Floats) -> Floats:
         return bands
     bands = np.where(known, bands, 0.0)
     share = np.maximum(_smooth(known.astype(np.float64), _COARSE), 1e-3)
-    return np.where(known, bands, np.stack([_smooth(band, _COARSE) / share for band in bands]))
+    return np.where(known, bands, _smooth(bands, _COARSE) / share)
 
 
 def _smooth(values: Floats, cells: float) -> Floats:
-    return np.asarray(gaussian_filter(values, cells * SAMPLES_A_CELL, mode="nearest"))
+    return np.asarray(gaussian_filter(values, cells * SAMPLES_A_CELL, mode="nearest", axes=(-2, -1)))
 
 
 def _light(scene: _ShadedScene) -> list[Floats] | None:
@@ -137,7 +138,8 @@ def _light(scene: _ShadedScene) -> list[Floats] | None:
     powers, products = [], []
     for number in range(len(scene.estimate.rows.starts)):
         slopes, bands, inside = scene.strip(number)
-        passed = np.stack([_smooth(one, _FINE) - _smooth(one, _COARSE) for one in (*slopes, *bands)])
+        maps = np.concatenate([slopes, bands])
+        passed = _smooth(maps, _FINE) - _smooth(maps, _COARSE)
         windows = scene.windows(passed[:, inside])
         powers.append(np.einsum("wiyx,wjyx->wij", windows[:, :2], windows[:, :2]))
         products.append(np.einsum("wiyx,wjyx->wij", windows[:, :2], windows[:, 2:]))
@@ -168,7 +170,7 @@ def _filters(
 ) -> NDArray[np.complex128]:
     """Wiener filters (W, bands, H, W) from the transform of the image's rest to that of the relief."""
     height, width = inverse.shape[:2]
-    down, across = np.fft.fftfreq(height), np.fft.fftfreq(width)
+    down, across = (np.asarray(np.fft.fftfreq(side), np.float64) for side in (height, width))
     # Central differences turn a wave of height 1 into slopes of this size.
     slopes = np.stack(np.meshgrid(np.sin(2 * np.pi * down), np.sin(2 * np.pi * across), indexing="ij"))
     response = 1j * np.einsum("iyx,wij->wyxj", slopes, light)

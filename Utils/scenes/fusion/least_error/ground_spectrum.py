@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,14 @@ Floats = NDArray[np.float64]
 # Frequencies beyond the Nyquist frequency of the cells fold back; so many on each side carry nearly all of their power.
 _ALIASES = 1
 # Bounds of the logarithms of strength and noise, of the slope, and of the logarithm of the bend.
-_BOUNDS = np.array([(-30.0, 30.0), (1.5, 7.0), (-8.0, -1.0), (-14.0, 14.0)]).T
+_BOUNDS = ((-30.0, 30.0), (1.5, 7.0), (-8.0, -1.0), (-14.0, 14.0))
+_LOWEST, _HIGHEST = np.array(_BOUNDS).T
 # How far a window may differ from the pooled spectrum: standard deviations of the same four.
 _LOCAL_FREEDOM = np.array([1.0, 0.4, 0.5, 1.0])
+# Slopes of natural ground: mean and standard deviation. They decide where noise and rough ground look alike.
+_USUAL_SLOPE = (3.5, 0.2)
+# A quarter of a window is its own.
+_WINDOWS_OVERLAP = 0.25
 # Where the search begins: slope and logarithm of the noise.
 _STARTS = ((3.0, 0.0), (4.0, 2.0))
 # Fisher scoring converges in a few steps from the pooled spectrum; a step is at most so large.
@@ -69,15 +75,20 @@ def pooled_spectrum(periodograms: Floats, aspect: float) -> GroundSpectra:
     power = mean[model.used][None]
     level = math.log(float(np.median(power)) + 1e-12)
 
-    def cost(given: Floats) -> tuple[float, Floats]:
+    def cost(given: Any) -> tuple[float, Any]:
         value, gradient, _ = model.likelihood(given[None], power)
-        return float(value[0]) / power.size, gradient[0] / power.size
+        away = (given[1] - _USUAL_SLOPE[0]) / _USUAL_SLOPE[1]
+        gradient = _WINDOWS_OVERLAP * gradient[0] * len(periodograms)
+        gradient[1] += away / _USUAL_SLOPE[1]
+        total = power.size * len(periodograms)
+        return (_WINDOWS_OVERLAP * float(value[0]) * len(periodograms) + 0.5 * away**2) / total, gradient / total
 
     starts = [np.array([level - 1.0, slope, -4.0, level + noise - 1.0]) for slope, noise in _STARTS]
-    found = (
-        minimize(cost, np.clip(start, *_BOUNDS), jac=True, method="L-BFGS-B", bounds=_BOUNDS.T) for start in starts
-    )
-    return GroundSpectra(min(found, key=lambda result: result.fun).x[None], aspect)
+    found: list[Any] = [
+        minimize(cost, np.clip(start, _LOWEST, _HIGHEST), jac=True, method="L-BFGS-B", bounds=_BOUNDS)
+        for start in starts
+    ]
+    return GroundSpectra(np.asarray(min(found, key=lambda result: result.fun).x)[None], aspect)
 
 
 def local_spectra(periodograms: Floats, pooled: GroundSpectra) -> GroundSpectra:
@@ -94,13 +105,13 @@ def local_spectra(periodograms: Floats, pooled: GroundSpectra) -> GroundSpectra:
         away = given - centre
         return value + 0.5 * (away**2 @ precision).sum(axis=1), gradient + away @ precision, information + precision
 
-    found = np.repeat(np.clip(centre, *_BOUNDS), len(power), axis=0)
+    found = np.repeat(np.clip(centre, _LOWEST, _HIGHEST), len(power), axis=0)
     cost, gradient, information = posterior(found)
     reach = np.ones(len(power))
     for _ in range(_STEPS):
         step = -np.linalg.solve(information, gradient[..., None])[..., 0]
         step *= (reach * np.minimum(1.0, _LONGEST_STEP / np.maximum(np.abs(step).max(axis=1), 1e-12)))[:, None]
-        tried = np.clip(found + step, *_BOUNDS)
+        tried = np.clip(found + step, _LOWEST, _HIGHEST)
         there = posterior(tried)
         better = there[0] < cost
         found = np.where(better[:, None], tried, found)
