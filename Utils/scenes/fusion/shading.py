@@ -124,9 +124,9 @@ def _continued(bands: Floats) -> Floats:
     known = np.isfinite(bands).all(axis=0)
     if known.all():
         return bands
-    bands = np.where(known, bands, 0.0)
+    bands = np.asarray(np.where(known, bands, 0.0), np.float64)
     share = np.maximum(_smooth(known.astype(np.float64), _COARSE), 1e-3)
-    return np.where(known, bands, _smooth(bands, _COARSE) / share)
+    return np.asarray(np.where(known, bands, _smooth(bands, _COARSE) / share), np.float64)
 
 
 def _smooth(values: Floats, cells: float) -> Floats:
