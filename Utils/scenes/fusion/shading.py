@@ -121,12 +121,12 @@ class _ShadedScene:
 
 def _continued(bands: Floats) -> Floats:
     """Bands with their unknown pixels filled smoothly, and with 0 far from known ones."""
-    known = np.isfinite(bands).all(axis=0)
+    known = np.asarray(np.isfinite(bands).all(axis=0))
     if known.all():
         return bands
-    bands = np.asarray(np.where(known, bands, 0.0), np.float64)
+    filled = np.where(known, bands, 0.0)
     share = np.maximum(_smooth(known.astype(np.float64), _COARSE), 1e-3)
-    return np.asarray(np.where(known, bands, _smooth(bands, _COARSE) / share), np.float64)
+    return np.where(known, bands, _smooth(filled, _COARSE) / share)
 
 
 def _smooth(values: Floats, cells: float) -> Floats:
