@@ -24,11 +24,14 @@ _ALIASES = 1
 _BOUNDS = ((-30.0, 30.0), (1.5, 7.0), (-8.0, -1.0), (-14.0, 14.0))
 _LOWEST, _HIGHEST = np.array(_BOUNDS).T
 # How far a window may differ from the pooled spectrum: standard deviations of the same four.
-_LOCAL_FREEDOM = np.array([1.0, 0.4, 0.5, 1.0])
-# Slopes of natural ground: mean and standard deviation. They decide where noise and rough ground look alike.
-_USUAL_SLOPE = (3.5, 0.2)
-# A quarter of a window is its own.
-_WINDOWS_OVERLAP = 0.25
+_LOCAL_FREEDOM = np.array([1.0, 0.4, 0.5, 0.4])
+# Usual ground: mean and standard deviation of slope and bend. They decide where cells are few.
+_USUAL = np.array([3.5, -3.5])
+_SPREAD = np.array([1.0, 1.5])
+# Noise that is tried, as shares of the usual amplitude of the cells' transform, which it cannot exceed by much.
+_NOISES = (0.02, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.05)
+# Windows overlap: a quarter of each is its own.
+_OWN_SHARE = 0.25
 # Where the search begins: slope and logarithm of the noise.
 _STARTS = ((3.0, 0.0), (4.0, 2.0))
 # Fisher scoring converges in a few steps from the pooled spectrum; a step is at most so large.
@@ -66,6 +69,9 @@ class GroundSpectra:
 def pooled_spectrum(periodograms: Floats, aspect: float) -> GroundSpectra:
     """The one spectrum that windows of a DEM have in common.
 
+    Rough ground looks like noise. Where the cells cannot tell one from the other, the mean of all amounts of noise that
+    go with them is taken: too little sharpens the noise, and too much takes the ground away.
+
     Args:
         periodograms: (W, h, w) squares of the orthonormal cosine transforms of windows without their trend.
         aspect: height of a cell divided by its width.
@@ -73,22 +79,38 @@ def pooled_spectrum(periodograms: Floats, aspect: float) -> GroundSpectra:
     mean = periodograms.mean(axis=0)
     model = _FoldedModel(mean.shape, aspect)
     power = mean[model.used][None]
-    level = math.log(float(np.median(power)) + 1e-12)
+    usual = float(np.median(power)) + 1e-12
+    level, observations = math.log(usual), _OWN_SHARE * len(periodograms)
 
-    def cost(given: Any) -> tuple[float, Any]:
-        value, gradient, _ = model.likelihood(given[None], power)
-        away = (given[1] - _USUAL_SLOPE[0]) / _USUAL_SLOPE[1]
-        gradient = _WINDOWS_OVERLAP * gradient[0] * len(periodograms)
-        gradient[1] += away / _USUAL_SLOPE[1]
-        total = power.size * len(periodograms)
-        return (_WINDOWS_OVERLAP * float(value[0]) * len(periodograms) + 0.5 * away**2) / total, gradient / total
+    def cost(given: Any, *fixed: float) -> tuple[float, Any]:
+        value, gradient, _ = model.likelihood(np.append(given, fixed)[None], power)
+        away = (given[1:3] - _USUAL) / _SPREAD
+        slope = observations * gradient[0][: len(given)]
+        slope[1:3] += away / _SPREAD
+        return observations * float(value[0]) + 0.5 * float(away @ away), slope
 
-    starts = [np.array([level - 1.0, slope, -4.0, level + noise - 1.0]) for slope, noise in _STARTS]
-    found: list[Any] = [
-        minimize(cost, np.clip(start, _LOWEST, _HIGHEST), jac=True, method="L-BFGS-B", bounds=_BOUNDS)
-        for start in starts
-    ]
-    return GroundSpectra(np.asarray(min(found, key=lambda result: result.fun).x)[None], aspect)
+    def best(starts: list[Any], *fixed: float) -> Any:
+        found: list[Any] = [
+            minimize(
+                cost,
+                np.clip(start, _LOWEST, _HIGHEST)[: 4 - len(fixed)],
+                fixed,
+                jac=True,
+                method="L-BFGS-B",
+                bounds=_BOUNDS[: 4 - len(fixed)],
+            )
+            for start in starts
+        ]
+        return min(found, key=lambda result: result.fun)
+
+    likeliest = best([np.array([level - 1.0, slope, -4.0, level + noise - 1.0]) for slope, noise in _STARTS])
+    weights, noises = [1.0], [math.exp(likeliest.x[3])]
+    for share in _NOISES:
+        found = best([likeliest.x], math.log(share**2 * usual))
+        weights.append(math.exp(min(0.0, likeliest.fun - found.fun)))
+        noises.append(share**2 * usual)
+    noise = math.log(float(np.average(noises, weights=weights)))
+    return GroundSpectra(np.append(best([likeliest.x], noise).x, noise)[None], aspect)
 
 
 def local_spectra(periodograms: Floats, pooled: GroundSpectra) -> GroundSpectra:
