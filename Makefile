@@ -1,5 +1,7 @@
 # make demo: data, both stages, tables and pictures.  make demo-depth: the same for a depth network.  make test: linters, types, contracts, all but the slow tests.
 PYTHON ?= python3
+# Compiled once, not by each of the many processes that the tests start.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
 import resource
+import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,6 +21,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import psutil
 import pytest
 import rasterio
 import torch
@@ -45,6 +48,33 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 Config = dict[str, Any]
+
+# Files of tests that wait for other processes, or for a linter, for tens of seconds.  Begun last, one of them would
+# keep one core busy while the others have nothing left to do.
+LONG_WAITS = ("test_types.py", "test_processes.py", "test_faults.py", "test_kills.py", "test_benchmarks.py")
+# Bytes that a test process and what it starts take: 2 GB and 1 GB were seen.
+ROOM = 4e9
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, if there is memory for it: some always wait for what they have started."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 1 if psutil.virtual_memory().available > (cores + 1) * ROOM else cores
+
+
+def pytest_collection() -> None:
+    """What is imported stays: looking through it for garbage, again and again, takes a tenth of the time."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first."""
+    items.sort(key=lambda item: LONG_WAITS.index(item.path.name) if item.path.name in LONG_WAITS else len(LONG_WAITS))
 
 
 def synthetic_height(number: int, size: int = 32) -> NDArray[np.uint8]:
@@ -257,9 +287,9 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 @pytest.fixture
-def dataset(tmp_path: Path) -> Path:
+def dataset(shared_dataset: Path, tmp_path: Path) -> Path:
     """Six training and three test tiles of 32 x 32 with priors, for a test to spoil."""
-    return make_dataset(tmp_path / "dataset")
+    return shutil.copytree(shared_dataset, tmp_path / "dataset")
 
 
 @pytest.fixture

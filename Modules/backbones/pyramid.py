@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,9 @@ from torch.nn import functional
 from Modules.backbones.pretrained import check_name, check_options, load_timm_file, pretrained_file
 
 _MOST_CELLS = 8  # of the deepest level, along either axis, in the largest image that is tried
+# What was found for an encoder, by its name and options: trying sizes takes as long as building it, or much longer, and
+# a run builds the same encoder for every fold.
+_found_sizes: dict[str, tuple[int, int]] = {}
 
 
 class TimmPyramid(nn.Module):
@@ -62,7 +66,10 @@ class TimmPyramid(nn.Module):
         settings = timm.get_pretrained_cfg(name)
         self.mean: tuple[float, ...] = tuple(settings.mean) if settings else (0.5, 0.5, 0.5)
         self.std: tuple[float, ...] = tuple(settings.std) if settings else (0.5, 0.5, 0.5)
-        self.multiple, self.smallest = _sizes(name, features, self.strides[-1], _native_size(settings, options))
+        encoder = json.dumps([name, options], sort_keys=True, default=repr)
+        if encoder not in _found_sizes:
+            _found_sizes[encoder] = _sizes(name, features, self.strides[-1], _native_size(settings, options))
+        self.multiple, self.smallest = _found_sizes[encoder]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Take the features.

@@ -184,6 +184,8 @@ def _rows_without_header(path: Path, lines: Sequence[tuple[int, list[str]]]) -> 
                 f"table '{path}', line {number}: {len(cells)} cells in a table without header; write image,height in "
                 f"every line, or a header with {', '.join(REQUIRED)}"
             )
+        if not Path(cells[0]).name:
+            raise UserError(f"table '{path}', line {number}: image '{cells[0][:60]}' names no file")
     names = short_names([cells[0] for _, cells in lines])
     ids = [(name.removeprefix("tile_") or name)[-150:] for name in names]
     return [TableRow(number, tile, cells[0], cells[1]) for tile, (number, cells) in zip(ids, lines, strict=True)]

@@ -38,7 +38,7 @@ from Utils.training.checkpoint import HEADER_KEY, load_checkpoint
 from Utils.training.optimisation import Optimisation
 from Utils.training.run_files import best_checkpoint, last_checkpoint
 
-EPOCHS = 20
+EPOCHS = 10
 
 
 def has_begun(stage: Path) -> Callable[[], bool]:
@@ -50,7 +50,7 @@ def status_of(stage: Path) -> dict[str, Any]:
 
 
 def vit(dataset: Path, folder: Path, **changes: Any) -> Path:
-    """The config file of a run that takes some seconds."""
+    """The config file of a run that takes a second or more."""
     config = small_vit(dataset, folder) | {"epochs": EPOCHS, "flips": ["horizontal"], "batch_size": 2} | changes
     return write_config(folder.with_suffix(".json"), config)
 
@@ -334,10 +334,20 @@ def test_a_tile_is_lost_in_mid_run(
     assert_as_undisturbed(folder, undisturbed)
 
 
+# torch looks for dead workers every five seconds.
+LOOKS_OFTEN = """
+import sys
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+import trainViT
+_MultiProcessingDataLoaderIter._try_get_data.__defaults__ = (0.1,)
+sys.exit(trainViT.main())
+"""
+
+
 def test_workers_that_die_are_replaced(shared_dataset: Path, undisturbed: Path, tmp_path: Path) -> None:
     folder, log = tmp_path / "run", tmp_path / "log"
     config = vit(shared_dataset, folder, num_workers=2, cache_gigabytes=0)
-    process = start(["trainViT.py", "--config", config], log)
+    process = start(["-c", LOOKS_OFTEN, "--config", config], log)
     until(has_begun(folder / "final"), process)
     killed = 0
     # A replacement dies as well.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.server
 import os
 import struct
@@ -81,6 +82,7 @@ def masked_tiff_bytes(block_side: int) -> bytes:
     )
 
 
+@functools.cache
 def bomb(megabytes: int) -> bytes:
     """Zeros, deflated a thousandfold."""
     packer = zlib.compressobj(9)

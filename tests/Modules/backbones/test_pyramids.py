@@ -151,7 +151,7 @@ def test_features_without_padding_get_zeros_all_round() -> None:
 @pytest.mark.parametrize(("options", "multiple"), [({}, 224), ({"img_size": 64}, 64), ({"img_size": (64, 128)}, 128)])
 def test_encoders_of_windows_take_whole_windows(options: dict[str, Any], multiple: int) -> None:
     with torch.device("meta"):
-        ours = TimmPyramid("maxvit_tiny_tf_224", options)
+        ours = TimmPyramid("maxvit_tiny_tf_224", options | {"depths": (1, 1, 1, 1)})
         assert (ours.multiple, ours.smallest) == (multiple, multiple)
         levels = ours(torch.zeros(1, 3, multiple, 2 * multiple))
     expected = [(multiple // stride, 2 * multiple // stride) for stride in ours.strides]
@@ -189,3 +189,13 @@ def test_what_does_not_fit_is_named(name: str, options: dict[str, Any], words: s
     with torch.device("meta"), pytest.raises(ValueError, match=words) as raised:
         TimmPyramid(name, options)
     assert name in str(raised.value)
+
+
+def test_sizes_are_tried_once_for_each_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = TimmPyramid("test_resnet", {"act_layer": "gelu"})
+    tried: list[str] = []
+    monkeypatch.setattr("Modules.backbones.pyramid._sizes", lambda name, *_: tried.append(name) or (7, 14))
+    again = TimmPyramid("test_resnet", {"act_layer": "gelu"})
+    assert (again.multiple, again.smallest) == (first.multiple, first.smallest) and not tried
+    other = TimmPyramid("test_resnet", {"act_layer": "elu"})
+    assert (other.multiple, other.smallest) == (7, 14) and tried == ["test_resnet"]

@@ -442,7 +442,7 @@ def test_layers_are_as_many_for_any_batch() -> None:
     assert numbers[0] == numbers[1]
 
 
-def test_loss_is_faster_and_smaller_than_the_masks() -> None:
+def test_loss_is_faster_and_smaller_than_the_masks(forks_for_spawns: None) -> None:
     found = measure_loss(size=256, batch=4, repeats=2)
     # At this size about 15 times faster; noise of a busy machine meets both alike. Peaks do not depend on it.
     assert found["times_faster"] > 4

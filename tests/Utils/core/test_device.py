@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
+
+from tests.launching import run, shown
 
 # Pages that were mapped while large blocks were taken and given back, one at a time.
 _FAULTS = """
@@ -25,8 +26,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_freed_memory_is_used_again() -> None:
 
     def count(how: str) -> int:
-        command = [sys.executable, "-c", _FAULTS, how]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        done = run(["-c", _FAULTS, how])
+        assert done.returncode == 0, shown(done)
+        return int(done.stdout)
 
     faults = {how: count(how) for how in ("keep", "as it comes")}
     # As it comes each of the 20 blocks is mapped anew.

@@ -426,6 +426,12 @@ def test_priors_that_are_missing(table: Path, tmp_path: Path) -> None:
         part_priors(bare, TEST, tiles, list(tiles))
 
 
+@pytest.mark.parametrize("image", [".", "/", "./"])
+def test_an_image_without_a_name_is_refused(image: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"line 2: image '{image}' names no file"):
+        part_tiles(text_table(tmp_path, f"a.png,b.png\n{image},1\n"), TRAINING)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.text(st.sampled_from(list('idmagehtscl,;"\n\t\0./-19 ')), max_size=60))
 def test_any_text_is_a_table_or_refused(text: str) -> None:
