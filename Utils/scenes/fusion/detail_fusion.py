@@ -27,6 +27,7 @@ from Utils.scenes.fusion.crossed_gain import crossed_gains
 from Utils.scenes.fusion.least_error.joined_windows import SAMPLES_A_CELL
 from Utils.scenes.fusion.octave import Octave, averaged
 from Utils.scenes.fusion.reference import Cells, CoarseHeights, Geometry, average_onto
+from Utils.scenes.fusion.roughness import roughness
 
 __all__ = ["Correction", "Fusion", "fuse"]
 
@@ -36,6 +37,8 @@ _WINDOW = 12.0
 _LEVEL_SHARE = np.float32(math.sqrt(0.5))
 # A Wiener filter gives all that is likely: more than that one octave up says nothing of the finest.
 _HIGHEST_OF_SHADING = np.float32(1.0)
+# Detail may vary within cells so many times as much as the ground is likely to, in variance.
+_MOST_ROUGH = 1.25
 # With fewer cells along a side there is no octave to cross.
 _FEWEST_CELLS = 8
 _ROWS_AT_ONCE = 512
@@ -109,6 +112,9 @@ def fuse(
     relief = None if image is None else octave.shading(image, trust.an_octave)
     crossed = _crossed(heights, aspect, model, image, trust)
     gain = crossed.gains.get("model", np.zeros(heights.shape, np.float32))
+    if mosaic is not None and gain.any():
+        rough = roughness(mosaic, geometry, scene)
+        gain *= _bound(octave, gain * rough)
     rest = octave
     if model is not None and gain.any():
         # What the model leaves is smoother than the ground, so the DEM's noise stands out in it.
@@ -167,6 +173,22 @@ def _crossed(
             gain = np.minimum(gain, _HIGHEST_OF_SHADING)
         gains[name][:rows, :columns] = trusted * gain
     return _Crossed(gains, crossed.explained_of_all)
+
+
+def _bound(octave: Octave, rough: Cells) -> Cells:
+    """A factor (h, w) on detail that varies within cells far more than the ground can: it would be seen as grain.
+
+    Args:
+        octave: the ground from the DEM's cells.
+        rough: (h, w) deviation of the detail within each cell in metres, NaN where unknown.
+    """
+    known = np.isfinite(rough)
+    share = np.maximum(_smooth(known), 1e-9)
+    there = _smooth(np.where(known, rough, 0.0).astype(np.float64) ** 2) / share
+    within = averaged(octave.surface**2, SAMPLES_A_CELL) - averaged(octave.surface, SAMPLES_A_CELL) ** 2
+    likely = _smooth(np.maximum(within, 0.0) + octave.error**2)
+    usual = np.maximum(_smooth(np.ones_like(known)), 1e-9)
+    return np.minimum(1.0, _MOST_ROUGH * likely / usual / np.maximum(there, 1e-12)).astype(np.float32) ** 2
 
 
 def _add(surface: NDArray[np.float32], relief: NDArray[np.float32], seen: NDArray[np.float32], gain: Cells) -> None:
