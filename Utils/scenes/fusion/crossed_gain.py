@@ -27,6 +27,8 @@ _HIGHEST_GAIN = 2.0
 _WINDOW_CELLS = 4.0 * math.pi * _WINDOW**2
 _CELLS_AN_OBSERVATION = 4.0
 _MAD_TO_SIGMA = 1.4826
+# A slope whose square is not so many times its variance counts as chance.
+_CAUTION = 2.0
 # Cliffs and artefacts count as if they were so many standard deviations high.
 _HIGHEST = 4.0
 
@@ -85,7 +87,7 @@ def crossed_gains(left_open: Cells, details: Sequence[Cells]) -> CrossedGains:
     gains = []
     for i in range(count):
         variance = unexplained * inverse[..., i, i] * (density + _TRUST_IN_SCENE) / observations
-        shrunk = slopes[..., i] - variance / np.maximum(slopes[..., i], 1e-12)
+        shrunk = slopes[..., i] - _CAUTION * variance / np.maximum(slopes[..., i], 1e-12)
         gains.append(np.clip(shrunk, 0.0, _HIGHEST_GAIN).astype(np.float32))
     left = true - sum(gain * one for gain, one in zip(gains, drawn, strict=True))
     before, after = weight * true**2, weight * left**2
