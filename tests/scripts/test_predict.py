@@ -479,3 +479,46 @@ def test_mistakes_are_one_line(
     assert predict.main([*arguments, *wrong]) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert said.startswith("error: ") and wrong[-1].split(",")[0] in said
+
+
+def test_a_dem_and_an_image_need_no_model(
+    tmp_path: Path, scene: Path, truth: NDArray[np.float64], capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = coarse_reference(tmp_path, truth)
+    arguments = ["--input", str(scene), "--reference", str(reference), "--report", "--preview"]
+    found = {}
+    for detail in ("none", "shading"):
+        output = tmp_path / f"{detail}.tif"
+        assert predict.main([*arguments, "--output", str(output), "--detail", detail]) == 0
+        found[detail] = read(output)
+        assert np.isfinite(found[detail]).all()
+        facts = json.loads(output.with_suffix(".json").read_text())
+        assert facts["tiles"] == [] and facts["kind"] == "metric"
+        assert list(facts["reference"]["gain"]) == ([] if detail == "none" else ["shading"])
+    said = capsys.readouterr().out
+    assert "the DEM alone, its noise estimated as" in said and "of the detail from shading" in said
+    heights = 500 - 500 * truth
+    assert np.abs(found["none"] - heights).mean() < 0.2 * heights.std()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--detail", "shading"], "--detail shading says what is added to a DEM: give --reference too"),
+        ([], "give --model; only --reference with --detail shading or --detail none does without"),
+        (["--detail", "none", "--reference", "DEM", "--uncertainty", "4"], "--uncertainty 4 turns tiles for the model"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    tmp_path: Path,
+    scene: Path,
+    truth: NDArray[np.float64],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    says: str,
+) -> None:
+    reference = str(coarse_reference(tmp_path, truth))
+    given = [reference if one == "DEM" else one for one in arguments]
+    assert predict.main(["--input", str(scene), "--output", str(tmp_path / "height.tif"), *given]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "height.tif").exists()

@@ -49,7 +49,11 @@ def write_scene_report(
     facts = {name: value for name, value in document.items() if name != "tiles"}
     sections = [
         Section("Result", [Text("", lines), Picture("Heights", _picture(output)), _slider(output, image)]),
-        Section("Tiles", [_tiles(document["tiles"]), Text("How to read the table", _HOW_TO_READ)]),
+        *(
+            [Section("Tiles", [_tiles(document["tiles"]), Text("How to read the table", _HOW_TO_READ)])]
+            if document["tiles"]
+            else []
+        ),
     ]
     try:
         write_page(path, f"Heights of {output.name}", sections, facts)
