@@ -57,7 +57,7 @@ class Octave:
 
     def seen(self, cells: Cells, name: str) -> NDArray[np.float32]:
         """What the estimate makes of a map's means (h, w) over the cells: (h * SAMPLES_A_CELL, w * SAMPLES_A_CELL)."""
-        return self.estimate.surface(cells, self.known, self._file(name))[0]
+        return self.estimate.seen(cells, self.known, self._file(name))
 
     def shading(self, image: NDArray[np.float32], trust: float) -> NDArray[np.float32]:
         """The relief that an image's shading suggests, at the surface's samples.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 from Utils.scenes.fusion.least_error.ground_spectrum import Floats, GroundSpectra
 from Utils.scenes.fusion.least_error.joined_windows import SAMPLES_A_CELL, LeastErrorEstimate, new_map
@@ -105,10 +105,10 @@ class _ShadedScene:
         inside = (start - first) * times
         return slopes, bands, slice(inside, inside + size * times)
 
-    def windows(self, values: Floats) -> Floats:
-        """The windows (W, C, size, size) of a strip (C, size, width)."""
-        width = self.estimate.columns.size * SAMPLES_A_CELL
-        starts = [start * SAMPLES_A_CELL for start in self.estimate.columns.starts]
+    def windows(self, values: Floats, times: int = SAMPLES_A_CELL) -> Floats:
+        """The windows (W, C, size, size) of a strip (C, size, width) with ``times`` samples along a cell."""
+        width = self.estimate.columns.size * times
+        starts = [start * times for start in self.estimate.columns.starts]
         return np.stack([values[:, :, start : start + width] for start in starts])
 
     def add(self, joined: NDArray[np.float32], parts: Floats, number: int) -> None:
@@ -125,8 +125,12 @@ def _continued(bands: Floats) -> Floats:
     if known.all():
         return bands
     filled = np.where(known, bands, 0.0)
-    share = np.maximum(_smooth(known.astype(np.float64), _COARSE), 1e-3)
-    return np.where(known, bands, _smooth(filled, _COARSE) / share)
+    share = np.maximum(_means_around(known.astype(np.float64)), 1e-3)
+    return np.where(known, bands, _means_around(filled) / share)
+
+
+def _means_around(values: Floats) -> Floats:
+    return np.asarray(uniform_filter(values, round(2 * _COARSE * SAMPLES_A_CELL), mode="nearest", axes=(-2, -1)))
 
 
 def _smooth(values: Floats, cells: float) -> Floats:
@@ -138,9 +142,11 @@ def _light(scene: _ShadedScene) -> list[Floats] | None:
     powers, products = [], []
     for number in range(len(scene.estimate.rows.starts)):
         slopes, bands, inside = scene.strip(number)
+        # Half as many samples show these wavelengths as well.
         maps = np.concatenate([slopes, bands])
-        passed = _smooth(maps, _FINE) - _smooth(maps, _COARSE)
-        windows = scene.windows(passed[:, inside])
+        maps = maps.reshape(len(maps), maps.shape[1] // 2, 2, maps.shape[2] // 2, 2).mean(axis=(2, 4))
+        passed = _smooth(maps, _FINE / 2) - _smooth(maps, _COARSE / 2)
+        windows = scene.windows(passed[:, inside.start // 2 : inside.stop // 2], SAMPLES_A_CELL // 2)
         powers.append(np.einsum("wiyx,wjyx->wij", windows[:, :2], windows[:, :2]))
         products.append(np.einsum("wiyx,wjyx->wij", windows[:, :2], windows[:, 2:]))
     usual = np.mean(np.concatenate(powers), axis=0)

@@ -84,7 +84,7 @@ class LeastErrorEstimate:
     def surface(
         self, cells: NDArray[np.float32], known: NDArray[np.bool_], file: Path | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Estimate the ground, or any map, from its means over cells.
+        """Estimate the ground.
 
         Args:
             cells: (h, w) as for the DEM, in metres.
@@ -95,21 +95,39 @@ class LeastErrorEstimate:
             The surface (h * SAMPLES_A_CELL, w * SAMPLES_A_CELL), and the standard error (h, w) of its samples, which
             grows in voids. Both in metres.
         """
+        variance = np.zeros(cells.shape, np.float32)
+        heights = self._joined(cells, known, file, variance)
+        return heights, np.sqrt(variance)
+
+    def seen(
+        self, cells: NDArray[np.float32], known: NDArray[np.bool_], file: Path | None = None
+    ) -> NDArray[np.float32]:
+        """What the estimate makes of any map's means over the cells; arguments and result as of ``surface``."""
+        return self._joined(cells, known, file, None)
+
+    def _joined(
+        self,
+        cells: NDArray[np.float32],
+        known: NDArray[np.bool_],
+        file: Path | None,
+        variance: NDArray[np.float32] | None,
+    ) -> NDArray[np.float32]:
         times = SAMPLES_A_CELL
         heights = new_map(file, (cells.shape[0] * times, cells.shape[1] * times))
-        variance = np.zeros(cells.shape, np.float32)
         fine, coarse = self.weights(times), self.weights(1)
         for number, row in enumerate(self.rows.starts):
             estimate = self.estimate(number)
             parts, there = self.strip(cells, row).astype(np.float64), self.strip(known, row)
             found = estimate(parts)
-            added = np.zeros(parts.shape) + estimate.error_variance[:, None, None]
+            error = np.zeros(parts.shape) + estimate.error_variance[:, None, None]
             for window in np.flatnonzero(~there.all(axis=(1, 2))):
-                found[window], void = estimate.with_voids(parts[window], there[window], int(window))
-                added[window] += void
+                found[window], added = estimate.with_voids(parts[window], there[window], int(window))
+                if variance is not None:
+                    error[window] += added()
             self.join(heights, found, fine, number, times)
-            self.join(variance, added, coarse, number, 1)
-        return heights, np.sqrt(variance)
+            if variance is not None:
+                self.join(variance, error, coarse, number, 1)
+        return heights
 
     def estimate(self, number: int) -> WindowEstimate:
         """The estimate for a row of windows."""

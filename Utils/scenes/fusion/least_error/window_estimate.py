@@ -7,6 +7,7 @@ fold together: without voids nothing has to be solved.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -73,7 +74,7 @@ class WindowEstimate:
         weights /= self._folded + self._noise[:, None, None]
         return self._ground(weights, slice(None)) + trends(cells, self._times)
 
-    def with_voids(self, cells: Floats, known: NDArray[np.bool_], number: int) -> tuple[Floats, Floats]:
+    def with_voids(self, cells: Floats, known: NDArray[np.bool_], number: int) -> tuple[Floats, Callable[[], Floats]]:
         """Estimate the ground of one window where some of its cells are not known.
 
         Args:
@@ -83,7 +84,8 @@ class WindowEstimate:
             number: which of the windows it is.
 
         Returns:
-            Heights (h * times, w * times), and the variance (h, w) that the voids add to the error of cells' means.
+            Heights (h * times, w * times), and what gives the variance (h, w) that the voids add to the error of cells'
+            means.
         """
         noise, covariance = self._noise[number], self._covariance(number)
         usual = covariance.diagonal().mean()
@@ -91,10 +93,13 @@ class WindowEstimate:
         factor = cho_factor(covariance + np.diag(doubt), overwrite_a=True, check_finite=False)
         away = (cells - trends(cells[None])[0]).ravel()
         solved = cho_solve(factor, away, check_finite=False).reshape(self._shape)
-        explained = (covariance * cho_solve(factor, covariance, check_finite=False)).sum(axis=0)
-        variance = np.maximum(covariance.diagonal() - explained, 0.0).reshape(self._shape)
-        folded = self._folded[number]
-        added = np.maximum(variance - (folded * noise / (folded + noise)).mean(), 0.0)
+
+        def added() -> Floats:
+            explained = (covariance * cho_solve(factor, covariance, check_finite=False)).sum(axis=0)
+            variance = np.maximum(covariance.diagonal() - explained, 0.0).reshape(self._shape)
+            folded = self._folded[number]
+            return np.maximum(variance - (folded * noise / (folded + noise)).mean(), 0.0)
+
         ground = self._ground(dctn(solved, norm="ortho")[None], slice(number, number + 1))[0]
         return ground + trends(cells[None], self._times)[0], added
 
