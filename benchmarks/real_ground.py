@@ -56,7 +56,7 @@ _BORDER = 8  # pixels that are not scored
 _PIXEL = 30.0  # metres: only ratios of sides matter
 _CRS = CRS.from_epsg(32631)
 _VOID_CELLS = 6  # side of a void
-_TRUSTED = [Trust(octave, gain) for octave in (0.85, 0.7, 0.6, 0.5, 0.4) for gain in (0.6, 0.7, 0.8, 0.9, 1.0)]
+_TRUSTED = [Trust(octave, gain) for octave in (0.85, 0.7, 0.5, 0.35) for gain in (0.6, 0.8, 0.9, 1.0)]
 
 
 @dataclass(frozen=True)
