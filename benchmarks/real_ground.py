@@ -145,7 +145,7 @@ def score(scene: RealScene, coarse: Coarse, model: Any = None) -> dict[str, dict
         if model is not None:
             found[MODEL] = files.predicted(model, "model")
             found[BOTH] = files.predicted(model, "both")
-    return {name: _errors(heights, scene.truth) for name, heights in found.items()}
+    return _errors(found, scene.truth)
 
 
 class _Files:
@@ -221,13 +221,23 @@ class _Files:
         return path
 
 
-def _errors(heights: Floats, truth: Floats) -> dict[str, float]:
+def _errors(found: Mapping[str, Floats], truth: Floats) -> dict[str, dict[str, float]]:
+    """Errors of maps of heights, on the pixels that all of them have: bicubic interpolation has none in voids."""
     inside = np.s_[_BORDER:-_BORDER, _BORDER:-_BORDER]
-    steep, true = (np.hypot(*np.gradient(values)) / _PIXEL for values in (heights, truth))
-    return {
-        "rmse": float(np.sqrt(np.nanmean((heights - truth)[inside] ** 2))),
-        "slope": float(np.sqrt(np.nanmean((steep - true)[inside] ** 2))),
+    off = {
+        "rmse": {name: (heights - truth)[inside] for name, heights in found.items()},
+        "slope": {name: (_steepness(heights) - _steepness(truth))[inside] for name, heights in found.items()},
     }
+    errors: dict[str, dict[str, float]] = {name: {} for name in found}
+    for what, maps in off.items():
+        known = np.all([np.isfinite(one) for one in maps.values()], axis=0)
+        for name, one in maps.items():
+            errors[name][what] = float(np.sqrt((one[known] ** 2).mean()))
+    return errors
+
+
+def _steepness(heights: Floats) -> Floats:
+    return np.asarray(np.hypot(*np.gradient(heights)) / _PIXEL)
 
 
 def _compared(scenes: Sequence[RealScene], coarse: Coarse, given: argparse.Namespace) -> str:
@@ -277,11 +287,13 @@ def _derived(scenes: Sequence[RealScene], coarse: Coarse) -> str:
         whole = _whole_cells(scene, coarse.factor)
         with tempfile.TemporaryDirectory() as folder:
             files = _Files(whole, coarse.of(whole.truth), coarse.factor, Path(folder))
-            alone = _errors(files.fused(None), whole.truth)
-            changes = []
-            for trust in _TRUSTED:
-                errors = _errors(files.fused(files.image, trust), whole.truth)
-                changes.append([100 * (errors[what] / alone[what] - 1) for what in ("rmse", "slope")])
+            maps = {ALONE: files.fused(None)}
+            maps |= {str(trust): files.fused(files.image, trust) for trust in _TRUSTED}
+        errors = _errors(maps, whole.truth)
+        changes = [
+            [100 * (errors[str(trust)][what] / errors[ALONE][what] - 1) for what in ("rmse", "slope")]
+            for trust in _TRUSTED
+        ]
         found[scene.name.startswith(_SYNTHETIC)].append(changes)
         logger.info("%s", scene.name)
     rows = []

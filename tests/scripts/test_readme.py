@@ -58,6 +58,11 @@ NOT_RUN = {
     "source .venv/bin/activate": "changes the reader's shell; make and CI call .venv/bin/python by its path",
     "python -m benchmarks.stage_one --output output/stage_one --seeds 0 1 2": "takes many minutes; "
     "tests/benchmarks/test_stage_one.py runs it at toy size",
+    "python -m benchmarks.real_ground --output results/real_ground --scene NAME image.tif truth.tif "
+    "--factor 8 --noise 3": ("tests/benchmarks/test_real_ground.py runs it on a scene of its own"),
+    "python -m benchmarks.real_ground --output results/constants --tiles FOLDER 4 --synthetic 3 --derive": (
+        "takes many minutes; tests/benchmarks/test_real_ground.py runs it on one scene of each kind"
+    ),
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(f"{verb}{kind}.py" for verb in ("train", "evaluate") for kind in ("ViT", "Diffusion", "Depth"))
