@@ -1,7 +1,7 @@
 """Score a whole scene's heights against a true DEM on another grid, CRS or resolution.
 
 python evaluateScene.py --prediction height.tif --truth dem.tif --output results/scene
-python evaluateScene.py --prediction height.tif --truth lidar.tif --baseline reference.tif --output FOLDER --error-map
+python evaluateScene.py --prediction height.tif --truth lidar.tif --reference dem.tif --output FOLDER --error-map
 """
 
 from __future__ import annotations
@@ -18,18 +18,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit status."""
     given = _parser().parse_args(arguments)
 
-    # One pass over three rasters: in a launch of several processes the first one makes it.
+    # One pass over a few rasters: in a launch of several processes the first one makes it.
     def work() -> None:
         on_main(score)
 
     def score() -> None:
         # Only now, so that --help and a wrong argument are answered at once.
+        from Utils.rasters.places import container
         from Utils.scenes.accuracy.accuracy_figure import save_accuracy_figure
         from Utils.scenes.accuracy.accuracy_report import write_accuracy_report
         from Utils.scenes.accuracy.accuracy_tables import check_output, write_tables, writing
+        from Utils.scenes.accuracy.fused_reference import find_reference
         from Utils.scenes.accuracy.scene_scoring import parse_slope_classes, score_scene
 
+        reference = None
+        if not given.no_reference:
+            reference = find_reference(given.prediction, given.reference, given.keep_outliers)
         inputs = [path for path in (given.prediction, given.truth, given.baseline) if path is not None]
+        inputs += [] if reference is None else [container(reference.path)]
         check_output(given.output, inputs)
         scores = score_scene(
             given.prediction,
@@ -40,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             truth_nodata=given.nodata,
             error_map=given.output / "errors.tif" if given.error_map else None,
             keep_outliers=given.keep_outliers,
+            reference=reference,
         )
         with writing(given.output):
             print(write_tables(scores, given.output))
@@ -56,7 +63,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prediction", type=Path, required=True, metavar="TIF", help="of predict.py, or any DEM")
     parser.add_argument("--truth", type=Path, required=True, metavar="DEM", help="true heights in metres, on any grid")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for tables, JSON and figure")
-    parser.add_argument("--baseline", type=Path, metavar="DEM", help="another DEM to score beside, as the reference")
+    parser.add_argument("--baseline", type=Path, metavar="DEM", help="another DEM to score beside")
+    fused = parser.add_mutually_exclusive_group()
+    fused.add_argument(
+        "--reference",
+        type=Path,
+        metavar="DEM",
+        help="the coarse DEM behind the prediction, scored too: interpolated bicubically, and alone, without image and "
+        "model (the one that the prediction's JSON names)",
+    )
+    fused.add_argument("--no-reference", action="store_true", help="score no coarse DEM beside the prediction")
     parser.add_argument("--slope-classes", default="5,15,30", metavar="DEGREES", help="bounds of the classes (5,15,30)")
     parser.add_argument(
         "--align",

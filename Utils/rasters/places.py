@@ -17,13 +17,15 @@ from urllib.parse import unquote
 
 from Utils.core.errors import UserError
 
-__all__ = ["container", "gdal_name", "is_file", "raster_place", "stem"]
+__all__ = ["container", "gdal_name", "is_file", "place_beside", "place_from", "raster_place", "stem"]
 
 # What GDAL reads on this machine alone; its network file systems are refused.
 _ARCHIVES = ("vsizip", "vsitar", "vsigzip", "vsi7z", "vsirar")
 _URL = re.compile(r"(?P<scheme>[A-Za-z0-9][A-Za-z0-9+.-]+):/+(?P<rest>.*)", re.DOTALL)
 # Some bytes of a file: the only one of GDAL's names for them that reads from the disk.
 _PART_OF_FILE = re.compile(r"/vsisubfile/\d+(?:_\d+)?,(?P<file>[^,]+)")
+# An archive as ``place_beside`` writes it.
+_BESIDE = re.compile(r"(?P<kinds>(?:/vsi[a-z0-9]+)+)/\{(?P<archive>[^}]+)\}(?P<inner>.*)", re.DOTALL)
 _NETWORK = frozenset("http https ftp ftps s3 gs az azure abfs oss swift webhdfs".split())
 _SCHEMES = {"zip": "vsizip", "tar": "vsitar", "gzip": "vsigzip", "7z": "vsi7z", "rar": "vsirar"}
 _KINDS = {".zip": "vsizip", ".tar": "vsitar", ".tgz": "vsitar", ".tar.gz": "vsitar", ".gz": "vsigzip"}
@@ -83,6 +85,31 @@ def is_file(place: str | os.PathLike[str]) -> bool:
         return container(place).is_file()
     except OSError:  # a name that is too long
         return False
+
+
+def place_beside(place: Path, folder: Path) -> str:
+    """A place as seen from a folder, for a file there: ``../dem.tif``, ``/vsizip/{../dems.zip}/inner/dem.tif``.
+
+    Args:
+        place: what ``raster_place`` gave.
+        folder: an existing folder; :func:`place_from` finds the place from it, also where both were moved together.
+    """
+    if _PART_OF_FILE.fullmatch(os.fspath(place)) is not None:
+        return os.fspath(place)
+    file = container(place)
+    path = Path(os.path.relpath(Path(os.path.realpath(file.parent)) / file.name, os.path.realpath(folder))).as_posix()
+    parts = _archive_parts(os.fspath(place))
+    if parts is None:
+        return path
+    kinds, _, inner = parts
+    return "".join(f"/{kind}" for kind in kinds) + f"/{{{path}}}" + (f"/{inner}" if inner else "")
+
+
+def place_from(text: str, folder: Path) -> Path:
+    """The place that :func:`place_beside` wrote for a folder; it may have gone since."""
+    found = _BESIDE.fullmatch(text)
+    path = Path(os.path.normpath(Path(os.path.realpath(folder)) / (text if found is None else found["archive"])))
+    return path if found is None else Path(f"{found['kinds']}/{path}{found['inner']}")
 
 
 def stem(place: Path) -> str:

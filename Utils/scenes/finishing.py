@@ -17,6 +17,7 @@ from rasterio.windows import Window
 
 from Utils.core.errors import UserError
 from Utils.rasters.geometry import Geometry
+from Utils.rasters.places import place_beside, raster_place
 from Utils.rasters.source.scene_source import SceneSource
 from Utils.rasters.suspect_heights import ground_limits
 from Utils.scenes.fusion.anchors import anchor_to_points, anchor_to_reference
@@ -81,7 +82,7 @@ class Finisher:
         if self._reference is not None and self._geometry is not None:
             fusion = self._fuse(self._reference, self._geometry, mosaic)
             correction = fusion.correction
-            facts["reference"] = dict(self._reference.description) | fusion.facts
+            facts["reference"] = self._described(self._reference, output) | fusion.facts
         if self._points is not None and self._geometry is not None:
             spacing = max(self._options.tile_size / 4, 1.0)
             corrected = correct_to_points(self._points, mosaic.path, self._geometry, spacing)
@@ -100,6 +101,12 @@ class Finisher:
         if self._points is not None:
             facts["points"]["after"] = spread_of(self._points.heights - sample_mosaic(self._points, output))
         return facts | fits
+
+    def _described(self, reference: CoarseHeights, output: Path) -> dict[str, Any]:
+        """Facts on the DEM, with its place as seen from the output's folder: evaluateScene.py finds it there."""
+        assert self._options.reference is not None
+        place = place_beside(raster_place(self._options.reference), output.parent)
+        return {"file": reference.description["file"], "place": place} | dict(reference.description)
 
     def _joined(self) -> tuple[Mosaic, dict[str, Any]]:
         """The model's maps as one, in metres where heights are known, and how each tile was fitted."""

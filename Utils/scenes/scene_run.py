@@ -207,8 +207,8 @@ def _detail(reference: Mapping[str, Any]) -> str:
     if not gains:
         return f"the DEM alone, its noise estimated as {reference['noise']:.2f} m"
     return (
-        f"added to the DEM (noise {reference['noise']:.2f} m): {' and '.join(gains)}, which explains "
-        f"{100 * reference['explained']:.0f} % of what cells twice as wide leave open"
+        f"added to the DEM (noise {reference['noise']:.2f} m): {' and '.join(gains)}; on cells twice as wide, where "
+        f"the DEM is the truth, this explains {100 * reference['explained']:.0f} % of what they leave open"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 
@@ -107,6 +108,37 @@ def test_with_a_reference_the_result_is_in_metres(tmp_path: Path, scene: Path, t
         assert source.descriptions == ("height", "flag") and source.units[0] == "metre"
         assert (source.read(2) == 0).all()
         assert source.tags()["D3RSMDE_KIND"] == "metric"
+
+
+def test_the_json_names_the_reference_as_seen_from_its_folder(
+    tmp_path: Path, scene: Path, truth: NDArray[np.float64]
+) -> None:
+    reference = coarse_reference(tmp_path, truth)
+    (tmp_path / "results").mkdir()
+    given = options(reference=reference, detail="none")
+    result = predict_scene(scene, tmp_path / "results" / "height.tif", None, given, MODEL)
+    described = json.loads((tmp_path / "results" / "height.json").read_text(encoding="utf-8"))["reference"]
+    assert described["file"] == "dem.tif" and described["place"] == "../dem.tif"
+    assert result.document["options"]["reference"] == "dem.tif"
+
+
+@pytest.mark.parametrize("detail", ["none", "shading", "model"])
+def test_the_report_says_what_was_added_to_the_dem(
+    tmp_path: Path, scene: Path, truth: NDArray[np.float64], detail: str
+) -> None:
+    """Also where no model, and so no tile, had a part in it."""
+    given = options(reference=coarse_reference(tmp_path, truth), detail=detail, report=True)
+    model = brightness if detail == "model" else None
+    result = predict_scene(scene, tmp_path / "height.tif", model, given, MODEL)
+    said = {
+        "none": "the DEM alone, its noise estimated as",
+        "shading": "% of the detail from shading; on cells twice as wide, where the DEM is the truth, this explains",
+        "model": "% of the model's detail; on cells twice as wide, where the DEM is the truth, this explains",
+    }[detail]
+    line = next(line for line in summary(result).splitlines() if said in line)
+    page = html.unescape((tmp_path / "height.html").read_text(encoding="utf-8"))
+    assert line in page
+    assert ("How to read the table" in page) == (detail == "model")
 
 
 def in_metres(images: torch.Tensor) -> torch.Tensor:

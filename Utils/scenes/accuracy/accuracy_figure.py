@@ -20,7 +20,7 @@ from PIL import Image
 
 from Utils.core.files import atomic_write_bytes
 from Utils.pictures.comparison import hillshade
-from Utils.scenes.accuracy.scene_scores import BASELINE, PREDICTION, SceneScores
+from Utils.scenes.accuracy.scene_scores import BASELINE, BICUBIC, DEM_ALONE, PREDICTION, SceneScores
 
 __all__ = ["save_accuracy_figure"]
 
@@ -28,7 +28,7 @@ _DPI = 100
 _PANEL = 4.4  # inches
 _NO_DATA = "#8c8c8c"
 # Colours that the colour-blind can tell apart (Okabe and Ito).
-_COLOURS = {PREDICTION: "#0072b2", BASELINE: "#e69f00"}
+_COLOURS = {PREDICTION: "#0072b2", BASELINE: "#e69f00", BICUBIC: "#cc79a7", DEM_ALONE: "#009e73"}
 _BINS = 121
 _DENSITY_BINS = 160
 # The relief is exaggerated until its slopes are about this steep on average (root mean square of the tangent).
@@ -79,7 +79,8 @@ def _png(canvas: Any) -> bytes:
 def _title(scores: SceneScores) -> str:
     names = {role: Path(facts["path"]).name for role, facts in scores.inputs.items()}
     text = f"{names[PREDICTION]} against {names['truth']}"
-    text += f", beside {names[BASELINE]}" if BASELINE in names else ""
+    beside = dict.fromkeys(names[role] for role in (BASELINE, BICUBIC, DEM_ALONE) if role in names)
+    text += f", beside {' and '.join(beside)}" if beside else ""
     text += f": {scores.overall.pixels:,} pixels ({100 * scores.valid_share:.1f} % of the scene)"
     aligned = [f"{name} {alignment}" for name, alignment in scores.alignments.items() if alignment.fitted]
     return "\n".join([text, *aligned])

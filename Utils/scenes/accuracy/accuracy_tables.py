@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from Utils.core.errors import UserError, write_error
 from Utils.core.files import atomic_write_bytes
 from Utils.core.tables import format_table, write_csv, write_json
-from Utils.scenes.accuracy.scene_scores import NOMINAL, SCORES, Coverage, SceneScores, Stratum
+from Utils.scenes.accuracy.scene_scores import (
+    BICUBIC,
+    BICUBIC_LACKS,
+    DEM_ALONE,
+    NOMINAL,
+    SCORES,
+    Coverage,
+    SceneScores,
+    Stratum,
+)
 from Utils.scoring.scores import Metric
 
 RESULTS = ("metrics.json", "table.md", "classes.csv", "figure.png", "report.html", "errors.tif")
@@ -82,11 +91,26 @@ def tables(scores: SceneScores) -> list[Rows]:
 
 def notes(scores: SceneScores) -> list[str]:
     """Notes on the numbers, above all on how each map was aligned."""
-    lines = [f"{name}: {alignment}." for name, alignment in scores.alignments.items()]
+    lines = [f"{name}{_origin(scores, name)}: {alignment}." for name, alignment in scores.alignments.items()]
+    lost = scores.pixels.get(BICUBIC_LACKS, 0)
+    if lost:
+        lines.append(
+            f"{lost:,} pixels that only {BICUBIC} does not know are scored in no map; --no-reference scores them."
+        )
     lines.append("Errors are prediction minus truth.")
     if not scores.sampling["exact"]:
         lines.append(f"Median, NMAD and LE90 are over a random sample of {scores.sampling['sampled']:,} pixels.")
     return lines
+
+
+def _origin(scores: SceneScores, name: str) -> str:
+    """What a map of the reference is."""
+    if name not in (BICUBIC, DEM_ALONE):
+        return ""
+    file = Path(scores.inputs[name]["path"]).name
+    if name == BICUBIC:
+        return f", '{file}' interpolated"
+    return f", the ground of least error that '{file}' tells without image and model"
 
 
 def _overall_table(scores: SceneScores) -> Rows:
@@ -108,20 +132,23 @@ def _headings() -> list[str]:
 
 
 def _rows(scores: SceneScores, stratum: Stratum, error_label: str) -> list[list[str]]:
-    """A row for each map; with a baseline also the change, absolute and in per cent, and its standard error."""
+    """A row for each map; then, for each control, the change, absolute and in per cent, and its standard error."""
     rows = [
         [scores.label(name), *(metric.format(found[metric.key]) for metric in SCORES)]
         for name, found in stratum.scores.items()
     ]
-    if stratum.change:
-        rows.append(["change", *(_change_cell(stratum, metric, "change") for metric in SCORES)])
-        rows.append(["change (%)", *(_change_cell(stratum, metric, "percent") for metric in SCORES)])
-        rows.append([error_label, *(_change_cell(stratum, metric, "standard_error") for metric in SCORES)])
+    named = f"change from {stratum.control}" if stratum.change_from_dem_alone else "change"
+    changes = {named: stratum.change, f"change from {DEM_ALONE}": stratum.change_from_dem_alone}
+    for label, change in changes.items():
+        if change:
+            rows.append([label, *(_change_cell(change, metric, "change") for metric in SCORES)])
+            rows.append([f"{label} (%)", *(_change_cell(change, metric, "percent") for metric in SCORES)])
+            rows.append([error_label, *(_change_cell(change, metric, "standard_error") for metric in SCORES)])
     return rows
 
 
-def _change_cell(stratum: Stratum, metric: Metric, what: str) -> str:
-    value = stratum.change.get(metric.key, {}).get(what, math.nan)
+def _change_cell(change: Mapping[str, Mapping[str, float]], metric: Metric, what: str) -> str:
+    value = change.get(metric.key, {}).get(what, math.nan)
     if math.isnan(value):
         return "—"
     if what == "percent":
@@ -146,10 +173,11 @@ def _coverage_tables(coverage: Coverage) -> list[Rows]:
 
 
 def _csv_rows(stratum: Stratum) -> list[dict[str, object]]:
-    """A row for each map, and for the change and its standard error."""
+    """A row for each map, and for each change and its standard error."""
     head: dict[str, object] = {"slope_class": stratum.label, "low_degrees": stratum.low, "high_degrees": stratum.high}
     head |= {"pixels": stratum.pixels, "share": stratum.share}
     rows = [head | {"map": name} | scores for name, scores in stratum.scores.items()]
-    for what in ("change", "percent", "standard_error") if stratum.change else ():
-        rows.append(head | {"map": what} | {key: values[what] for key, values in stratum.change.items()})
+    for suffix, change in (("", stratum.change), (f" from {DEM_ALONE}", stratum.change_from_dem_alone)):
+        for what in ("change", "percent", "standard_error") if change else ():
+            rows.append(head | {"map": f"{what}{suffix}"} | {key: values[what] for key, values in change.items()})
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from rasterio.dtypes import in_dtype_range
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
@@ -22,14 +22,15 @@ from rasterio.windows import Window
 from tqdm import tqdm
 
 from Utils.core.errors import RasterError, UserError
-from Utils.rasters.environment import georeference_optional, raster_errors
-from Utils.rasters.ground import ground_sample_distance
-from Utils.rasters.height_units import height_unit
-from Utils.rasters.places import gdal_name, is_file, raster_place
+from Utils.rasters.environment import raster_errors
+from Utils.rasters.places import gdal_name, raster_place
 from Utils.rasters.trusted_heights import Doubts, Place, trusted_heights
+from Utils.scenes.accuracy.dem_alone import write_dem_alone
+from Utils.scenes.accuracy.fused_reference import FusedReference
 from Utils.scenes.accuracy.grid_overlap import check_georeference, check_overlap, pixels_per_pixel
+from Utils.scenes.accuracy.height_file import KIND_TAG, check_heights, opened, scaling_of
 from Utils.scenes.accuracy.height_grid import WINDOW, Grid
-from Utils.scenes.accuracy.scene_scores import BASELINE, PREDICTION, FloatArray, HeightFit
+from Utils.scenes.accuracy.scene_scores import BASELINE, BICUBIC, DEM_ALONE, PREDICTION, FloatArray, HeightFit
 from Utils.scenes.accuracy.warping import FirstKnown, warped_view
 
 __all__ = ["KIND_TAG", "UNCERTAINTY", "WINDOW", "BoolArray", "Grid", "HeightMap", "Maps", "WindowMaps", "inner"]
@@ -38,8 +39,6 @@ __all__ += ["opened_maps", "progress"]
 logger = logging.getLogger(__name__)
 
 BoolArray = NDArray[np.bool_]
-KIND_TAG = "D3RSMDE_KIND"
-KINDS = ("relative", "offset", "metric")
 UNCERTAINTY = "uncertainty"
 # Below this many truth pixels along a pixel's side the truth is interpolated, above it averaged.
 _FINER = 1.1
@@ -96,7 +95,11 @@ class WindowMaps:
     @cached_property
     def scored(self) -> BoolArray:
         """(H, W): pixels that all maps know."""
-        maps = [self.truth, *self.heights.values()]
+        return self.known_to_all_but(None)
+
+    def known_to_all_but(self, name: str | None) -> BoolArray:
+        """(H, W): pixels that the truth and all maps but one know."""
+        maps = [self.truth, *(heights for other, heights in self.heights.items() if other != name)]
         return np.logical_and.reduce([np.isfinite(inner(heights)) for heights in maps])
 
 
@@ -127,21 +130,27 @@ class Maps:
 
     def nothing_in_common(self) -> UserError:
         """What to say when no pixel has a height in every map."""
-        names = " and ".join(f"'{one.path}'" for one in [*self.scored.values(), self.truth])
+        names = " and ".join(dict.fromkeys(f"'{one.path}'" for one in [*self.scored.values(), self.truth]))
+        without = "; --no-reference leaves the prediction's own reference out" if DEM_ALONE in self.scored else ""
         return UserError(
             f"no pixel has a height in all of {names}; check that they show the same place, and the nodata values "
-            "(--nodata sets the truth's)"
+            f"(--nodata sets the truth's{without})"
         )
 
 
 @contextmanager
 def opened_maps(
-    prediction: Path, truth: Path, baseline: Path | None, truth_nodata: float | None, keep_outliers: bool = False
+    prediction: Path,
+    truth: Path,
+    baseline: Path | None,
+    truth_nodata: float | None,
+    keep_outliers: bool = False,
+    reference: FusedReference | None = None,
 ) -> Iterator[Maps]:
     """Open and check all files; every mistake that can be found early is raised here, before the long work."""
     with ExitStack() as stack:
-        source = stack.enter_context(_opened(prediction))
-        band, facts = _check_heights(prediction, source)
+        source = stack.enter_context(opened(prediction))
+        band, facts = check_heights(prediction, source)
         grid = Grid.of(source)
         facts["tags"] = source.tags()
         others = {"truth": truth} | ({} if baseline is None else {BASELINE: baseline})
@@ -150,66 +159,44 @@ def opened_maps(
             nodata = truth_nodata if role == "truth" else None
             maps[role], inputs[role] = _on_grid(stack, grid, prediction, path, role, nodata, keep_outliers)
         true_map = maps.pop("truth")
+        if reference is not None:
+            with_bicubic = baseline is None or not _same_place(baseline, reference.path)
+            for role, (one, described) in _of_reference(stack, grid, prediction, reference, with_bicubic).items():
+                maps[role], inputs[role] = one, described
         trusted = _trusted(stack, source, band, None, PREDICTION, facts, None, keep_outliers)
-        maps[PREDICTION] = HeightMap(prediction, *trusted, _scaling(source, band, facts["metres_per_unit"]))
+        maps[PREDICTION] = HeightMap(prediction, *trusted, scaling_of(source, band, facts["metres_per_unit"]))
         kinds = {name: inputs[name]["kind"] for name in maps}
         yield Maps(grid, true_map, maps, kinds, _sigma_map(prediction, source, facts["metres_per_unit"]), inputs)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    path = raster_place(path)
-    if not (is_file(path) or os.path.isdir(path)):
-        raise RasterError(path, "no such file", "check the path")
-    with ExitStack() as stack:
-        with raster_errors(path), georeference_optional():
-            source = stack.enter_context(rasterio.open(gdal_name(path)))
-        yield source
+def _same_place(one: Path, other: Path) -> bool:
+    return os.path.realpath(gdal_name(raster_place(one))) == os.path.realpath(gdal_name(other))
 
 
-def _check_heights(path: Path, source: Any) -> tuple[int, dict[str, Any]]:
-    """The number of the band with heights, and facts on the file; a file that is not a DEM is refused."""
-    bands = [band for band, use in zip(source.indexes, source.colorinterp, strict=True) if use != ColorInterp.alpha]
-    tags = source.tags()
-    if not bands:
-        raise RasterError(path, "a container without bands of its own", "convert the layer you need to GeoTIFF")
-    if len(bands) > 1 and KIND_TAG not in tags:
-        raise RasterError(path, f"{len(bands)} bands", "a DEM has one; take it out with gdal_translate -b N")
-    band = bands[0]
-    dtype = source.dtypes[band - 1]
-    if source.colorinterp[band - 1] == ColorInterp.palette:
-        raise RasterError(path, "a colour palette, so no heights", "give the DEM itself")
-    if np.issubdtype(np.dtype(dtype), np.complexfloating):
-        raise RasterError(path, f"values of type {dtype}", "save it with real numbers")
-    if source.crs is not None and source.transform.is_degenerate:
-        raise RasterError(path, "its transform has pixels of no area", "georeference it anew (gdal_edit.py -a_ullr)")
-    if source.crs is None and source.gcps[0]:
-        raise RasterError(path, "georeferenced by control points only", "rectify it first (gdalwarp IN OUT)")
-    kind = tags.get(KIND_TAG, "metric")
-    if kind not in KINDS:
-        known = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
-        raise RasterError(path, f"tag {KIND_TAG} is '{kind}'", f"it must be {known}; correct or remove it")
-    unit, metres = height_unit(path, source, band) if kind != "relative" else ("", 1.0)
-    if metres != 1.0:
-        logger.info("%s: heights in '%s' (%g m), converted to metres", path, unit, metres)
-    distance = ground_sample_distance(source.crs, source.transform, source.height, source.width)
-    return band, {
-        "path": path.as_posix(),
-        "kind": kind,
-        "crs": None if source.crs is None else source.crs.to_string(),
-        "height": source.height,
-        "width": source.width,
-        "metres_per_pixel": distance,
-        "transform": list(source.transform[:6]),
-        "type": dtype,
-        "nodata": source.nodata,
-        "metres_per_unit": metres,
-    }
-
-
-def _scaling(source: Any, band: int, metres: float) -> tuple[float, float]:
-    """Factor and summand that make metres of a band's numbers: its tags, and the metres in its unit."""
-    return metres * float(source.scales[band - 1]), metres * float(source.offsets[band - 1])
+def _of_reference(
+    stack: ExitStack, grid: Grid, prediction: Path, reference: FusedReference, with_bicubic: bool
+) -> dict[str, tuple[HeightMap, dict[str, Any]]]:
+    """The maps that the reference gives by itself, with facts on them; none, with a line, where it cannot be used."""
+    path = reference.path
+    try:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="reference-"))
+        written = Path(folder) / "alone.tif"
+        facts = write_dem_alone(written, reference, grid, prediction)
+        facts = {"path": path.as_posix(), "kind": "metric", **facts, "resampling": "surface of least error"}
+        found = {DEM_ALONE: (HeightMap(path, stack.enter_context(opened(written)), 1, (1.0, 0.0)), facts)}
+        if with_bicubic:
+            options = (reference.nodata, reference.keep_outliers)
+            found = {BICUBIC: _on_grid(stack, grid, prediction, path, BICUBIC, *options)} | found
+    except (UserError, RasterError) as error:
+        if reference.by_hand:
+            raise
+        logger.warning(
+            "the prediction's own reference is not scored beside it: %s (--reference names another, --no-reference "
+            "does without)",
+            error,
+        )
+        return {}
+    return found
 
 
 def _sigma_map(path: Path, source: Any, metres: float) -> HeightMap | None:
@@ -218,7 +205,7 @@ def _sigma_map(path: Path, source: Any, metres: float) -> HeightMap | None:
     if UNCERTAINTY not in names:
         return None
     band = names.index(UNCERTAINTY) + 1
-    return HeightMap(path, source, band, _scaling(source, band, metres))
+    return HeightMap(path, source, band, scaling_of(source, band, metres))
 
 
 def _trusted(
@@ -236,6 +223,7 @@ def _trusted(
     Errors of what is scored are to be scored: there only void values are left out.
     """
     remedy = "--keep-outliers takes them as heights" + (", --nodata names a void value" if role == "truth" else "")
+    remedy = "as when the prediction was made" if role == BICUBIC else remedy
     metric = facts["kind"] == "metric" and not keep_outliers
     name, errors = f"{role} '{facts['path']}'", metric and role == "truth"
     doubts = Doubts(name, remedy, facts["metres_per_unit"], nodata, voids=metric, errors=errors)
@@ -254,19 +242,19 @@ def _on_grid(
     nodata: float | None,
     keep_outliers: bool,
 ) -> tuple[HeightMap, dict[str, Any]]:
-    """Open the truth or the baseline on the prediction's grid; also give the facts on it."""
-    source = stack.enter_context(_opened(path))
-    band, facts = _check_heights(path, source)
+    """Open the truth, the baseline or the reference on the prediction's grid; also give the facts on it."""
+    source = stack.enter_context(opened(path))
+    band, facts = check_heights(path, source)
     if role == "truth" and facts["kind"] != "metric":
         what = "relative" if facts["kind"] == "relative" else "of unknown level"
         raise UserError(f"truth '{path}': its heights are {what} ({KIND_TAG}); give a DEM in metres")
-    if nodata is not None:
+    if nodata is not None and role == "truth":
         if not in_dtype_range(nodata, facts["type"]):
             raise UserError(f"nodata {nodata:g}: '{path}' cannot hold it, being {facts['type']}; give another value")
         facts["nodata"] = nodata
     own = Grid.of(source)
     check_georeference(grid, own, prediction, path, role)
-    scaling, same = _scaling(source, band, facts["metres_per_unit"]), grid.crs is None or grid.same_as(own)
+    scaling, same = scaling_of(source, band, facts["metres_per_unit"]), grid.crs is None or grid.same_as(own)
     if not same:
         check_overlap(grid, own, prediction, path, role)
     place = None if same else Place(grid.crs, grid.transform, grid.height, grid.width)
@@ -274,7 +262,13 @@ def _on_grid(
     if same:
         return HeightMap(path, source, band, scaling), facts | {"resampling": "none"}
     finer = pixels_per_pixel(grid, own)
-    method = Resampling.cubic if role == BASELINE else Resampling.average if finer > _FINER else Resampling.bilinear
+    method = (
+        Resampling.cubic
+        if role in (BASELINE, BICUBIC)
+        else Resampling.average
+        if finer > _FINER
+        else Resampling.bilinear
+    )
     with raster_errors(path):
         # float32 can hold heights of 16 bits; wider ones, and their nodata values, need float64.
         dtype = str(np.promote_types(facts["type"], np.float32))

@@ -17,6 +17,10 @@ from Utils.scoring.scores import Metric
 FloatArray = NDArray[np.float64]
 Align = Literal["auto", "none", "affine"]
 PREDICTION, BASELINE = "prediction", "baseline"
+BICUBIC, DEM_ALONE = "bicubic", "DEM alone"
+"""The DEM that the prediction was fused with: interpolated, and its surface of least error without image and model."""
+BICUBIC_LACKS = "bicubic_lacks"
+"""Key of the number of pixels that all other maps know: there the DEM has voids."""
 SCORES: tuple[Metric, ...] = (
     Metric("bias", "Bias", "zero", digits=3, unit="m"),
     Metric("median_error", "Median", "zero", digits=3, unit="m"),
@@ -41,7 +45,9 @@ DEFINITIONS = {
     "where the map is level it has no direction and is left out",
     "slope_class": "by the true slope on the prediction's grid, lower bound included; pixels at the rim or beside "
     "pixels without truth have no slope and are in no class",
-    "change": "prediction minus baseline; no change is given for bias and median error, whose best is zero",
+    "change": "prediction minus baseline, or minus bicubic without a baseline; no change is given for bias and median "
+    "error, whose best is zero",
+    "change_from_dem_alone": "prediction minus DEM alone: what image and model add to what the DEM tells by itself",
     "standard_error": "of the change, paired, by leaving out one block of 256 x 256 pixels at a time (jackknife)",
 }
 BLOCK = 256
@@ -85,8 +91,9 @@ class Stratum:
         high: slope in degrees that the class stays below; infinite for the last, NaN for all pixels.
         pixels: scored pixels.
         share: of all scored pixels, 0..1.
-        scores: by map, ``baseline`` before ``prediction``, each by the keys of :data:`SCORES`; NaN where undefined.
-        change: with a baseline, by key of a score: ``change``, ``percent`` and ``standard_error``.
+        scores: by map, ``prediction`` last, each by the keys of :data:`SCORES`; NaN where undefined.
+        change: with a baseline or else bicubic, by key of a score: ``change``, ``percent`` and ``standard_error``.
+        change_from_dem_alone: likewise, with the DEM alone in the baseline's place.
     """
 
     label: str
@@ -96,6 +103,12 @@ class Stratum:
     share: float
     scores: dict[str, dict[str, float]]
     change: dict[str, dict[str, float]]
+    change_from_dem_alone: dict[str, dict[str, float]]
+
+    @property
+    def control(self) -> str:
+        """The map from which ``change`` is counted."""
+        return BASELINE if BASELINE in self.scores else BICUBIC
 
 
 @dataclass(frozen=True)
@@ -149,10 +162,11 @@ class SceneScores:
     """All that was measured.
 
     Attributes:
-        inputs: facts on the files by role: ``prediction``, ``truth``, ``baseline``.
+        inputs: facts on the files by role: ``prediction``, ``truth``, ``baseline``, ``bicubic``, ``DEM alone``.
         align: the alignment that was asked for.
         alignments: how each map was fitted, by name of the map.
-        pixels: counts on the prediction's grid: ``grid``, valid ones by map, ``scored``.
+        pixels: counts on the prediction's grid: ``grid``, valid ones by map, ``scored``; with ``bicubic`` also
+            :data:`BICUBIC_LACKS`.
         strata: all pixels first, then the slope classes (none where slopes are unknown).
         coverage: None without an uncertainty band.
         sampling: how medians and percentiles were taken.
@@ -201,7 +215,7 @@ class SceneScores:
             },
             "pixels": {**self.pixels, "valid_share": self.valid_share},
             "scores": self.overall.scores,
-            "change": self.overall.change,
+            **_changes(self.overall),
             "slope_classes": [
                 {
                     "label": one.label,
@@ -210,7 +224,7 @@ class SceneScores:
                     "pixels": one.pixels,
                     "share": one.share,
                     "scores": one.scores,
-                    "change": one.change,
+                    **_changes(one),
                 }
                 for one in self.classes
             ],
@@ -220,3 +234,8 @@ class SceneScores:
             "definitions": DEFINITIONS,
             "software": {name: version(name) for name in ("rasterio", "numpy")} | {"gdal": rasterio.__gdal_version__},
         }
+
+
+def _changes(stratum: Stratum) -> dict[str, Any]:
+    alone = stratum.change_from_dem_alone
+    return {"change": stratum.change} | ({"change_from_dem_alone": alone} if alone else {})

@@ -20,6 +20,7 @@ from Utils.core.errors import UserError
 from Utils.core.seeds import derive_seed
 from Utils.rasters.environment import gdal_environment
 from Utils.rasters.ground import ground_sample_distance
+from Utils.rasters.places import container
 from Utils.scenes.accuracy.accuracy_tables import writing
 from Utils.scenes.accuracy.error_statistics import (
     BlockSums,
@@ -32,6 +33,7 @@ from Utils.scenes.accuracy.error_statistics import (
     ratio,
     reliability,
 )
+from Utils.scenes.accuracy.fused_reference import FusedReference
 from Utils.scenes.accuracy.height_maps import (
     UNCERTAINTY,
     WINDOW,
@@ -45,6 +47,9 @@ from Utils.scenes.accuracy.height_maps import (
 )
 from Utils.scenes.accuracy.scene_scores import (
     BASELINE,
+    BICUBIC,
+    BICUBIC_LACKS,
+    DEM_ALONE,
     NOMINAL,
     PREDICTION,
     SCORES,
@@ -78,6 +83,7 @@ def score_scene(
     error_map: Path | None = None,
     sample_limit: int = SAMPLE_LIMIT,
     keep_outliers: bool = False,
+    reference: FusedReference | None = None,
 ) -> SceneScores:
     """Score a height raster of any size.
 
@@ -93,14 +99,18 @@ def score_scene(
         sample_limit: most errors kept for medians and percentiles.
         keep_outliers: whether void values that no tag declares, and in the truth also impossible heights and wrong
             single cells, are taken as heights.
+        reference: the coarse DEM that the prediction was fused with. It is scored too: interpolated bicubically, unless
+            that is the baseline, and as what it tells without image and model. One that cannot be used is an error only
+            if it was named by hand, and else a warning.
 
     Raises:
         UserError: files that cannot be compared, or an error map that cannot be written.
         RasterError: a file that cannot be read or is no DEM.
     """
     check_slope_classes(slope_classes)
-    with gdal_environment(), opened_maps(prediction, truth, baseline, truth_nodata, keep_outliers) as maps:
+    with gdal_environment(), opened_maps(prediction, truth, baseline, truth_nodata, keep_outliers, reference) as maps:
         inputs = [path for path in (prediction, truth, baseline) if path is not None]
+        inputs += [] if reference is None else [container(reference.path)]
         with _error_map(error_map, maps.grid, inputs) as write_errors:
             alignments = _fit(maps, align)
             run = _Run(maps, alignments, slope_classes, sample_limit)
@@ -171,6 +181,8 @@ class _Run:
         self._pairs = Sample({"truth": np.float32, PREDICTION: np.float32}, pairs, derive_seed(0, "pairs"))
         self._thumbnails = Thumbnails(maps.grid)
         self.pixels = {"grid": maps.grid.size, "truth": 0, **dict.fromkeys(maps.scored, 0), "scored": 0}
+        if BICUBIC in maps.scored:
+            self.pixels[BICUBIC_LACKS] = 0
 
     def add(self, found: WindowMaps) -> FloatArray:
         """Count a window; gives the prediction's error, (H, W), NaN where it is not scored."""
@@ -179,6 +191,9 @@ class _Run:
         for name, values in {"truth": truth, **heights}.items():
             self.pixels[name] += int(np.count_nonzero(np.isfinite(values)))
         self.pixels["scored"] += int(np.count_nonzero(scored))
+        if BICUBIC in heights:
+            known = found.known_to_all_but(BICUBIC)
+            self.pixels[BICUBIC_LACKS] += int(np.count_nonzero(known & ~scored))
 
         east, north = self._maps.grid.gradient(found.truth, window)
         slope = np.degrees(np.arctan(length(east, north)))
@@ -282,8 +297,9 @@ class _Run:
         label = "all" if chosen is None else f">{low:g}" if math.isinf(high) else f"{low:g}-{high:g}"
         pixels = int(self._sums.total("pixels", chosen))
         scores = {name: self._map_scores(name, chosen) for name in self._maps.scored}
-        change = self._change(scores, chosen) if BASELINE in scores else {}
-        return Stratum(label, low, high, pixels, pixels / max(self.pixels["scored"], 1), scores, change)
+        control = BASELINE if BASELINE in scores else BICUBIC
+        change, alone = (self._change(scores, chosen, name) if name in scores else {} for name in (control, DEM_ALONE))
+        return Stratum(label, low, high, pixels, pixels / max(self.pixels["scored"], 1), scores, change, alone)
 
     def _map_scores(self, name: str, chosen: int | None) -> dict[str, float]:
         def mean(what: str, count: str = "pixels") -> float:
@@ -301,22 +317,25 @@ class _Run:
             "aspect_pixels": self._sums.total(f"{name} aspects", chosen),
         }
 
-    def _change(self, scores: Mapping[str, Mapping[str, float]], chosen: int | None) -> dict[str, dict[str, float]]:
+    def _change(
+        self, scores: Mapping[str, Mapping[str, float]], chosen: int | None, control: str
+    ) -> dict[str, dict[str, float]]:
+        """Prediction minus another map."""
         errors = {
-            "mae": self._change_error("absolute", "pixels", chosen, root=False),
-            "rmse": self._change_error("squared", "pixels", chosen, root=True),
-            "slope_error_degrees": self._change_error("slope", "slopes", chosen, root=False),
+            "mae": self._change_error(control, "absolute", "pixels", chosen, root=False),
+            "rmse": self._change_error(control, "squared", "pixels", chosen, root=True),
+            "slope_error_degrees": self._change_error(control, "slope", "slopes", chosen, root=False),
         }
         changes = {}
         for key in (metric.key for metric in SCORES if metric.better != "zero"):
-            before, after = scores[BASELINE][key], scores[PREDICTION][key]
+            before, after = scores[control][key], scores[PREDICTION][key]
             percent = 100.0 * ratio(after - before, before)
             changes[key] = {"change": after - before, "percent": percent, "standard_error": errors.get(key, math.nan)}
         return changes
 
-    def _change_error(self, what: str, count: str, chosen: int | None, root: bool) -> float:
-        """Standard error of prediction minus baseline of a mean, or of a mean's root."""
-        names = (f"{BASELINE} {what}", f"{PREDICTION} {what}", count)
+    def _change_error(self, control: str, what: str, count: str, chosen: int | None, root: bool) -> float:
+        """Standard error of prediction minus another map of a mean, or of a mean's root."""
+        names = (f"{control} {what}", f"{PREDICTION} {what}", count)
         before, after, counts = np.stack([self._sums.by_block(name, chosen) for name in names])
 
         def change(before: ArrayLike, after: ArrayLike, counts: ArrayLike) -> FloatArray:

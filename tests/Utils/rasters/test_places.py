@@ -15,7 +15,7 @@ import rasterio
 from tests.scenes import write_raster
 from Utils.core.errors import UserError
 from Utils.rasters.environment import gdal_environment
-from Utils.rasters.places import container, gdal_name, is_file, raster_place, stem
+from Utils.rasters.places import container, gdal_name, is_file, place_beside, place_from, raster_place, stem
 
 
 @pytest.fixture
@@ -99,3 +99,26 @@ def test_places_that_need_a_word(packed: Path, given: str, says: str) -> None:
 def test_names_that_cannot_exist_are_no_files() -> None:
     for name in ("x" * 300, "/vsizip/" + "x" * 300, "/vsizip", "NETCDF:/a.nc:height", ""):
         assert not is_file(raster_place(name))
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("{0}/a scene é.tif", "../a scene é.tif"),
+        ("{0}/one.zip", "/vsizip/{{../one.zip}}/inner/scene.tif"),
+        ("/vsizip/{{{0}/odd.dat}}/inner/scene.tif", "/vsizip/{{../odd.dat}}/inner/scene.tif"),
+        ("tar://{0}/one.tar.gz!inner/scene.tif", "/vsitar/{{../one.tar.gz}}/inner/scene.tif"),
+        ("{0}/dem.tif.gz", "/vsigzip/{{../dem.tif.gz}}"),
+    ],
+)
+def test_a_place_is_found_from_a_folder_that_moved_with_it(packed: Path, given: str, written: str) -> None:
+    (packed / "results").mkdir()
+    place = raster_place(given.format(packed))
+    text = place_beside(place, packed / "results")
+    assert text == written.format(packed)
+    moved = packed.rename(packed.with_name(f"{packed.name}-moved"))
+    found = place_from(text, moved / "results")
+    assert gdal_name(found) == gdal_name(str(place).replace(str(packed), str(moved)))
+    assert is_file(found) and is_file(place_from(text, moved / "inner" / ".." / "results"))
+    with gdal_environment(), rasterio.open(gdal_name(found)) as source:
+        assert source.read(1)[2, 3] == 11
