@@ -24,8 +24,8 @@ from scipy.ndimage import gaussian_filter
 from Utils.rasters.ground import ground_sample_distance
 from Utils.scenes.fusion.correction import Correction, values_at
 from Utils.scenes.fusion.crossed_gain import crossed_gains
-from Utils.scenes.fusion.least_error.joined_windows import SAMPLES_A_CELL
-from Utils.scenes.fusion.octave import Octave, averaged
+from Utils.scenes.fusion.least_error.joined_windows import SAMPLES_A_CELL, averaged
+from Utils.scenes.fusion.octave import Octave
 from Utils.scenes.fusion.reference import Cells, CoarseHeights, Geometry, average_onto
 from Utils.scenes.fusion.roughness import roughness
 
@@ -106,7 +106,7 @@ def fuse(
             _, model = reference.beside(rasterio.band(source, 1), scene)
             own = average_onto(geometry, rasterio.band(source, 2), scene) if with_spread else np.zeros_like(model)
         if not (known & np.isfinite(model)).any():
-            return Fusion(_flat(reference))
+            return Fusion(_flat(reference), {"noise": 0.0, "gain": {}, "explained": 0.0})
     aspect = _aspect(geometry)
     octave = Octave(heights, aspect, folder)
     relief = None if image is None else octave.shading(image, trust.an_octave)

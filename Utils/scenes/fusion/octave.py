@@ -16,14 +16,6 @@ from Utils.scenes.fusion.void_filling import fill_smoothly
 _FEW_CELLS = 2.0
 
 
-def averaged(values: NDArray[np.floating], times: int = 2) -> NDArray[np.float32]:
-    """Means (..., h, w) of a map (..., h * times, w * times) over blocks; NaN where a value of the block is."""
-    height, width = values.shape[-2] // times, values.shape[-1] // times
-    blocks = np.asarray(values)[..., : height * times, : width * times]
-    means = blocks.reshape(*values.shape[:-2], height, times, width, times).mean(axis=(-3, -1), dtype=np.float64)
-    return np.asarray(means, np.float32)
-
-
 class Octave:
     """The estimate of least error from cells of one width.
 

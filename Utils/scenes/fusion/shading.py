@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, uniform_filter
 
+from Utils.scenes.fusion.correction import values_at
 from Utils.scenes.fusion.least_error.ground_spectrum import Floats, GroundSpectra
-from Utils.scenes.fusion.least_error.joined_windows import SAMPLES_A_CELL, LeastErrorEstimate, new_map
+from Utils.scenes.fusion.least_error.joined_windows import SAMPLES_A_CELL, LeastErrorEstimate, averaged, new_map
 
 # The light is sought between these wavelengths: differences of Gaussians, whose standard deviations are in cells.
 _FINE, _COARSE = 0.6, 2.5
@@ -29,6 +30,11 @@ _TRUST_IN_SCENE = 1.0
 _MOST_EXPLAINED = 0.9
 # A share of the bands' mean power that keeps bands that are alike apart.
 _LEAST_POWER = 1e-3
+# A window holds flat and rough ground. The relief follows the roughness of the surface in its finest octave, whose mean
+# square over near cells is compared with that over far ones (standard deviations of Gaussians, in cells); the power and
+# the bound were chosen with the constants of docs/real-ground.md.
+_OCTAVE, _NEAR, _FAR = 1.0, 1.5, 6.0
+_FOLLOWS, _MOST_FOLLOWED = 0.35, 1.5
 _ROWS_AT_ONCE = 512
 
 
@@ -71,7 +77,21 @@ def shading_relief(
         found = np.fft.ifft2((filters * spectra).sum(axis=1)).real
         tapers = along_rows[number][:, None] * along_columns[:, None, :]
         scene.add(relief, found * tapers, number)
+    _follow_ground(relief, surface)
     return relief
+
+
+def _follow_ground(relief: NDArray[np.float32], surface: NDArray[np.float32]) -> None:
+    """Let the relief be larger where the ground around is rough, and smaller where it is flat, within each window."""
+    cells = averaged(surface, SAMPLES_A_CELL).astype(np.float64)
+    rough = (cells - gaussian_filter(cells, _OCTAVE)) ** 2
+    here, around = gaussian_filter(rough, _NEAR), gaussian_filter(rough, _FAR)
+    share = np.minimum((here / np.maximum(around, 1e-12)) ** _FOLLOWS, _MOST_FOLLOWED).astype(np.float32)
+    columns = (np.arange(relief.shape[1]) + 0.5) / SAMPLES_A_CELL - 0.5
+    for first in range(0, len(relief), _ROWS_AT_ONCE):
+        part = relief[first : first + _ROWS_AT_ONCE]
+        rows = (np.arange(first, first + len(part)) + 0.5) / SAMPLES_A_CELL - 0.5
+        part *= values_at(share, np.stack(np.meshgrid(rows, columns, indexing="ij")), order=1)
 
 
 class _ShadedScene:

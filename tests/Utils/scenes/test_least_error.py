@@ -9,8 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.scenes import landscape
-from Utils.scenes.fusion.least_error.joined_windows import SAMPLES_A_CELL, LeastErrorEstimate
-from Utils.scenes.fusion.octave import averaged
+from Utils.scenes.fusion.least_error.joined_windows import SAMPLES_A_CELL, LeastErrorEstimate, averaged
 
 Cells = NDArray[np.float32]
 

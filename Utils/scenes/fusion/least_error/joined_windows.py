@@ -171,3 +171,11 @@ def new_map(file: Path | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
     if file is None:
         return np.zeros(shape, np.float32)
     return np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+
+
+def averaged(values: NDArray[np.floating], times: int = 2) -> NDArray[np.float32]:
+    """Means (..., h, w) of a map (..., h * times, w * times) over blocks; NaN where a value of the block is."""
+    height, width = values.shape[-2] // times, values.shape[-1] // times
+    blocks = np.asarray(values)[..., : height * times, : width * times]
+    means = blocks.reshape(*values.shape[:-2], height, times, width, times).mean(axis=(-3, -1), dtype=np.float64)
+    return np.asarray(means, np.float32)
