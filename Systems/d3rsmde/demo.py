@@ -100,7 +100,7 @@ def _predict_scene(dataset: Path, results: Path, model: Path, seed: int, steps: 
     # The training tiles were not stretched, so this image must not be either.
     arguments = ["--model", model, "--input", files.image, "--reference", files.reference, "--stretch", "none"]
     steps.call("predict", [*arguments, "--output", height, "--batch-size", 8, "--preview", "--report"])
-    steps.begin(_ACCURACY, "scene: against the truth, beside the coarse DEM interpolated bicubically")
+    steps.begin(_ACCURACY, "scene: against the truth, beside the coarse DEM: interpolated bicubically, and by itself")
     truth = ["--prediction", height, "--truth", files.truth, "--baseline", files.reference]
     steps.call("evaluateScene", [*truth, "--output", folder / "accuracy"])
     return folder

@@ -22,7 +22,9 @@ from Utils.rasters.places import container, gdal_name, raster_place
 from Utils.rasters.source.scene_source import SceneSource, open_scene
 from Utils.rasters.tile_files import GDAL_ERRORS
 from Utils.scenes.finishing import Finisher
+from Utils.scenes.fusion.cells import CoarseHeights
 from Utils.scenes.fusion.known_heights import KnownHeights, read_heights
+from Utils.scenes.fusion.least_error.joined_windows import SAMPLES_A_CELL
 from Utils.scenes.options import SceneOptions
 from Utils.scenes.output.height_writer import check_output, space_needed
 from Utils.scenes.output.output_checks import BESIDE
@@ -85,7 +87,11 @@ def check_scene(scene: Path, output: Path, options: SceneOptions) -> KnownHeight
         for beside in (output.with_suffix(suffix) for suffix in BESIDE):
             if beside.exists() and any(path.exists() and beside.samefile(path) for path in inputs):
                 raise UserError(f"--output '{output}': the input '{beside}' could be overwritten; give another name")
-        return read_heights(source, options)
+        heights = read_heights(source, options)
+        if heights.reference is not None:
+            more = _scratch_of_fusion(heights.reference, pixels, options)
+            check_output(output, inputs, needed + more, options.overwrite or options.resume)
+        return heights
 
 
 def predict_scene(
@@ -198,6 +204,13 @@ def summary(result: SceneResult) -> str:
             f"(before the correction {before['rmse']:.2f} m)"
         )
     return "\n".join(lines)
+
+
+def _scratch_of_fusion(reference: CoarseHeights, pixels: int, options: SceneOptions) -> int:
+    """Bytes that the fusion keeps on disk for a while: maps at samples of the cells, and copies of the scene."""
+    shading = options.detail in ("both", "shading")
+    maps, copies = (7, 4) if shading else (2, 1)
+    return 4 * (maps * reference.heights.size * SAMPLES_A_CELL**2 + copies * pixels)
 
 
 def _detail(reference: Mapping[str, Any]) -> str:
