@@ -7,7 +7,7 @@ python -m benchmarks.real_ground --output FOLDER --tiles FOLDER METRES --synthet
 The truth is averaged over FACTOR x FACTOR pixels, and noise of NOISE metres is added: that is the coarse DEM. What
 predict.py makes of DEM and image is then compared with the truth, without a border of eight pixels. Image and truth lie
 on the same pixels. "Image of elsewhere" is the control that knows nothing: the same image, turned and shifted. --derive
-prints what each pair of trust constants gives; give it scenes that will judge nothing.
+prints what each trust in the power of the ground gives; give it scenes that will judge nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from Utils.core.errors import UserError
 from Utils.core.tables import format_table, write_json
 from Utils.rasters.geometry import Geometry
 from Utils.rasters.source.scene_source import open_scene
-from Utils.scenes.fusion.detail_fusion import TRUST, Trust, fuse
+from Utils.scenes.fusion.detail_fusion import TRUST_AN_OCTAVE, fuse
 from Utils.scenes.fusion.image_samples import image_samples
 from Utils.scenes.fusion.reference import read_reference
 from Utils.scenes.options import SceneOptions
@@ -56,7 +56,7 @@ _BORDER = 8  # pixels that are not scored
 _PIXEL = 30.0  # metres: only ratios of sides matter
 _CRS = CRS.from_epsg(32631)
 _VOID_CELLS = 6  # side of a void
-_TRUSTED = [Trust(octave, gain) for octave in (0.85, 0.7, 0.5, 0.35) for gain in (0.6, 0.8, 0.9, 1.0)]
+_TRUSTED = (0.85, 0.7, 0.5, 0.35, 0.25, 0.15)
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class _Files:
         )
         return heights.astype(np.float64)
 
-    def fused(self, image: Path | None, trust: Trust = TRUST) -> Floats:
+    def fused(self, image: Path | None, trust: float = TRUST_AN_OCTAVE) -> Floats:
         reference = read_reference(self.dem, self._place)
         samples = None
         if image is not None:
@@ -281,7 +281,7 @@ def _tables(scores: Mapping[str, Mapping[str, Mapping[str, float]]], coarse: Coa
 
 
 def _derived(scenes: Sequence[RealScene], coarse: Coarse) -> str:
-    """What each pair of constants gives, for real and synthetic scenes apart."""
+    """What each trust an octave gives, for real and synthetic scenes apart."""
     found: dict[bool, list[list[list[float]]]] = {True: [], False: []}
     for scene in scenes:
         whole = _whole_cells(scene, coarse.factor)
@@ -298,7 +298,7 @@ def _derived(scenes: Sequence[RealScene], coarse: Coarse) -> str:
         logger.info("%s", scene.name)
     rows = []
     for number, trust in enumerate(_TRUSTED):
-        cells = [f"{trust.an_octave:g}", f"{trust.transferred:g}"]
+        cells = [f"{trust:g}"]
         for changes in found.values():
             here = np.array([one[number] for one in changes]).reshape(-1, 2)
             cells += (
@@ -308,7 +308,7 @@ def _derived(scenes: Sequence[RealScene], coarse: Coarse) -> str:
             )
         rows.append(cells)
     kinds = ("synthetic", "real")
-    headings = ["trust an octave", "trust in the gain"]
+    headings = ["trust an octave"]
     headings += [f"{kind}: {what}" for kind in kinds for what in ("RMSE (%)", "slope (%)", "slope, worst (%)")]
     return f"cells of {coarse.factor} x {coarse.factor} pixels, noise {coarse.noise:g} m\n\n" + format_table(
         headings, rows
@@ -388,7 +388,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--voids", type=float, default=0.0, help="share of the cells (0)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", help="a model folder: rows with its detail, too")
-    parser.add_argument("--derive", action="store_true", help="print what pairs of trust constants give")
+    parser.add_argument("--derive", action="store_true", help="print what each trust in the power of the ground gives")
     return parser
 
 

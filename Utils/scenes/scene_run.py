@@ -72,8 +72,7 @@ def check_scene(scene: Path, output: Path, options: SceneOptions) -> KnownHeight
         raise UserError(f"--detail {options.detail} says what is added to a DEM: give --reference too")
     if not options.uses_model and options.orientations > 1:
         raise UserError(
-            f"--uncertainty {options.orientations} turns tiles for the model, which --detail {options.detail} "
-            "does without; --uncertainty 1 gives the standard error of the DEM's own estimate"
+            f"--uncertainty {options.orientations} turns tiles for the model, and --detail {options.detail} needs none"
         )
     with _open(scene, options) as source:
         grid = TileGrid(source.height, source.width, options.tile_size, options.shared)

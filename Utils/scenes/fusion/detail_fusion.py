@@ -35,6 +35,12 @@ __all__ = ["Correction", "Fusion", "fuse"]
 _WINDOW = 12.0
 # Share of the standard deviation that is the same all over a window: half of the variance.
 _LEVEL_SHARE = np.float32(math.sqrt(0.5))
+TRUST_AN_OCTAVE = 0.35
+"""How far the power of the ground is believed an octave beyond what cells resolve, and again with each further octave.
+
+It was derived on tiles and synthetic ground that judge nothing: docs/real-ground.md.
+"""
+
 # A Wiener filter gives all that is likely: more than that one octave up says nothing of the finest.
 _HIGHEST_OF_SHADING = np.float32(1.0)
 # Detail may vary within cells so many times as much as the ground is likely to, in variance.
@@ -42,24 +48,6 @@ _MOST_ROUGH = 1.25
 # With fewer cells along a side there is no octave to cross.
 _FEWEST_CELLS = 8
 _ROWS_AT_ONCE = 512
-
-
-@dataclass(frozen=True)
-class Trust:
-    """How far what is found one octave up is believed at the finest detail.
-
-    Both numbers were derived on tiles and synthetic ground that judge nothing (docs/real-ground.md).
-
-    Attributes:
-        an_octave: of the power of the ground, an octave beyond what cells resolve and again with each further octave.
-        transferred: of a gain, where the maps explained nothing one octave up; where they explained all it is 1.
-    """
-
-    an_octave: float = 0.5
-    transferred: float = 0.8
-
-
-TRUST = Trust()
 
 
 @dataclass(frozen=True)
@@ -83,7 +71,7 @@ def fuse(
     image: NDArray[np.float32] | None = None,
     with_spread: bool = False,
     folder: Path | None = None,
-    trust: Trust = TRUST,
+    trust: float = TRUST_AN_OCTAVE,
 ) -> Fusion:
     """Turn a DEM, and maps of the same ground that know more than it, into heights.
 
@@ -96,7 +84,7 @@ def fuse(
             where unknown; its shading then counts. None to do without.
         with_spread: whether the mosaic's second band is its spread, whose level is then set by the reference.
         folder: where large maps are kept, for the caller to remove; None to keep them in memory.
-        trust: in what is found one octave up.
+        trust: how far the power of the ground is believed an octave beyond what cells resolve, as for the shading.
     """
     heights, geometry = reference.heights, reference.geometry
     known = np.isfinite(heights)
@@ -109,7 +97,7 @@ def fuse(
             return Fusion(_flat(reference), {"noise": 0.0, "gain": {}, "explained": 0.0})
     aspect = _aspect(geometry)
     octave = Octave(heights, aspect, folder)
-    relief = None if image is None else octave.shading(image, trust.an_octave)
+    relief = None if image is None else octave.shading(image, trust)
     crossed = _crossed(heights, aspect, model, image, trust)
     gain = crossed.gains.get("model", np.zeros(heights.shape, np.float32))
     if mosaic is not None and gain.any():
@@ -123,10 +111,10 @@ def fuse(
     offset = rest.surface
     if relief is not None and crossed.gains["shading"].any():
         _add(offset, relief, rest.seen(averaged(relief, SAMPLES_A_CELL), "relief_seen"), crossed.gains["shading"])
-    factor = np.ones(heights.shape, np.float32)
+    factor, error = np.ones(heights.shape, np.float32), rest.error * np.sqrt(crossed.left_by_shading)
     if own is not None:
-        factor = _factor(own, rest.error, np.where(known, np.float32(0.0), gain))
-    spread = _LEVEL_SHARE * rest.error if own is not None else rest.error
+        factor = _factor(own, error, np.where(known, np.float32(0.0), gain))
+    spread = _LEVEL_SHARE * error if own is not None else error
     correction = Correction(gain, offset, factor, spread, known, geometry, geometry.finer(SAMPLES_A_CELL))
     facts = {
         "noise": round(octave.estimate.noise, 3),
@@ -138,20 +126,27 @@ def fuse(
 
 @dataclass(frozen=True)
 class _Crossed:
-    """The share (h, w) of each map's detail that is kept, and what all explain of what the cells leave open."""
+    """What crossing an octave tells.
+
+    Attributes:
+        gains: share (h, w) of each map's detail that is kept.
+        explained: share of the variance that all of them explain of what the wider cells leave open.
+        left_by_shading: (h, w) share of the variance that shading leaves of what the model leaves.
+    """
 
     gains: dict[str, Cells]
     explained: float
+    left_by_shading: Cells
 
 
 def _crossed(
-    heights: Cells, aspect: float, model: Cells | None, image: NDArray[np.float32] | None, trust: Trust
+    heights: Cells, aspect: float, model: Cells | None, image: NDArray[np.float32] | None, trust: float
 ) -> _Crossed:
     """Cross one octave: judge the maps where cells twice as wide leave open what the DEM's own cells show."""
     nothing = np.zeros(heights.shape, np.float32)
     gains = {name: nothing.copy() for name, given in (("model", model), ("shading", image)) if given is not None}
     if not gains or min(heights.shape) < _FEWEST_CELLS:
-        return _Crossed(gains, 0.0)
+        return _Crossed(gains, 0.0, nothing + 1)
     rows, columns = (side // 2 * 2 for side in heights.shape)
     heights = heights[:rows, :columns]
     wide = Octave(averaged(heights), aspect)
@@ -164,15 +159,19 @@ def _crossed(
         added["model"] = model[:rows, :columns] - shown
     if image is not None:
         samples = averaged(image[:, : rows * SAMPLES_A_CELL, : columns * SAMPLES_A_CELL])
-        relief = wide.shading(samples, trust.an_octave)
+        relief = wide.shading(samples, trust)
         added["shading"] = averaged(relief - wide.seen(averaged(relief, SAMPLES_A_CELL), "relief"))
-    crossed = crossed_gains(heights - averaged(wide.surface), list(added.values()))
-    trusted = trust.transferred + (1 - trust.transferred) * crossed.explained
+    left_open = heights - averaged(wide.surface)
+    crossed = crossed_gains(left_open, list(added.values()))
     for name, gain in zip(added, crossed.gains, strict=True):
         if name == "shading":
             gain = np.minimum(gain, _HIGHEST_OF_SHADING)
-        gains[name][:rows, :columns] = trusted * gain
-    return _Crossed(gains, crossed.explained_of_all)
+        gains[name][:rows, :columns] = gain
+    left = nothing + 1
+    if "shading" in added:
+        without = crossed_gains(left_open, [added["model"]]).explained if "model" in added else 0.0
+        left[:rows, :columns] = np.minimum((1.0 - crossed.explained) / np.maximum(1.0 - without, 1e-3), 1.0)
+    return _Crossed(gains, crossed.explained_of_all, left)
 
 
 def _bound(octave: Octave, rough: Cells) -> Cells:
