@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.scenes import landscape
+from Utils.core.errors import UserError
 from Utils.scenes.fusion.least_error.joined_windows import SAMPLES_A_CELL, LeastErrorEstimate, averaged
 
 Cells = NDArray[np.float32]
@@ -90,3 +93,13 @@ def test_a_surface_in_a_file_is_the_same(tmp_path: Path) -> None:
     _, cells = cells_of(24, 24)
     np.testing.assert_array_equal(surface(cells, file=tmp_path / "surface.npy"), surface(cells))
     assert (tmp_path / "surface.npy").stat().st_size > 96 * 96 * 4
+
+
+def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    _, cells = cells_of(24, 24)
+    with pytest.raises(UserError, match=r"surface\.npy.*--resume"):
+        surface(cells, file=tmp_path / "surface.npy")

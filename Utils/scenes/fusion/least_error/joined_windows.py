@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from Utils.core.errors import write_error
 from Utils.scenes.fusion.least_error.ground_spectrum import Floats, GroundSpectra, local_spectra, pooled_spectrum
 from Utils.scenes.fusion.least_error.window_estimate import WindowEstimate, periodograms
 
@@ -167,10 +169,21 @@ class LeastErrorEstimate:
 
 
 def new_map(file: Path | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A map of zeros, in a new file or in memory."""
+    """A map of zeros, in a new file or in memory.
+
+    Raises:
+        UserError: the disk is full. A mapped file that found it full only later would end the process.
+    """
     if file is None:
         return np.zeros(shape, np.float32)
-    return np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+    try:
+        values = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            with file.open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, file.stat().st_size)
+    except OSError as error:
+        raise write_error(file, error, "go on with --resume once there is space") from error
+    return values
 
 
 def averaged(values: NDArray[np.floating], times: int = 2) -> NDArray[np.float32]:
