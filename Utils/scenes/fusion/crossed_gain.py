@@ -66,21 +66,21 @@ def crossed_gains(left_open: Cells, details: Sequence[Cells]) -> CrossedGains:
     limit = _HIGHEST * max(_MAD_TO_SIGMA * float(np.median(np.abs(true[known]))), 1e-12)
     weight = known * np.minimum(1.0, limit / np.maximum(np.abs(true), limit))
     total, count = weight.sum(), len(details)
-    density = _smooth(weight)
+    density = over_window(weight)
     power, common = np.zeros((*shape, count, count)), np.zeros((*shape, count))
     usual_power, usual_common = np.zeros((count, count)), np.zeros(count)
     for i in range(count):
-        common[..., i] = _smooth(weight * true * drawn[i])
+        common[..., i] = over_window(weight * true * drawn[i])
         usual_common[i] = (weight * true * drawn[i]).sum() / total
         for j in range(count):
-            power[..., i, j] = _smooth(weight * drawn[i] * drawn[j])
+            power[..., i, j] = over_window(weight * drawn[i] * drawn[j])
             usual_power[i, j] = (weight * drawn[i] * drawn[j]).sum() / total
     together = power + _TRUST_IN_SCENE * usual_power
     # A map without any detail has a gain of 0, not of anything.
     together = together + 1e-9 * (np.trace(usual_power) + 1e-12) * np.eye(count)
     slopes = np.linalg.solve(together, (common + _TRUST_IN_SCENE * usual_common)[..., None])[..., 0]
     fitted = sum(slopes[..., i] * drawn[i] for i in range(count))
-    unexplained = _smooth(weight * (true - fitted) ** 2) / np.maximum(density, 1e-9)
+    unexplained = over_window(weight * (true - fitted) ** 2) / np.maximum(density, 1e-9)
     # The slopes' variances: a chance correlation is no support (positive-part James-Stein).
     observations = (density * _WINDOW_CELLS + _TRUST_IN_SCENE * total) / _CELLS_AN_OBSERVATION
     inverse = np.linalg.inv(together)
@@ -92,12 +92,13 @@ def crossed_gains(left_open: Cells, details: Sequence[Cells]) -> CrossedGains:
     left = true - sum(gain * one for gain, one in zip(gains, drawn, strict=True))
     before, after = weight * true**2, weight * left**2
     usual = max(before.sum() / total, 1e-12)
-    explained = 1.0 - (_smooth(after) + _TRUST_IN_SCENE * after.sum() / total) / (
-        _smooth(before) + _TRUST_IN_SCENE * usual
+    explained = 1.0 - (over_window(after) + _TRUST_IN_SCENE * after.sum() / total) / (
+        over_window(before) + _TRUST_IN_SCENE * usual
     )
     of_all = 1.0 - after.sum() / total / usual
     return CrossedGains(gains, np.clip(explained, 0.0, 1.0).astype(np.float32), float(np.clip(of_all, 0.0, 1.0)))
 
 
-def _smooth(values: Floats) -> Floats:
-    return np.asarray(gaussian_filter(values, _WINDOW, mode="constant"))
+def over_window(values: NDArray) -> Floats:
+    """Weighted mean of values (h, w) in the window around each cell, where those beyond the border count as 0."""
+    return np.asarray(gaussian_filter(values.astype(np.float64), _WINDOW, mode="constant"))

@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from Utils.rasters.ground import ground_sample_distance
 from Utils.scenes.fusion.correction import Correction, values_at
-from Utils.scenes.fusion.crossed_gain import crossed_gains
+from Utils.scenes.fusion.crossed_gain import crossed_gains, over_window
 from Utils.scenes.fusion.least_error.joined_windows import SAMPLES_A_CELL, averaged
 from Utils.scenes.fusion.octave import Octave
 from Utils.scenes.fusion.reference import Cells, CoarseHeights, Geometry, average_onto
@@ -31,8 +30,6 @@ from Utils.scenes.fusion.roughness import roughness
 
 __all__ = ["Correction", "Fusion", "fuse"]
 
-# Size of the window in which the spread's usual size is taken: standard deviation of a Gaussian, in cells.
-_WINDOW = 12.0
 # Share of the standard deviation that is the same all over a window: half of the variance.
 _LEVEL_SHARE = np.float32(math.sqrt(0.5))
 TRUST_AN_OCTAVE = 0.35
@@ -182,11 +179,11 @@ def _bound(octave: Octave, rough: Cells) -> Cells:
         rough: (h, w) deviation of the detail within each cell in metres, NaN where unknown.
     """
     known = np.isfinite(rough)
-    share = np.maximum(_smooth(known), 1e-9)
-    there = _smooth(np.where(known, rough, 0.0).astype(np.float64) ** 2) / share
+    share = np.maximum(over_window(known), 1e-9)
+    there = over_window(np.where(known, rough, 0.0).astype(np.float64) ** 2) / share
     within = averaged(octave.surface**2, SAMPLES_A_CELL) - averaged(octave.surface, SAMPLES_A_CELL) ** 2
-    likely = _smooth(np.maximum(within, 0.0) + octave.error**2)
-    usual = np.maximum(_smooth(np.ones_like(known)), 1e-9)
+    likely = over_window(np.maximum(within, 0.0) + octave.error**2)
+    usual = np.maximum(over_window(np.ones_like(known)), 1e-9)
     return np.minimum(1.0, _MOST_ROUGH * likely / usual / np.maximum(there, 1e-12)).astype(np.float32) ** 2
 
 
@@ -220,13 +217,9 @@ def _factor(own: Cells, error: Cells, least: Cells) -> Cells:
         least: (h, w) the smallest factor.
     """
     known = np.isfinite(own)
-    share = np.maximum(_smooth(known), 1e-9)
-    usual = np.sqrt(_smooth(np.where(known, own, 0.0).astype(np.float64) ** 2) / share)
+    share = np.maximum(over_window(known), 1e-9)
+    usual = np.sqrt(over_window(np.where(known, own, 0.0).astype(np.float64) ** 2) / share)
     return np.maximum(_LEVEL_SHARE * error / np.maximum(usual, 1e-6), least).astype(np.float32)
-
-
-def _smooth(values: NDArray) -> NDArray[np.float64]:
-    return np.asarray(gaussian_filter(values.astype(np.float64), _WINDOW, mode="constant"))
 
 
 def _flat(reference: CoarseHeights) -> Correction:

@@ -77,11 +77,10 @@ class LeastErrorEstimate:
         """Spectra of the windows in a row of windows."""
         return self._spectra[number]
 
-    def strip(self, values: NDArray, row: int, times: int = 1) -> NDArray:
-        """The windows (W, h, w) of a map, with ``times`` samples along the side of a cell, from a row of cells on."""
-        part = values[row * times : (row + self.rows.size) * times]
-        width = self.columns.size * times
-        return np.stack([part[:, column * times :][:, :width] for column in self.columns.starts])
+    def strip(self, values: NDArray, row: int) -> NDArray:
+        """The windows (W, h, w) of a map of cells from a row of cells on."""
+        part = values[row : row + self.rows.size]
+        return np.stack([part[:, column : column + self.columns.size] for column in self.columns.starts])
 
     def surface(
         self, cells: NDArray[np.float32], known: NDArray[np.bool_], file: Path | None = None
