@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
+from Systems.d3rsmde.dem_prior.config import DemTrainingConfig
 from Systems.depth.config import DepthTrainingConfig
 from Systems.kinds import kind_of
 from Utils.config.config_files import load_config, read_merged
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _training(given: argparse.Namespace) -> AuditedTraining:
     """The training that the audit is about: that of the config, on the given dataset, or stage 1 on all tiles."""
-    from Systems.d3rsmde.audited import audited_coarse, audited_refiner
+    from Systems.d3rsmde.audited import audited_coarse, audited_dem_refiner, audited_refiner
     from Systems.depth.audited import audited_depth
 
     dataset, root = str(given.dataset), None if given.root is None else str(given.root)
@@ -67,6 +68,8 @@ def _training(given: argparse.Namespace) -> AuditedTraining:
         return audited_refiner(config.model_copy(update=changes))
     if isinstance(config, DepthTrainingConfig):
         return audited_depth(config.model_copy(update=changes))
+    if isinstance(config, DemTrainingConfig):
+        return audited_dem_refiner(config.model_copy(update=changes))
     assert isinstance(config, ViTTrainingConfig)
     return audited_coarse(config.model_copy(update=changes))
 

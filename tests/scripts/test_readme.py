@@ -28,7 +28,7 @@ from Modules.d3rsmde.autoencoders import AutoencoderShape, build_autoencoder
 from Modules.d3rsmde.pipeline import D3RSMDE
 from Modules.depth.enc_dec import EncDec
 from Systems import config_reference
-from Systems.kinds import KINDS
+from Systems.kinds import kind_of
 from tests.conftest import TEST, TEST_IDS, TRAINING, TRAINING_IDS, height_path, image_path, write_split
 from tests.depth_models import write_depth_model
 from tests.depth_sets import write_cityscapes, write_kitti, write_nyu
@@ -347,9 +347,8 @@ def test_a_new_command_is_noticed(marks: str, language: str, tmp_path: Path) -> 
 def test_configs_that_are_shown_can_be_loaded(in_place: Path) -> None:
     assert shown_configs()
     for name in shown_configs():
-        scores = "checkpoint_path" in read_merged(Path(name))[0]
-        kinds = [kind for kind in KINDS if kind.folder == Path(name).parent.name]
-        (kind,) = [kind for kind in kinds if ("checkpoint_path" in kind.config.model_fields) == scores]
+        kind = kind_of(read_merged(Path(name))[0])
+        assert kind.folder == Path(name).parent.name
         load_config(Path(name), kind.config)
 
 
