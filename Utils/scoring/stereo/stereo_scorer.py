@@ -10,7 +10,7 @@ from torch import Tensor
 
 from Utils.data.sample import Batch
 from Utils.scoring.map_pairs import BoolArray
-from Utils.scoring.scores import Metric, PooledScorer, Row, Scorer, ScoreProtocol, Summary, TileScorer
+from Utils.scoring.scores import Metric, PooledScorer, Row, ScoreProtocol, Scorer, Summary, TileScorer
 from Utils.scoring.stereo.stereo_metrics import (
     ALL_SHARES,
     COMPLETENESS,
@@ -56,8 +56,8 @@ class StereoScorer(Scorer):
         self._kinds = dict(kinds or {})
         self._pixels = pixels
         told = (
-            "errors are estimate minus truth in metres, unclipped but for 'MAE of errors < 250 m'; means are over pixels "
-            "with an estimate, shares over all with a truth; an interval is that of the file; complete: estimates of "
+            "errors are estimate minus truth in metres, unclipped but for 'MAE of errors < 250 m'; means are over "
+            "pixels with an estimate, shares over all with a truth; an interval is that of the file; complete: estimates of "
             f"confidence {least_confidence:g} or more"
         )
         shown = ("mae", "median", "below_1m", "complete")
