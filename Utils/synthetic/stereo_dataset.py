@@ -1,0 +1,157 @@
+"""A synthetic stereo dataset in the layouts of the real ones: WHU-MVS (processed) with pinhole cameras.
+
+``python -m Utils.synthetic.stereo_dataset --dataset DIR`` writes ``train`` and ``test``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from Utils.data.stereo.pinhole_camera import PinholeCamera, write_camera
+from Utils.rasters.pfm import write_pfm
+from Utils.synthetic.dataset_folder import claim, make_scenes
+from Utils.synthetic.stereo_cameras import Pinhole
+from Utils.synthetic.stereo_ground import KINDS, GroundKind
+from Utils.synthetic.stereo_scenes import INTERVAL, MOST_VIEWS, StereoScene, make_scene
+
+__all__ = ["write_dataset"]
+
+logger = logging.getLogger(__name__)
+
+_PARTS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class _ScenePlan:
+    """One scene of a dataset."""
+
+    kind: GroundKind
+    number: int
+    part: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}{self.number:04d}_0000"
+
+
+def write_dataset(
+    folder: Path,
+    train_scenes: int,
+    test_scenes: int,
+    views: int,
+    size: tuple[int, int],
+    seed: int,
+    noise: float = 0.05,
+    workers: int | None = None,
+) -> None:
+    """Write images, cameras, depth and relative depth of every view, and a README.txt that says what they are.
+
+    Two of three scenes are towns, the others terrain. No scene is in two parts. The files depend on the arguments
+    alone, not on ``workers``.
+
+    Args:
+        folder: made if it does not exist.
+        train_scenes: scenes of the training part.
+        test_scenes: scenes of the test part.
+        views: views of each scene, 2 to 5; view 1 is in the middle.
+        size: height and width of a view in pixels.
+        seed: not negative.
+        noise: of the sensor, where 1 is white.
+        workers: processes that make scenes; by default one per core that this process may use.
+
+    Raises:
+        ValueError: a number is out of range.
+        FileExistsError: ``folder`` holds another dataset than the one that would be written.
+    """
+    if min(train_scenes, test_scenes, min(size)) < 1 or seed < 0 or not 2 <= views <= MOST_VIEWS["pinhole"]:
+        given = f"{train_scenes} training and {test_scenes} test scenes of {views} views of {size}, seed {seed}"
+        raise ValueError(f"cannot write a dataset of {given}: give 1 scene of each part or more, and 2 to 5 views")
+    described = _description(train_scenes, test_scenes, views, size, seed, noise)
+    claim(folder, described, _PARTS)
+    plans = [*_plan("train", train_scenes, seed), *_plan("test", test_scenes, seed)]
+    for part in _PARTS:
+        for name in ("image", "camera", "depth", "depthAnything"):
+            for view in range(views):
+                (folder / part / name / str(view)).mkdir(parents=True, exist_ok=True)
+    make_scenes(partial(_write_scene, folder, views, size, noise), plans, workers)
+    logger.info("wrote %d training and %d test scenes to %s", train_scenes, test_scenes, folder)
+
+
+def _description(
+    train_scenes: int, test_scenes: int, views: int, size: tuple[int, int], seed: int, noise: float
+) -> str:
+    return (
+        f"Synthetic towns and terrain, seed {seed}: {train_scenes} training and {test_scenes} test scenes of {views} "
+        f"views with {size[1]} x {size[0]} pixels each and noise {noise:g}, made by Utils/synthetic/stereo_dataset.py "
+        "(D3-RSMDE) in the layout of the processed WHU-MVS. Depth is the distance along the optical axis in metres; "
+        "cameras are poses in photogrammetric axes. The maps in depthAnything are the true depth, bent, blurred and "
+        "without scale or shift (near is dark): they are better than those of any monocular model.\n"
+    )
+
+
+def _plan(part: str, scenes: int, seed: int) -> list[_ScenePlan]:
+    """The scenes of a part, each with a seed of its own; those of the test start at 5000."""
+    plans = []
+    for number in range(scenes):
+        branch = np.random.SeedSequence(seed, spawn_key=(part == "test", number))
+        own = int(branch.generate_state(1, np.uint64)[0])
+        kind = KINDS[number % 3 == 2]
+        plans.append(_ScenePlan(kind, number + (5000 if part == "test" else 0), part, own))
+    return plans
+
+
+def _write_scene(folder: Path, views: int, size: tuple[int, int], noise: float, plan: _ScenePlan) -> None:
+    write_scene(folder / plan.part, plan.name, make_scene(plan.kind, views, size, plan.seed, noise))
+
+
+def write_scene(folder: Path, name: str, scene: StereoScene) -> None:
+    """Write a scene's files into a part of a dataset whose folders are there.
+
+    Args:
+        folder: ``train`` or ``test`` of the dataset.
+        name: of the scene's files in every view.
+        scene: an aerial scene.
+    """
+    for view, (camera, frame, (nearest, farthest)) in enumerate(
+        zip(scene.cameras, scene.frames, scene.ranges, strict=True)
+    ):
+        assert isinstance(camera, Pinhole)
+        Image.fromarray(frame.image).save(folder / "image" / str(view) / f"{name}.png")
+        Image.fromarray(frame.relative).save(folder / "depthAnything" / str(view) / f"{name}.png")
+        write_pfm(folder / "depth" / str(view) / f"{name}.pfm", frame.depth)
+        extrinsics = np.linalg.inv(camera.pose @ np.diag([1.0, -1.0, -1.0, 1.0]))
+        known = PinholeCamera(extrinsics, camera.focal, camera.centre, nearest, farthest, INTERVAL)
+        write_camera(folder / "camera" / str(view) / f"{name}.txt", known, camera.size)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write a synthetic stereo dataset."""
+    parser = argparse.ArgumentParser(prog="python -m Utils.synthetic.stereo_dataset", description=main.__doc__)
+    parser.add_argument("--dataset", type=Path, required=True, help="folder to write")
+    parser.add_argument("--train-scenes", type=int, default=80, help="default %(default)s")
+    parser.add_argument("--test-scenes", type=int, default=12, help="default %(default)s")
+    parser.add_argument("--views", type=int, default=3, help="views a scene, 2 to 5, default %(default)s")
+    parser.add_argument("--height", type=int, default=96, help="pixels, default %(default)s")
+    parser.add_argument("--width", type=int, default=96, help="pixels, default %(default)s")
+    parser.add_argument("--noise", type=float, default=0.05, help="where 1 is white, default %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    counts = given.train_scenes, given.test_scenes, given.views
+    try:
+        write_dataset(given.dataset, *counts, (given.height, given.width), given.seed, given.noise)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
