@@ -1,0 +1,1 @@
+"""Multi-view stereo: depth or height maps and surface models from several images; CasMVSNet, UCSNet and CasRED."""
