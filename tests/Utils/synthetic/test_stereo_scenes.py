@@ -10,9 +10,11 @@ import pytest
 from tests.stereo_views import agreement, seen_in
 from Utils.data.stereo.pinhole_camera import read_camera
 from Utils.rasters.pfm import read_pfm
+from Utils.rasters.rational import read_rational
 from Utils.rasters.tile_files import read_image
+from Utils.synthetic.pushbroom_rpc import fit_rational, metres_per_degree
 from Utils.synthetic.stereo_cameras import Pinhole, turned
-from Utils.synthetic.stereo_dataset import write_dataset
+from Utils.synthetic.stereo_dataset import CONSTANT, RELATIVE, SHUFFLED, write_dataset
 from Utils.synthetic.stereo_ground import HIGHEST, LOWEST, make_ground
 from Utils.synthetic.stereo_scenes import make_satellite_scene, make_scene
 
@@ -108,7 +110,7 @@ def test_a_scene_is_made_in_time() -> None:
 def test_a_dataset_has_the_layout_of_whu_mvs_and_its_files_agree(tmp_path) -> None:
     write_dataset(tmp_path, 2, 1, 3, (64, 64), seed=6, noise=0.0, workers=1)
     names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("town*"))
-    assert len(names) == 3 * 3 * 4 and "train/image/0/town0000_0000.png" in names
+    assert len(names) == 3 * 3 * 6 and "train/image/0/town0000_0000.png" in names
     assert "test/camera/2/town5000_0000.txt" in names and "test/depthAnything/1/town5000_0000.png" in names
     for part, name in (("train", "town0001_0000"), ("test", "town5000_0000")):
         images = [read_image(tmp_path / part / "image" / str(view) / f"{name}.png").mean(axis=0) for view in range(3)]
@@ -133,3 +135,52 @@ def test_a_folder_with_other_data_is_left(tmp_path) -> None:
         write_dataset(tmp_path, 1, 1, 2, (32, 32), seed=1, workers=1)
     with pytest.raises(ValueError, match="2 to 5 views"):
         write_dataset(tmp_path / "new", 1, 1, 6, (32, 32), seed=1)
+
+
+def test_the_fitted_rpc_is_the_line_sensor() -> None:
+    rng = np.random.default_rng(0)
+    for camera in make_satellite_scene("town", 3, SIZE, seed=8).cameras:
+        origin = 121.3, -44.0
+        model = fit_rational(camera, origin, (LOWEST, HIGHEST))
+        assert model.height_range == pytest.approx((LOWEST, HIGHEST))
+        points = rng.uniform((-20.0, -14.0, LOWEST), (20.0, 14.0, HIGHEST), (500, 3))
+        degrees = np.array(origin) + points[:, :2] / metres_per_degree(origin[1])
+        seen = np.stack(model.project(degrees[:, 0], degrees[:, 1], points[:, 2]), axis=1)
+        np.testing.assert_allclose(seen, camera.project(points), atol=2e-3)
+        # The inverse, too: to the ground that the pixel's ray meets at that height.
+        ground = np.stack(model.locate(seen[:, 0], seen[:, 1], points[:, 2]), axis=1)
+        np.testing.assert_allclose((ground - degrees) * metres_per_degree(origin[1]), 0.0, atol=2e-3)
+
+
+def test_a_dataset_of_line_sensors_has_the_layout_of_whu_tlc_and_its_files_agree(tmp_path) -> None:
+    write_dataset(tmp_path, 1, 1, 3, (64, 64), seed=7, noise=0.0, workers=1, cameras="rpc")
+    part = tmp_path / "train"
+    assert sorted(path.name for path in part.iterdir()) == sorted(
+        ("image", "rpc", "height", RELATIVE, SHUFFLED, CONSTANT)
+    )
+    images = [read_image(part / "image" / str(view) / "town0000_0000.png").mean(axis=0) for view in range(3)]
+    models = [read_rational(part / "rpc" / str(view) / "town0000_0000.rpc") for view in range(3)]
+    assert len((part / "rpc" / "0" / "town0000_0000.rpc").read_text(encoding="utf-8").splitlines()) == 170
+    heights = read_pfm(part / "height" / "1" / "town0000_0000.pfm").astype(float)
+    rows, columns = np.mgrid[:64, :64]
+    for other in (0, 2):
+        told = []
+        for off in (0.0, 3.0):
+            ground = models[1].locate(columns, rows, heights + off)
+            places = np.stack(models[other].project(*ground, heights + off), axis=-1)
+            told.append(agreement(images[1], images[other], places))
+        assert told[0] > 0.6 and told[0] - told[1] > 0.15, told
+
+
+def test_controls_know_nothing_of_their_scene(tmp_path) -> None:
+    write_dataset(tmp_path, 3, 2, 2, (32, 32), seed=6, workers=1)
+    for part, count in (("train", 3), ("test", 2)):
+        names = [path.name for path in sorted((tmp_path / part / RELATIVE / "0").iterdir())]
+        assert len(names) == count
+        own, others = (
+            {name: (tmp_path / part / kind / "1" / name).read_bytes() for name in names}
+            for kind in (RELATIVE, SHUFFLED)
+        )
+        assert sorted(own.values()) == sorted(others.values()) and all(own[name] != others[name] for name in names)
+        flat = read_image(tmp_path / part / CONSTANT / "0" / names[0])
+        assert flat.shape == (3, 32, 32) and np.ptp(flat) == 0
