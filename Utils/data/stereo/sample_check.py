@@ -148,8 +148,8 @@ def _refuse_unknown(files: Mapping[str, StereoFiles], looks: Sequence[SampleLook
         )
     missed = [look for look in looks if look.outside > _MUCH_OUTSIDE]
     if missed:
+        truth = files[missed[0].id].reference.truth
         raise UserError(
-            f"{missed[0].outside:.0%} of '{files[missed[0].id].reference.truth}' lies outside of the range of its camera "
-            f"({len(missed)} of {len(looks)} samples miss more than half): is the truth in metres, and of "
-            "this view? value_range sets another range"
+            f"{missed[0].outside:.0%} of '{truth}' lies outside of the range of its camera ({len(missed)} of {len(looks)} "
+            "samples miss more than half): is the truth in metres, and of this view? value_range sets another range"
         )
