@@ -29,6 +29,11 @@ class Positions:
     y: Tensor
     valid: Tensor
 
+    @property
+    def placed(self) -> Tensor:
+        """True where the point has a place at all, inside the map or beside it, bool [B, D, h, w]."""
+        return (self.x != _NOWHERE) | (self.y != _NOWHERE)
+
 
 class Geometry(Protocol):
     """The cameras of a batch of views, of which view 0 is the reference."""
