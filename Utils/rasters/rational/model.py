@@ -85,6 +85,29 @@ class RationalModel:
         ground = ground_of(parameters, ImagePoints(down, across), up, _CORRECTIONS)
         return ground.longitude.numpy().reshape(shape), ground.latitude.numpy().reshape(shape)
 
+    def fitted_to(self, height: int, width: int) -> RationalModel:
+        """The same camera, with offsets and scales of line and sample that are those of an image of this size.
+
+        Cutting an image may leave a model whose offsets lie far outside of it. What is fitted over its box then says
+        nothing of the image. A model whose box holds the image is returned as it is.
+
+        Args:
+            height: rows of the image.
+            width: columns of the image.
+        """
+        direct, changed = self.direct.copy(), False
+        for i, length in enumerate((height, width)):
+            offset, scale = self.direct[i], self.direct[5 + i]
+            if max(abs(0 - offset), abs(length - 1 - offset)) <= 1.2 * scale:
+                continue
+            new_offset, new_scale = (length - 1) / 2, length / 2
+            numerator, denominator = (slice(10 + 40 * i + start, 30 + 40 * i + start) for start in (0, 20))
+            direct[numerator] = (
+                self.direct[numerator] * scale + self.direct[denominator] * (offset - new_offset)
+            ) / new_scale
+            direct[i], direct[5 + i], changed = new_offset, new_scale, True
+        return RationalModel(direct) if changed else self
+
     def shifted(self, columns: float, rows: float) -> RationalModel:
         """The model of the image whose pixel (0, 0) is the pixel (columns, rows) of this one: a window's model."""
         direct = self.direct.copy()

@@ -49,26 +49,21 @@ def read_rational(path: str | os.PathLike[str]) -> RationalModel:
 def _from_image(path: Path) -> RationalModel:
     with raster_errors(path), georeference_optional(), rasterio.open(path) as source:
         try:
-            found = source.rpcs
+            found, size = source.rpcs, source.shape
         except (KeyError, ValueError) as error:
             raise RasterError(path, f"its RPC cannot be read ({error})", "mend its tags or side file") from error
     if found is None:
         for beside in (path.with_suffix(".rpc"), path.with_name(f"{path.stem}_rpc.txt")):
             if beside.is_file():
-                return _from_text(beside)
+                return _from_text(beside).fitted_to(*size)
         raise RasterError(
             path,
             "has no RPC, neither in its tags nor in a side file (.RPB, _RPC.TXT, .rpc, DIMAP)",
             "keep the vendor's side files beside the image",
         )
-    names = [name.lower() for name in _SCALARS]
-    return _model(
-        path,
-        np.array(
-            [getattr(found, name) for name in names] + [c for name in _DIRECT for c in getattr(found, name.lower())],
-            dtype=np.float64,
-        ),
-    )
+    scalars = [getattr(found, name.lower()) for name in _SCALARS]
+    coefficients = [value for name in _DIRECT for value in getattr(found, name.lower())]
+    return _model(path, np.array(scalars + coefficients, dtype=np.float64)).fitted_to(*size)
 
 
 def _from_text(path: Path) -> RationalModel:

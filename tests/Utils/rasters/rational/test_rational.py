@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import torch
 from rasterio.transform import RPCTransformer
 
+from Modules.stereo.geometry import RationalGeometry
 from tests.paths import SHARED
 from tests.rational_cameras import camera, rpc_of, text_of, write_image
 from Utils.core.errors import RasterError
@@ -57,6 +59,33 @@ def test_windows_and_reduced_images_have_their_own_models() -> None:
     column, row = model.shifted(columns=30.0, rows=20.0).project(longitude, latitude, 30.0)
     np.testing.assert_allclose([column, row], [20.0, 20.0], atol=1e-6)
     np.testing.assert_allclose(model.reduced(4).project(longitude, latitude, 30.0), [12.5, 10.0], atol=1e-6)
+
+
+def test_a_model_whose_box_lies_outside_of_its_image_is_fitted_to_the_image() -> None:
+    model = camera((0.2, 0.1), bent=1e-2)
+    cut = model.direct.copy()
+    # The same camera, written with offsets that lie thirty images away.
+    for i, scale in ((0, cut[5]), (1, cut[6])):
+        cut[i] += 30 * scale
+        cut[10 + 40 * i : 30 + 40 * i] -= 30 * cut[30 + 40 * i : 50 + 40 * i]
+    far = RationalModel(cut)
+    columns, rows, heights = places(model)
+    longitude, latitude = model.locate(columns, rows, heights)
+    np.testing.assert_allclose(far.project(longitude, latitude, heights), [columns, rows], atol=1e-6)
+    fitted = far.fitted_to(100, 120)
+    np.testing.assert_allclose(fitted.direct, model.direct, rtol=1e-9, atol=1e-12)
+    assert model.fitted_to(100, 120) is model
+
+
+@real_images
+def test_warping_a_real_image_onto_itself_moves_no_pixel(path: Path) -> None:
+    model = read_rational(path)
+    with rasterio.open(path) as source:
+        size = tuple(-(-length // 16) for length in source.shape)
+    height = torch.linspace(*model.height_range, 5, dtype=torch.float64).view(1, 5, 1, 1).expand(1, 5, *size)
+    found = RationalGeometry(torch.from_numpy(model.parameters)[None, None]).positions(0, height, 16, size)
+    assert (found.x - torch.arange(size[1])).abs().max() < 1e-4 / 16
+    assert (found.y - torch.arange(size[0])[:, None]).abs().max() < 1e-4 / 16
 
 
 def test_a_model_comes_back_from_the_tags_of_a_tiff(tmp_path: Path) -> None:
