@@ -18,9 +18,9 @@ from Utils.config.evaluation_keys import EvaluationConfig
 from Utils.core.errors import RasterError, UserError, write_error
 from Utils.core.processes import everywhere, gather, gather_in_turn, on_main, progress_bar
 from Utils.core.seeds import named_generator
+from Utils.data.dataset import SampleDataset
 from Utils.data.loaders import make_loader, on_device
 from Utils.data.sample import Batch, item
-from Utils.data.tile_dataset import TileDataset
 from Utils.pictures.comparison import Panel, save_comparison, save_overview
 from Utils.pictures.quantity import HEIGHT, Quantity
 from Utils.rasters.tile_files import write_map_16bit, write_map_float
@@ -105,7 +105,7 @@ def make_height_scorer(config: EvaluationConfig, metres: bool = False) -> Height
 @torch.no_grad()
 def evaluate(
     predict: Predict,
-    dataset: TileDataset,
+    dataset: SampleDataset,
     config: EvaluationConfig,
     device: torch.device,
     scorer: Scorer,

@@ -114,10 +114,10 @@ def image_scores(errors: Errors) -> dict[str, float]:
     """All scores of one image; those of confidence are NaN where there is none.
 
     ``median`` is that of the absolute error, ``nmad`` 1.4826 times the median absolute deviation of the signed error
-    from its median. ``mae_surest_half`` is over the half of the pixels with the highest confidence. ``ause`` is the area
-    between two curves, the MAE that is left when the least sure pixels are taken away, and when those with the largest
-    errors are, as a share of the MAE (Ilg et al., ECCV 2018): 0 where confidence orders pixels as their errors do, and
-    about 0.5 where it says nothing of normal errors.
+    from its median. ``mae_surest_half`` is over the half of the pixels with the highest confidence. ``ause`` is the
+    area between two curves, the MAE that is left when the least sure pixels are taken away, and when those with the
+    largest errors are, as a share of the MAE (Ilg et al., ECCV 2018): 0 where confidence orders pixels as their errors
+    do, and about 0.5 where it says nothing.
     """
     known = np.isfinite(errors.error)
     error = errors.error[known]

@@ -57,8 +57,8 @@ class StereoScorer(Scorer):
         self._pixels = pixels
         told = (
             "errors are estimate minus truth in metres, unclipped but for 'MAE of errors < 250 m'; means are over "
-            "pixels with an estimate, shares over all with a truth; an interval is that of the file; complete: estimates of "
-            f"confidence {least_confidence:g} or more"
+            "pixels with an estimate, shares over all with a truth; an interval is that of the file; complete: "
+            f"estimates of confidence {least_confidence:g} or more"
         )
         shown = ("mae", "median", "below_1m", "complete")
         self.protocols = (
