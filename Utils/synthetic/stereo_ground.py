@@ -188,7 +188,7 @@ class Ground:
         noise = self._texture(hits.point, hits.paint)
         colour = np.array([paint.colour for paint in self.paints], np.float32)[hits.paint]
         contrast = np.array([paint.contrast for paint in self.paints], np.float32)[hits.paint]
-        light = 0.45 + 0.55 * np.clip(hits.normal @ self.sun, 0.0, None)
+        light = 0.5 + 0.6 * np.clip(hits.normal @ self.sun, 0.0, None)
         self._lay_roads(hits, colour, contrast)
         return (colour * ((1.0 + contrast * noise) * light)[:, None]).astype(np.float32)
 
@@ -261,16 +261,16 @@ def make_ground(kind: GroundKind, seed: int, extent: float, pixel: float) -> Gro
     """
     rng = np.random.default_rng(seed)
     town = kind == "town"
-    terrain = _make_terrain(rng, extent, (0.5, 2.0) if town else (4.0, 9.0))
+    terrain = _make_terrain(rng, extent, (1.0, 3.5) if town else (8.0, 13.0))
     area = (extent / 60.0) ** 2
-    houses, paints = _make_houses(rng, terrain, extent, round(area * rng.uniform(9.0, 16.0)) if town else 0)
+    houses, paints = _make_houses(rng, terrain, extent, round(area * rng.uniform(12.0, 22.0)) if town else 0)
     trees: list[Tree] = []
     crowns: list[Paint] = []
     for _ in range(round(area * (rng.uniform(3.0, 9.0) if town else rng.uniform(2.0, 8.0)))):
         trees.append(_make_tree(rng, terrain, extent))
         crowns.append(Paint((rng.uniform(0.08, 0.25), rng.uniform(0.25, 0.45), rng.uniform(0.05, 0.2)), 0.3))
-    field = Paint((rng.uniform(0.3, 0.6), rng.uniform(0.4, 0.65), rng.uniform(0.2, 0.4)), rng.uniform(0.15, 0.35))
-    road = Paint(_grey(rng, 0.4, 0.7), rng.uniform(0.02, 0.12))
+    field = Paint((rng.uniform(0.3, 0.6), rng.uniform(0.4, 0.65), rng.uniform(0.25, 0.5)), rng.uniform(0.25, 0.6))
+    road = Paint(_grey(rng, 0.4, 0.7), rng.uniform(0.04, 0.25))
     sun = np.array([rng.uniform(-0.8, 0.8), rng.uniform(-0.8, 0.8), 1.0])
     tables = rng.standard_normal((_OCTAVES, _TABLE, _TABLE)).astype(np.float32)
     # Between its points a table is interpolated, which takes from its variance.
@@ -284,7 +284,7 @@ def _make_terrain(rng: np.random.Generator, extent: float, relief: tuple[float, 
     turns = rng.uniform(0.0, 2.0 * math.pi, len(lengths))
     vectors = 2.0 * math.pi / lengths[:, None] * np.stack([np.cos(turns), np.sin(turns)], axis=1)
     shares = (lengths / lengths[0]) ** 1.3 * rng.uniform(0.5, 1.0, len(lengths))
-    total = min(float(rng.uniform(*relief)), -LOWEST + 3.0)
+    total = float(rng.uniform(*relief))
     amplitudes = total * shares / shares.sum()
     level = LOWEST + total + float(rng.uniform(0.0, 2.0))
     return Waves(level, vectors, amplitudes, rng.uniform(0.0, 2.0 * math.pi, len(lengths)))
@@ -301,13 +301,13 @@ def _make_houses(
         half = rng.uniform(2.5, 8.0), rng.uniform(2.5, 5.5)
         turn = street if rng.random() < 0.7 else rng.uniform(0.0, math.pi)
         ground = float(terrain.heights(np.array(x), np.array(y)))
-        eaves = float(rng.choice([rng.uniform(3.0, 7.0), rng.uniform(7.0, 16.0)], p=[0.65, 0.35]))
-        pitch = float(rng.choice([0.0, math.radians(rng.uniform(15.0, 40.0))])) if eaves < 9.0 else 0.0
+        eaves = float(rng.choice([rng.uniform(3.0, 8.0), rng.uniform(8.0, 18.0)], p=[0.55, 0.45]))
+        pitch = float(rng.choice([0.0, math.radians(rng.uniform(15.0, 40.0))])) if eaves < 10.0 else 0.0
         top = min(ground + eaves, HIGHEST - math.tan(pitch) * half[1] - 0.5)
         houses.append(_house((x, y), half, turn, top, pitch))
         textured = rng.random() < 0.65
-        paints.append(Paint(_roof_colour(rng), rng.uniform(0.1, 0.3) if textured else rng.uniform(0.0, 0.03)))
-        paints.append(Paint(_grey(rng, 0.35, 0.8), rng.uniform(0.05, 0.25)))
+        paints.append(Paint(_roof_colour(rng), rng.uniform(0.2, 0.5) if textured else rng.uniform(0.0, 0.03)))
+        paints.append(Paint(_grey(rng, 0.35, 0.8), rng.uniform(0.1, 0.4)))
     return houses, paints
 
 

@@ -150,6 +150,6 @@ def _refuse_unknown(files: Mapping[str, StereoFiles], looks: Sequence[SampleLook
     if missed:
         truth = files[missed[0].id].reference.truth
         raise UserError(
-            f"{missed[0].outside:.0%} of '{truth}' lies outside of the range of its camera ({len(missed)} of {len(looks)} "
+            f"{missed[0].outside:.0%} of '{truth}' lies outside of its camera's range ({len(missed)} of {len(looks)} "
             "samples miss more than half): is the truth in metres, and of this view? value_range sets another range"
         )
