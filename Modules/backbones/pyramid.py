@@ -30,6 +30,7 @@ class TimmPyramid(nn.Module):
         name: any timm model that gives features.
         options: further arguments of the timm model.
         weights: ``True`` for timm's pretrained weights (from the hub or its cache), a path for a file in timm's layout.
+        levels: timm's numbers of the features to give; layers behind the last of them are not built. None for all.
 
     Attributes:
         strides: pixels per cell of each level, finest first; powers of two.
@@ -45,12 +46,18 @@ class TimmPyramid(nn.Module):
         OSError: pretrained weights that are neither in the cache nor reachable.
     """
 
-    def __init__(self, name: str, options: Mapping[str, Any] | None = None, weights: bool | Path = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: Mapping[str, Any] | None = None,
+        weights: bool | Path = False,
+        levels: tuple[int, ...] | None = None,
+    ) -> None:
         super().__init__()
         options = dict(options or {})
         check_name(name, name, timm.list_models, "any timm encoder with features")
         check_options(name, options)
-        features = _create(name, options, features_only=True)
+        features = _create(name, options, features_only=True, **({} if levels is None else {"out_indices": levels}))
         if weights:
             _load(features, name, options, pretrained_file(name, name) if weights is True else Path(weights))
         self.features: nn.Module = features
@@ -66,7 +73,7 @@ class TimmPyramid(nn.Module):
         settings = timm.get_pretrained_cfg(name)
         self.mean: tuple[float, ...] = tuple(settings.mean) if settings else (0.5, 0.5, 0.5)
         self.std: tuple[float, ...] = tuple(settings.std) if settings else (0.5, 0.5, 0.5)
-        encoder = json.dumps([name, options], sort_keys=True, default=repr)
+        encoder = json.dumps([name, options, levels], sort_keys=True, default=repr)
         if encoder not in _found_sizes:
             _found_sizes[encoder] = _sizes(name, features, self.strides[-1], _native_size(settings, options))
         self.multiple, self.smallest = _found_sizes[encoder]

@@ -22,7 +22,7 @@ from Utils.config.sections import (
 )
 
 OptimiserName = Literal["AdamW", "Adam", "RMSprop", "SGD"]
-ScheduleName = Literal["plateau", "cosine", "linear", "linear_by_epoch", "polynomial", "multistep"]
+ScheduleName = Literal["plateau", "cosine", "linear", "linear_by_epoch", "polynomial", "multistep", "multistep_by_step"]
 # Their rate depends on how long the whole run is.
 _SPAN_THE_RUN = ("cosine", "linear", "linear_by_epoch", "polynomial")
 # The options of torch.optim's classes that can be set here.
@@ -80,8 +80,8 @@ class TrainingConfig(DataConfig):
     weight_decay: NotNegativeNumber = 1e-4
     """Weight decay: decoupled in AdamW, an L2 penalty in the other optimisers."""
     lr_schedule: ScheduleName = "plateau"
-    """How `lr` falls: plateau (see `threshold_epoch`), cosine, linear, polynomial, multistep (`lr_milestones`), or
-    linear_by_epoch: in a straight line, one level an epoch."""
+    """How `lr` falls: plateau (see `threshold_epoch`), cosine, linear, polynomial, multistep (`lr_milestones`),
+    multistep_by_step (the same in optimiser steps), or linear_by_epoch: in a straight line, one level an epoch."""
     threshold_epoch: NotNegative = 5
     """plateau: epochs without a better validation score before `lr` is multiplied by the ratio below; 0 = never."""
     downgrade_lr_ratio: Share = 0.6
@@ -89,7 +89,7 @@ class TrainingConfig(DataConfig):
     lr_power: PositiveNumber = 0.9
     """polynomial: the exponent of (1 - steps done / all steps)."""
     lr_milestones: list[Positive] = []
-    """multistep: epochs after which `lr` is multiplied."""
+    """multistep: epochs after which `lr` is multiplied; multistep_by_step: optimiser steps."""
     warmup_steps: NotNegative = 0
     """Optimiser steps in which the rate rises in a straight line to what the schedule says."""
     loss_types: str | Annotated[list[str], Field(min_length=1)]
@@ -156,6 +156,6 @@ class TrainingConfig(DataConfig):
 
     @model_validator(mode="after")
     def _milestones_of_multistep(self) -> TrainingConfig:
-        if (self.lr_schedule == "multistep") != bool(self.lr_milestones):
+        if self.lr_schedule.startswith("multistep") != bool(self.lr_milestones):
             raise ValueError("lr_schedule multistep and lr_milestones go together; give both or neither")
         return self

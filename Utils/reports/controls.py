@@ -12,6 +12,7 @@ from torch import Tensor
 from Utils.config.evaluation_keys import EvaluationConfig
 from Utils.core.errors import UserError
 from Utils.core.processes import everywhere
+from Utils.data.dataset import SampleDataset
 from Utils.data.published_layout import TRAINING_PART
 from Utils.data.sample import Batch
 from Utils.data.tile_dataset import TileDataset, read_truth
@@ -35,7 +36,7 @@ Make = Callable[[Map, BoolArray], Map]
 
 
 def control_maker(
-    config: EvaluationConfig, dataset: TileDataset, scorer: Scorer
+    config: EvaluationConfig, dataset: SampleDataset, scorer: Scorer
 ) -> Callable[[Batch], dict[str, Tensor]]:
     """What makes the maps (B, 1, H, W) of the config's ``controls`` for a batch, by name.
 
@@ -49,7 +50,7 @@ def control_maker(
     """
     if not config.controls:
         return lambda batch: {}
-    if not isinstance(scorer, (HeightScorer, DepthScorer)):
+    if not isinstance(scorer, (HeightScorer, DepthScorer)) or not isinstance(dataset, TileDataset):
         names = ", ".join(protocol.name for protocol in scorer.protocols)
         raise UserError(f"controls are for scores of heights and depth, not for '{names}'; leave controls out")
     truth = scorer.truth if isinstance(scorer, DepthScorer) else "target"

@@ -77,8 +77,9 @@ class RateSchedule:
                 self._by_step.append(MultiplicativeLR(optimiser, _drops_by_epoch(total_steps, steps_per_epoch)))
             case "polynomial":
                 self._by_step.append(PolynomialLR(optimiser, total_iters=total_steps, power=settings.lr_power))
-            case "multistep":
-                milestones = [epoch * steps_per_epoch for epoch in settings.lr_milestones]
+            case "multistep" | "multistep_by_step":
+                unit = steps_per_epoch if settings.lr_schedule == "multistep" else 1
+                milestones = [place * unit for place in settings.lr_milestones]
                 self._by_step.append(MultiStepLR(optimiser, milestones, gamma=settings.downgrade_lr_ratio))
         if settings.warmup_steps > 1:
             # Step s, counted from 0, takes (s + 1) / warmup_steps of the schedule's rate.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from Modules.common.rational_polynomials import PARAMETERS, GroundPoints, ImagePoints, ground_of, image_of, monomials
 
-__all__ = ["fitted_inverse", "inverse_error"]
+__all__ = ["fitted_inverse", "fitted_ratio", "inverse_error"]
 
 Floats = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ def fitted_inverse(direct: Floats) -> Floats:
     line, sample, height = (torch.from_numpy(values.reshape(1, -1)) for values in nodes)
     latitude, longitude = _ground_under(direct, line, sample, height)
     terms = monomials(sample[0], line[0], height[0]).numpy().T
-    return np.concatenate([_ratio(terms, latitude), _ratio(terms, longitude)])
+    return np.concatenate([fitted_ratio(terms, latitude), fitted_ratio(terms, longitude)])
 
 
 def inverse_error(direct: Floats, inverse: Floats) -> float:
@@ -89,7 +89,7 @@ def _ground_under(direct: Floats, line: Tensor, sample: Tensor, height: Tensor) 
     return ground[0, 0].numpy(), ground[1, 0].numpy()
 
 
-def _ratio(terms: Floats, values: Floats) -> Floats:
+def fitted_ratio(terms: Floats, values: Floats) -> Floats:
     """The 40 coefficients of a ratio of polynomials with the terms (N, 20) that gives the values (N,)."""
     weights = np.ones_like(values)
     for _ in range(2):

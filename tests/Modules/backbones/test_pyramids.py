@@ -199,3 +199,17 @@ def test_sizes_are_tried_once_for_each_encoder(monkeypatch: pytest.MonkeyPatch) 
     assert (again.multiple, again.smallest) == (first.multiple, first.smallest) and not tried
     other = TimmPyramid("test_resnet", {"act_layer": "elu"})
     assert (other.multiple, other.smallest) == (7, 14) and tried == ["test_resnet"]
+
+
+def test_layers_behind_the_last_level_that_is_asked_for_are_not_built(tmp_path: Path) -> None:
+    """ResNet-18 up to its second group, with the weights of the whole network's file."""
+    torch.manual_seed(0)
+    whole = timm.create_model("resnet18", pretrained=False)
+    file = tmp_path / "resnet18.safetensors"
+    save_file(whole.state_dict(), file)
+    half = TimmPyramid("resnet18", weights=file, levels=(2,))
+    assert half.strides == (8,) and half.channels == (128,)
+    assert sum(value.numel() for value in half.parameters()) == 683_072
+    image = torch.randn(1, 3, 64, 64)
+    expected = whole.eval().forward_intermediates(image, indices=[2], intermediates_only=True)[0]
+    torch.testing.assert_close(half.eval()(image)[0], expected)

@@ -1,0 +1,56 @@
+"""The one place that maps a config's names to stereo networks, and a user's path to one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from Modules.stereo.names import STEREO_TASK
+from Modules.stereo.networks import StereoNetwork
+from Systems.stereo.config import StereoTrainingConfig
+from Utils.core.errors import UserError, as_user_error
+from Utils.data.stereo.view_files import CameraKind
+from Utils.training.checkpointed_network import give_first_weights, is_checkpoint, load_network
+
+
+def build_stereo(config: StereoTrainingConfig, cameras: CameraKind) -> StereoNetwork:
+    """The network with its first weights: random ones, or ``pretrained_model_path``'s.
+
+    That path is a run, a model folder or a checkpoint of this project (the whole network) or, with the published fusion
+    of relative depth, a file of ResNet-18's weights in timm's layout.
+
+    Raises:
+        UserError: a name, option or file that does not fit, or pretrained weights that are not available.
+    """
+    section = config.model
+    fused = section.relative_depth == "concatenated"
+    try:
+        network = StereoNetwork(
+            section.network,
+            section.relative_depth,
+            hypotheses=section.hypotheses,
+            ratios=section.ratios,
+            base=section.base,
+            counting=section.counting,
+            norm=section.norm,
+            spread_factor=section.spread_factor,
+            least_intervals=section.least_intervals,
+            geometry=cameras,
+        )
+        given = config.pretrained_model_path
+        if given is not None and not fused and Path(given).is_file() and not is_checkpoint(Path(given)):
+            raise UserError(f"pretrained_model_path '{given}' is no checkpoint, and this network has no ResNet-18")
+        give_first_weights(network, section.pretrained and fused, given, load_stereo)
+    except (ValueError, OSError) as error:
+        raise as_user_error(error) from error
+    return network
+
+
+def load_stereo(path: Path) -> StereoNetwork:
+    """A stereo network, ready to predict, from a run folder, a model folder or a checkpoint file.
+
+    Raises:
+        UserError: there is nothing, or no stereo network in it.
+    """
+    if not path.exists():
+        raise UserError(f"no model at '{path}': the path does not exist; train first, or correct the path")
+    return load_network(path, StereoNetwork, STEREO_TASK)

@@ -1,0 +1,1 @@
+"""Sets of overlapping images with their cameras: reading the published datasets and tables, choosing views, checks."""

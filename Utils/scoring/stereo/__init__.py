@@ -1,0 +1,1 @@
+"""Scores of depth or height from several images, in metres."""
