@@ -20,9 +20,7 @@ KINDS: dict[str, str] = {
     "textureless": (
         f"pixels whose window of {_WINDOW} x {_WINDOW} has less than {_LITTLE:g} of the image's standard deviation"
     ),
-    "occluded": (
-        "pixels that lie behind others, by the reference's own truth, in half of the sources or more"
-    ),
+    "occluded": ("pixels that lie behind others, by the reference's own truth, in half of the sources or more"),
 }
 """Names and definitions, as tables give them."""
 
