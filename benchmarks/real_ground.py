@@ -104,9 +104,10 @@ def score(scene: RealScene, coarse: CoarseDem, model: Any = None) -> dict[str, d
         found[SHADING] = files.fused(files.image)
         found[ELSEWHERE] = files.fused(files.elsewhere)
         if isinstance(model, DetailModel):
-            found[MODEL] = files.fused(files.image, refine=model.draw)
+            found[MODEL] = files.fused(files.image, refine=model.draw, shading=False)
+            found[BOTH] = files.fused(files.image, refine=model.draw)
             found[MODEL_ELSEWHERE] = files.fused(files.elsewhere, refine=model.draw)
-            found[MODEL_BLIND] = files.fused(files.image, refine=_blind(model.draw))
+            found[MODEL_BLIND] = files.fused(files.image, refine=_blind(model.draw), shading=False)
         elif model is not None:
             found[MODEL] = files.predicted(model, "model")
             found[BOTH] = files.predicted(model, "both")
@@ -147,15 +148,21 @@ class _Files:
         )
         return heights.astype(np.float64)
 
-    def fused(self, image: Path | None, trust: float = TRUST_AN_OCTAVE, refine: DrawDetail | None = None) -> Floats:
+    def fused(
+        self,
+        image: Path | None,
+        trust: float = TRUST_AN_OCTAVE,
+        refine: DrawDetail | None = None,
+        shading: bool = True,
+    ) -> Floats:
         reference = read_reference(self.dem, self._place)
         samples = None
         if image is not None:
             with open_scene(image, tell=False) as source:
                 samples = image_samples(source, self._place, reference.geometry, self._scratch)
-        correction = fuse(reference, self._place, image=samples, trust=trust, refine=refine).correction
+        fusion = fuse(reference, self._place, image=samples, trust=trust, refine=refine, shading=shading)
         nothing = np.zeros((self._place.height, self._place.width), np.float32)
-        return correction.apply(nothing, self._place).astype(np.float64)
+        return fusion.correction.apply(nothing, self._place).astype(np.float64)
 
     def predicted(self, model: Any, detail: str) -> Floats:
         from Utils.scenes.scene_run import predict_scene

@@ -152,7 +152,9 @@ class Finisher:
         if detail in ("shading", "both") or self._refine is not None:
             image = image_samples(self._source, scene, reference.geometry, folder)
         model = mosaic.path if self._options.draws_tiles else None
-        return fuse(reference, scene, model, image, self._with_spread, folder, refine=self._refine)
+        return fuse(
+            reference, scene, model, image, self._with_spread, folder, refine=self._refine, shading=detail != "model"
+        )
 
     def _fit_as_a_whole(self, alignment: TileAlignment, mosaic: Mosaic) -> tuple[TileAlignment, Mosaic]:
         """Bring the scene to metres by one fit, where no tile holds enough cells of the reference."""

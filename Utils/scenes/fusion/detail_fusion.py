@@ -71,6 +71,7 @@ def fuse(
     folder: Path | None = None,
     trust: float = TRUST_AN_OCTAVE,
     refine: DrawDetail | None = None,
+    shading: bool = True,
 ) -> Fusion:
     """Turn a DEM, and maps of the same ground that know more than it, into heights.
 
@@ -85,6 +86,7 @@ def fuse(
         folder: where large maps are kept, for the caller to remove; None to keep them in memory.
         trust: how far the power of the ground is believed an octave beyond what cells resolve, as for the shading.
         refine: a network that draws the heights about the surface, in the place of a mosaic; it sees the image.
+        shading: whether the image's shading counts beside what the network makes of it.
     """
     heights, geometry = reference.heights, reference.geometry
     known = np.isfinite(heights)
@@ -97,8 +99,8 @@ def fuse(
             return Fusion(_flat(reference), {"noise": 0.0, "gain": {}, "explained": 0.0})
     aspect = _aspect(geometry)
     octave = Octave(heights, aspect, folder)
-    reliefs = {} if image is None else _reliefs(octave, image, trust, refine)
-    crossed = _crossed(heights, aspect, model, image, trust, refine)
+    reliefs = {} if image is None else _reliefs(octave, image, trust, refine, shading)
+    crossed = _crossed(heights, aspect, model, image, trust, refine, shading)
     gain = crossed.gains["model"] if mosaic is not None else np.zeros(heights.shape, np.float32)
     if mosaic is not None and gain.any():
         rough = roughness(mosaic, geometry, scene)
@@ -110,7 +112,7 @@ def fuse(
         rest = Octave(left, aspect, folder, "rest")
     offset = rest.surface
     for name, relief in reliefs.items():
-        if refine is not None:
+        if refine is not None and name == "model":
             crossed.gains[name][:] *= _bound(octave, crossed.gains[name] * _within_cells(relief))
         if crossed.gains[name].any():
             _add(offset, relief, rest.seen(averaged(relief, SAMPLES_A_CELL), f"{name}_seen"), crossed.gains[name])
@@ -128,11 +130,12 @@ def fuse(
 
 
 def _reliefs(
-    octave: Octave, image: NDArray[np.float32], trust: float, refine: DrawDetail | None
+    octave: Octave, image: NDArray[np.float32], trust: float, refine: DrawDetail | None, shading: bool
 ) -> dict[str, NDArray[np.float32]]:
     """Heights about the surface that the image suggests: by shading, or by a network that sees this relief too."""
-    shading = octave.shading(image, trust)
-    return {"shading": shading} if refine is None else {"model": octave.learned(refine, image, shading)}
+    relief = octave.shading(image, trust)
+    found = {} if refine is None else {"model": octave.learned(refine, image, relief)}
+    return found | ({"shading": relief} if shading or refine is None else {})
 
 
 @dataclass(frozen=True)
@@ -157,13 +160,15 @@ def _crossed(
     image: NDArray[np.float32] | None,
     trust: float,
     refine: DrawDetail | None,
+    shading: bool,
 ) -> _Crossed:
     """Cross one octave: judge the maps where cells twice as wide leave open what the DEM's own cells show."""
     nothing = np.zeros(heights.shape, np.float32)
-    names = ["model"] if model is not None else []
-    if image is not None:
-        names.append("shading" if refine is None else "model")
-    gains = {name: nothing.copy() for name in names}
+    counted = {
+        "model": model is not None or refine is not None,
+        "shading": image is not None and (shading or refine is None),
+    }
+    gains = {name: nothing.copy() for name, counts in counted.items() if counts}
     if not gains or min(heights.shape) < _FEWEST_CELLS:
         return _Crossed(gains, 0.0, nothing + 1)
     rows, columns = (side // 2 * 2 for side in heights.shape)
@@ -178,7 +183,7 @@ def _crossed(
         added["model"] = model[:rows, :columns] - shown
     if image is not None:
         samples = averaged(image[:, : rows * SAMPLES_A_CELL, : columns * SAMPLES_A_CELL])
-        reliefs = _reliefs(wide, samples, trust, refine)
+        reliefs = _reliefs(wide, samples, trust, refine, shading)
     for name, relief in reliefs.items():
         added[name] = averaged(relief - wide.seen(averaged(relief, SAMPLES_A_CELL), "relief"))
     left_open = heights - averaged(wide.surface)

@@ -45,7 +45,7 @@ def knows_the_ground(surface: Map, error: Map, relief: Map, image: Map) -> Map:
 
 def fused(name: str, draw: DrawDetail, noise: float = 3.0) -> tuple[NDArray[np.float64], dict]:
     truth = ground(name)
-    found = fuse(coarse(truth, FACTOR, noise), SCENE, image=samples(truth), refine=draw)
+    found = fuse(coarse(truth, FACTOR, noise), SCENE, image=samples(truth), refine=draw, shading=False)
     return found.correction.apply(np.zeros((SIZE, SIZE), np.float32), SCENE).astype(np.float64), found.facts
 
 
