@@ -65,6 +65,14 @@ NOT_RUN = {
     "python -m benchmarks.real_ground --output results/constants --tiles FOLDER 4 --synthetic 3 --derive": (
         "takes many minutes; tests/benchmarks/test_real_ground.py runs it on one scene of each kind"
     ),
+    "python trainDiffusion.py --config Config/Diffusion/DEM_train.json": (
+        "tests/Systems/d3rsmde/test_dem_prior.py trains and predicts at toy size"
+    ),
+    "python -m benchmarks.real_ground --output results/real_ground --scene NAME image.tif truth.tif "
+    "--model output/Diffusion/DEM": "tests/benchmarks/test_real_ground.py runs it on a scene of its own",
+    "python predict.py --model output/Diffusion/DEM --input scene.tif --output height.tif --reference dem.tif": (
+        "tests/Systems/d3rsmde/test_dem_prior.py runs it after training"
+    ),
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(

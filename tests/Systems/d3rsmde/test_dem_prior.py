@@ -165,7 +165,10 @@ def test_it_is_trained_and_predicts(dataset: Path, tmp_path: Path, scene: tuple[
     assert predict.main(command) == 0
     assert "% of the model's detail" in capsys.readouterr().out
     document = json.loads(output.with_suffix(".json").read_text())
-    assert document["model"]["predicts"] == "detail of a DEM" and set(document["reference"]["gain"]) == {"model", "shading"}
+    assert document["model"]["predicts"] == "detail of a DEM" and set(document["reference"]["gain"]) == {
+        "model",
+        "shading",
+    }
     with rasterio.open(output) as found, rasterio.open(height) as true:
         assert np.sqrt(((found.read(1) - true.read(1)) ** 2).mean()) < 0.3 * true.read(1).std()
 
