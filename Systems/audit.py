@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
 from Systems.depth.config import DepthTrainingConfig
 from Systems.kinds import kind_of
+from Systems.stereo.config import StereoTrainingConfig
 from Utils.config.config_files import load_config, read_merged
 from Utils.config.training_keys import TrainingConfig
 from Utils.core.command_line import EXIT_USER_ERROR, run_script
@@ -67,6 +68,8 @@ def _training(given: argparse.Namespace) -> AuditedTraining:
         return audited_refiner(config.model_copy(update=changes))
     if isinstance(config, DepthTrainingConfig):
         return audited_depth(config.model_copy(update=changes))
+    if isinstance(config, StereoTrainingConfig):
+        raise UserError("the audit of stereo samples is part of the training: trainStereo.py --config FILE --dry-run")
     assert isinstance(config, ViTTrainingConfig)
     return audited_coarse(config.model_copy(update=changes))
 
