@@ -12,6 +12,7 @@ from Systems.d3rsmde.config import (
     ViTTrainingConfig,
 )
 from Systems.depth.config import DepthEvaluationConfig, DepthTrainingConfig
+from Systems.stereo.config import StereoEvaluationConfig, StereoTrainingConfig
 from Utils.config.sections import Section
 
 
@@ -37,6 +38,8 @@ KINDS = (
     ConfigKind("evaluateDiffusion.py", "Diffusion", DiffusionEvaluationConfig),
     ConfigKind("trainDepth.py", "Depth", DepthTrainingConfig),
     ConfigKind("evaluateDepth.py", "Depth", DepthEvaluationConfig),
+    ConfigKind("trainStereo.py", "Stereo", StereoTrainingConfig),
+    ConfigKind("evaluateStereo.py", "Stereo", StereoEvaluationConfig),
 )
 
 

@@ -70,6 +70,7 @@ def evaluate_stereo(config: StereoEvaluationConfig, dry_run: bool) -> None:
         references=beside,
         within_one=False,
         quantity=quantity_of(cameras),
+        holes=network is None,
     )
     views = _table_of_views(found, {sample: samples[sample].reference.view for sample in ids}, Path(config.output_dir))
     # The report draws training curves beside a checkpoint, and there is none beside the results themselves.

@@ -282,28 +282,31 @@ def write_map_16bit(path: str | os.PathLike[str], values01: ArrayLike) -> None:
     atomic_write_bytes(path, _encode(levels, driver="PNG"))
 
 
-def write_map_float(path: str | os.PathLike[str], values: ArrayLike) -> None:
+def write_map_float(path: str | os.PathLike[str], values: ArrayLike, holes: bool = False) -> None:
     """Write a map as float32: a deflated GeoTIFF (``.tif``, ``.tiff``) or ``.npy``; the file is whole or absent.
 
     Args:
         path: name with one of these suffixes, in an existing folder.
         values: (H, W), in any unit.
+        holes: whether pixels may be NaN, which a GeoTIFF then declares to be its nodata.
 
     Raises:
-        ValueError: values not finite (in float32) or not two-dimensional, or another suffix.
+        ValueError: values not finite (in float32), but for NaN where there are holes, or not two-dimensional, or
+            another suffix.
         OSError: the file cannot be written.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in (".tif", ".tiff", ".npy"):
         raise ValueError(f"{os.fspath(path)}: a float map is written as .tif, .tiff or .npy, not {suffix or 'bare'!r}")
-    array = _checked_map(path, values, np.float32)
+    array = _checked_map(path, values, np.float32, holes)
     if suffix == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, array)
         atomic_write_bytes(path, buffer.getvalue())
     else:
         # Predictor 3 is made for floats: neighbouring heights share their high bytes.
-        atomic_write_bytes(path, _encode(array, driver="GTiff", compress="deflate", predictor=3))
+        declared = {"nodata": np.nan} if holes else {}
+        atomic_write_bytes(path, _encode(array, driver="GTiff", compress="deflate", predictor=3, **declared))
 
 
 @contextmanager
@@ -465,13 +468,16 @@ def _load_npy(path: str | os.PathLike[str]) -> NDArray[Any]:
     return array
 
 
-def _checked_map(path: str | os.PathLike[str], values: ArrayLike, dtype: type[np.floating[Any]]) -> NDArray[Any]:
+def _checked_map(
+    path: str | os.PathLike[str], values: ArrayLike, dtype: type[np.floating[Any]], holes: bool = False
+) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         array = np.asarray(values).astype(dtype)
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"{os.fspath(path)}: a map is (height, width); got shape {array.shape}")
-    if not np.isfinite(array).all():
-        count = int(np.count_nonzero(~np.isfinite(array)))
+    unusable = np.isinf(array) if holes else ~np.isfinite(array)
+    if unusable.any():
+        count = int(np.count_nonzero(unusable))
         raise ValueError(f"{os.fspath(path)}: {count} of {array.size} values are NaN or infinite; not written")
     return array
 

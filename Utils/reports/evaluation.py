@@ -113,6 +113,7 @@ def evaluate(
     references: References = lambda batch: {},
     within_one: bool = True,
     quantity: Quantity = HEIGHT,
+    holes: bool = False,
 ) -> Evaluation:
     """Predict and score every tile, writing maps and pictures into ``config.output_dir`` on the way.
 
@@ -128,6 +129,7 @@ def evaluate(
         references: further maps to score, such as the autoencoder's reconstruction of the truth.
         within_one: whether maps lie in [0, 1], so that a 16-bit picture can hold them beside the floats.
         quantity: what the maps show.
+        holes: whether maps may be NaN where nothing was predicted.
 
     Raises:
         UserError: a file that cannot be read or written.
@@ -154,7 +156,7 @@ def evaluate(
             for place, tile in enumerate(batch["id"]):
                 maps = {name: _map(values, place) for name, values in prediction.maps.items()}
                 on_maps(tile, maps)
-                _write_maps(folder, tile, maps, config.map_format, within_one)
+                _write_maps(folder, tile, maps, config.map_format, within_one, holes)
                 if tile in pictured:
                     panels, valid = tile_panels(item(batch, place), maps, quantity)
                     if tile in shown_in_overview:
@@ -232,12 +234,12 @@ def map_file(folder: Path, tile: str, suffix: str) -> Path:
     return folder / "maps" / f"tile_{tile}.{suffix}"
 
 
-def _write_maps(folder: Path, tile: str, maps: Mapping[str, Map], suffix: str, within_one: bool) -> None:
+def _write_maps(folder: Path, tile: str, maps: Mapping[str, Map], suffix: str, within_one: bool, holes: bool) -> None:
     """The model's result, as floats and, where it lies in [0, 1], as a 16-bit PNG."""
     values = list(maps.values())[-1]
     path = map_file(folder, tile, suffix)
     with writing(path):
-        write_map_float(path, values)
+        write_map_float(path, values, holes)
         if within_one:
             write_map_16bit(path.with_suffix(".png"), values)
 

@@ -27,6 +27,7 @@ from benchmarks import steps as benchmark_of_steps
 from Modules.d3rsmde.autoencoders import AutoencoderShape, build_autoencoder
 from Modules.d3rsmde.pipeline import D3RSMDE
 from Modules.depth.enc_dec import EncDec
+from Modules.stereo import CasMVSNet
 from Systems import config_reference
 from Systems.kinds import KINDS
 from tests.conftest import TEST, TEST_IDS, TRAINING, TRAINING_IDS, height_path, image_path, write_split
@@ -46,6 +47,7 @@ from tests.pages import (
     unfenced_commands,
 )
 from tests.paths import ROOT
+from tests.stereo_sets import copy_set
 from tests.toys import toy_model
 from Utils.config.config_files import load_config, read_merged
 from Utils.synthetic.terrain_scene import write_scene
@@ -65,7 +67,9 @@ NOT_RUN = {
     ),
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
-CONFIG_SCRIPTS = tuple(f"{verb}{kind}.py" for verb in ("train", "evaluate") for kind in ("ViT", "Diffusion", "Depth"))
+CONFIG_SCRIPTS = tuple(
+    f"{verb}{kind}.py" for verb in ("train", "evaluate") for kind in ("ViT", "Diffusion", "Depth", "Stereo")
+)
 # Names that stand for a reader's own, or that a run writes.
 PLACEHOLDERS = ("<", "MyTiles", "MyGround", "Dataset/BASE_DATA_DIR", "Dataset/splitTextFiles")
 _FENCED = [command for page in pages() for command in commands(page)]
@@ -103,6 +107,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, shared_dataset: Path, vit_ru
     (place / "FOLDER").symlink_to(both_stages)
     shutil.copy(image_path(shared_dataset, TEST_IDS[0], TEST), place / "tile.png")
     _lay_out_scene(place)
+    scenes = copy_set(place / "stereo", views=5)
+    (place / "Dataset" / "BASE_DATA_DIR" / "WHU_MVS").symlink_to(scenes)
+    CasMVSNet(base=4).save_pretrained(place / "output" / "Stereo" / "WHU_MVS_CasMVSNet" / "model")
     write_depth_model(place / "depth-anything" / "Depth-Anything-V2-Small-hf")  # in place of the one on the hub
     _lay_out_depth(place)
     return place
