@@ -14,7 +14,7 @@ from Utils.core.errors import RasterError, UserError
 from Utils.data.stereo.pinhole_camera import PinholeCamera
 from Utils.data.stereo.relative_maps import read_relative
 from Utils.data.stereo.view_choice import PinholeView, SatelliteView, ViewGeometry
-from Utils.data.stereo.view_files import StereoFiles, ViewFiles, pinhole_of
+from Utils.data.stereo.view_files import CameraKind, StereoFiles, TruthFormat, ViewFiles, pinhole_of
 from Utils.rasters.height_coding import HeightCoding
 from Utils.rasters.pfm import read_pfm
 from Utils.rasters.rational import RationalModel, read_rational
@@ -70,7 +70,7 @@ def read_stereo(files: StereoFiles) -> StereoArrays:
         target, known = np.zeros(size, np.float32), np.zeros(size, bool)
     else:
         truth = reference.truth
-        target, known = _read(lambda: read_truth_map(files, truth))
+        target, known = _read(lambda: read_truth_map(files.truth_format, files.kind, truth))
         _same_size(reference.image, images[0], truth, target)
     cameras, value_range, interval = _cameras(files)
     return StereoArrays(images, relative, cameras, target, known, value_range, interval)
@@ -92,7 +92,9 @@ def _same_size(image: Path, values: NDArray[np.float32], other: Path | None, fou
         )
 
 
-def read_truth_map(files: StereoFiles, path: Path) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def read_truth_map(
+    stored_as: TruthFormat, kind: CameraKind, path: Path
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Depth or height in metres (H, W), 0 where it is unknown, and where it is known.
 
     Depth is positive: 0 and less are unknown, as are NaN and infinity.
@@ -104,10 +106,10 @@ def read_truth_map(files: StereoFiles, path: Path) -> tuple[NDArray[np.float32],
         stored = read_pfm(path)
         known = np.isfinite(stored)
     else:
-        coding = _WHU_PNG if files.truth_format == "whu_png" else HeightCoding()
+        coding = _WHU_PNG if stored_as == "whu_png" else HeightCoding()
         raster = read_height(path, coding)
         stored, known = raster.values, raster.valid
-    if files.kind == "pinhole":
+    if kind == "pinhole":
         with np.errstate(invalid="ignore"):
             known = known & (stored > 0.0)
     return np.where(known, stored, np.float32(0.0)), known
