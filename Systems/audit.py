@@ -11,12 +11,13 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
 from Systems.d3rsmde.dem_prior.config import DemTrainingConfig
 from Systems.depth.config import DepthTrainingConfig
 from Systems.kinds import kind_of
+from Systems.stereo.config import StereoTrainingConfig
 from Utils.config.config_files import load_config, read_merged
 from Utils.config.training_keys import TrainingConfig
 from Utils.core.command_line import EXIT_USER_ERROR, run_script
@@ -35,13 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nonlocal refused
         if given.workers < 1:
             raise UserError(f"--workers {given.workers}: give 1 or more")
+        name = given.dataset.resolve().name.removesuffix(".csv")
+        output = given.output or Path("results") / "audit" / (name or "dataset")
+        config = None if given.config is None else read_training_config(given.config)
+        if isinstance(config, StereoTrainingConfig):
+            summary = _audit_stereo(given, config, output)
+            refused = not summary["training_would_start"] or (given.strict and summary["warnings"] > 0)
+            return
         from Utils.data.audit.audit_report import describe, summarise, write_audit
         from Utils.data.audit.findings import printable
         from Utils.data.audit.survey import audit
 
-        found = audit(_training(given), given.splits, given.priors, given.workers)
-        name = given.dataset.resolve().name.removesuffix(".csv")
-        output = given.output or Path("results") / "audit" / (name or "dataset")
+        found = audit(_training(given, config), given.splits, given.priors, given.workers)
         summary = summarise(given.dataset, found.inspections, found.findings)
         write_audit(output, summary, [item.row for item in found.inspections])
         print(describe(summary))
@@ -52,15 +58,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_USER_ERROR if refused else status
 
 
-def _training(given: argparse.Namespace) -> AuditedTraining:
+def _audit_stereo(given: argparse.Namespace, config: StereoTrainingConfig, output: Path) -> dict[str, Any]:
+    """Audit a dataset of views, and print what was found; gives the summary."""
+    from Systems.stereo.run import StereoRun
+    from Utils.data.audit.findings import printable
+    from Utils.data.audit.stereo_audit import audit_stereo, describe_stereo, summarise_stereo, write_stereo_audit
+
+    for option, value in (("--splits", given.splits), ("--priors", given.priors)):
+        if value:
+            raise UserError(f"{option} is for single images, and '{given.config}' trains on views; leave it out")
+    root = None if given.root is None else str(given.root)
+    changed = config.model_copy(update={"dataset_path": str(given.dataset)} | ({} if root is None else {"root": root}))
+    start = Path(changed.root) if changed.root else None
+    check = StereoRun(changed).check
+    found = audit_stereo(given.dataset, changed, check, start, changed.image_full_scale, given.workers)
+    summary = summarise_stereo(given.dataset, found)
+    write_stereo_audit(output, summary, found.rows)
+    print(describe_stereo(summary))
+    print(printable(f"{output / 'audit.json'}, {output / 'samples.csv'}"))
+    return summary
+
+
+def _training(given: argparse.Namespace, config: TrainingConfig | None) -> AuditedTraining:
     """The training that the audit is about: that of the config, on the given dataset, or stage 1 on all tiles."""
     from Systems.d3rsmde.audited import audited_coarse, audited_dem_refiner, audited_refiner
     from Systems.depth.audited import audited_depth
 
     dataset, root = str(given.dataset), None if given.root is None else str(given.root)
-    if given.config is None:
+    if config is None:
         return audited_coarse(ViTTrainingConfig(dataset_path=dataset, root=root))
-    config = read_training_config(given.config)
     changes = {"dataset_path": dataset} | ({} if root is None else {"root": root})
     if isinstance(config, DiffusionTrainingConfig):
         if given.priors is not None:

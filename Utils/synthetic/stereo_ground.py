@@ -176,6 +176,10 @@ class Ground:
             under = self._is_under(origins, directions, middle)
             high = np.where(under, middle, high)
             low = np.where(under, low, middle)
+        for _ in range(_CORRECTIONS):
+            # Rays are steep and slopes are not: the height that is left is met nearly below.
+            point = origins + high[:, None] * directions
+            high = high - (point[:, 2] - self.terrain.heights(point[:, 0], point[:, 1])) / down
         count = len(down)
         return Hits(high, np.zeros((count, 3)), np.zeros((count, 3)), np.zeros(count, np.int64))
 
@@ -211,7 +215,7 @@ class Ground:
         return total / np.float32(math.sqrt(len(self.tables)))
 
 
-_MARCH, _HALVINGS = 12, 32
+_MARCH, _HALVINGS, _CORRECTIONS = 8, 8, 6
 
 
 def _look_up(table: NDArray[np.float32], x: Floats, y: Floats) -> NDArray[np.float32]:

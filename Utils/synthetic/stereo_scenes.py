@@ -17,11 +17,12 @@ REFERENCE = 1
 PIXEL = 0.5
 """Metres on the ground that a pixel covers, about."""
 INTERVAL = 0.14
-"""Metres between depths or heights, about a 25th of a pixel of parallax."""
+"""Metres between depths or heights, about a 14th of a pixel of parallax."""
 
 # Where the views of an aerial scene are, in baselines to the east and north of the middle one.
 _AROUND = ((-1.0, 0.0), (0.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))
-_FOCAL, _BASELINE = 200.0, 14.0  # pixels and metres: 0.28 pixels of parallax a metre of height
+_FOCAL, _BASELINE = 200.0, 25.0  # pixels and metres: half a pixel of parallax a metre of height
+_TURN = 0.75  # of the way to the middle of the scene that cameras aside of it turn
 _ALTITUDE = 600_000.0
 _FORWARD = (-16.0, 0.0, 16.0)  # degrees by which the line sensors look ahead
 MOST_VIEWS = {"pinhole": len(_AROUND), "rpc": len(_FORWARD)}
@@ -86,12 +87,12 @@ def _taken(
 
 
 def _aerial(rng: np.random.Generator, place: tuple[float, float], size: tuple[int, int]) -> Pinhole:
-    """A camera about 100 m above the ground, which half turns to the middle of the scene."""
+    """A camera about 100 m above the ground, which turns most of the way to the middle of the scene."""
     jitter = rng.uniform(-1.5, 1.5, 3)
     x, y, z = place[0] * _BASELINE + jitter[0], place[1] * _BASELINE + jitter[1], PIXEL * _FOCAL + 2.0 * jitter[2]
-    half_way = [math.degrees(math.atan2(each, z)) / 2.0 for each in (x, y)]
+    inwards = [_TURN * math.degrees(math.atan2(each, z)) for each in (x, y)]
     omega, phi, kappa = rng.uniform(-1.5, 1.5), rng.uniform(-1.5, 1.5), rng.uniform(-4.0, 4.0)
-    rotation = turned(omega - half_way[1], phi + half_way[0], kappa)
+    rotation = turned(omega - inwards[1], phi + inwards[0], kappa)
     centre = (size[1] - 1) / 2.0, (size[0] - 1) / 2.0
     return Pinhole(np.array([x, y, z]), rotation, _FOCAL, centre, size)
 

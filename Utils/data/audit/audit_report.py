@@ -84,7 +84,12 @@ def write_audit(folder: Path, summary: dict[str, Any], rows: Sequence[TileRow]) 
 
 def describe(summary: dict[str, Any]) -> str:
     """The summary for people: a table of the parts, a table of the findings with their first items, and the verdict."""
-    lines = [_describe_parts(summary), ""]
+    return "\n".join([_describe_parts(summary), "", describe_findings(summary)])
+
+
+def describe_findings(summary: dict[str, Any]) -> str:
+    """The findings of any audit as a table with their first items, and the verdict."""
+    lines: list[str] = []
     findings = summary["findings"]
     if findings:
         rows = [[finding["level"], finding["code"], str(finding["count"]), finding["what"]] for finding in findings]

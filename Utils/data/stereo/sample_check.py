@@ -12,13 +12,13 @@ import numpy as np
 
 from Utils.core.errors import UserError
 from Utils.core.processes import progress_bar
-from Utils.data.stereo.reading import read_stereo
+from Utils.data.stereo.reading import StereoArrays, read_stereo
 from Utils.data.stereo.sets import relations
 from Utils.data.stereo.view_choice import Relation
 from Utils.data.stereo.view_files import StereoFiles
 from Utils.data.tile_check import TileCheck
 
-__all__ = ["SampleLook", "check_samples", "look_at"]
+__all__ = ["SampleLook", "check_samples", "look_at", "look_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,15 @@ def look_at(name: str, files: StereoFiles) -> SampleLook:
     Raises:
         UserError: a file that cannot be read, or files that do not fit one another.
     """
-    arrays = read_stereo(files)
+    return look_of(name, files, read_stereo(files))
+
+
+def look_of(name: str, files: StereoFiles, arrays: StereoArrays) -> SampleLook:
+    """What a sample that was read looks like.
+
+    Raises:
+        UserError: a camera or image that cannot be read.
+    """
     truth = arrays.target[arrays.known]
     low, high = arrays.value_range
     image = arrays.images[0]

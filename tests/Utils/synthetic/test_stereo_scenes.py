@@ -51,7 +51,7 @@ def test_views_agree_at_the_true_depth_and_not_beside_it(make, kind) -> None:
             places = scene.cameras[other].project(origins + away[:, None] * directions).reshape(*SIZE, 2)
             told.append(agreement(grey(reference.image), grey(scene.frames[other].image), places))
     # 3 m are 0.8 pixels of parallax, and the texture's finest cells 1.4; nothing agrees where a house hides the ground.
-    assert min(told[0] - told[1], told[2] - told[3]) > 0.15 and min(told[0], told[2]) > 0.6, told
+    assert min(told[0] - told[1], told[2] - told[3]) > 0.15 and min(told[0], told[2]) > 0.5, told
 
 
 def test_depth_is_where_the_ground_is() -> None:
@@ -126,7 +126,7 @@ def test_a_dataset_has_the_layout_of_whu_mvs_and_its_files_agree(tmp_path) -> No
                 )
                 for off in (0.0, 3.0)
             )
-            assert right > 0.6 and right - beside > 0.1
+            assert right > 0.5 and right - beside > 0.1
 
 
 def test_a_folder_with_other_data_is_left(tmp_path) -> None:
@@ -169,7 +169,7 @@ def test_a_dataset_of_line_sensors_has_the_layout_of_whu_tlc_and_its_files_agree
             ground = models[1].locate(columns, rows, heights + off)
             places = np.stack(models[other].project(*ground, heights + off), axis=-1)
             told.append(agreement(images[1], images[other], places))
-        assert told[0] > 0.6 and told[0] - told[1] > 0.15, told
+        assert told[0] > 0.5 and told[0] - told[1] > 0.15, told
 
 
 def test_controls_know_nothing_of_their_scene(tmp_path) -> None:
