@@ -10,7 +10,7 @@ import numpy as np
 
 from Utils.synthetic.stereo_cameras import Pinhole, Pushbroom, turned
 from Utils.synthetic.stereo_frames import Frame, take_frame
-from Utils.synthetic.stereo_ground import HIGHEST, KINDS, LOWEST, GroundKind, make_ground
+from Utils.synthetic.stereo_ground import HIGHEST, KINDS, LOWEST, Ground, GroundKind, make_ground
 
 REFERENCE = 1
 """The view in the middle of the others."""
@@ -57,7 +57,7 @@ def make_scene(kind: GroundKind, views: int, size: tuple[int, int], seed: int, n
     """
     rng = np.random.default_rng([seed, 1])
     cameras = [_aerial(rng, place, size) for place in _AROUND[:views]]
-    ranges = [(camera.place[2] - HIGHEST, camera.place[2] - LOWEST) for camera in cameras]
+    ranges = [_depths(camera) for camera in cameras]
     return _taken(kind, cameras, ranges, size, seed, noise)
 
 
@@ -80,10 +80,14 @@ def _taken(
     noise: float,
 ) -> StereoScene:
     assert kind in KINDS
-    # Beyond the middle view's ground, too, things stand that the others see.
-    ground = make_ground(kind, seed, 1.5 * max(size) * PIXEL + _BASELINE, PIXEL)
+    ground = scene_ground(kind, size, seed)
     rng = np.random.default_rng([seed, 3])
     return StereoScene(kind, cameras, [take_frame(ground, camera, rng, noise) for camera in cameras], ranges)
+
+
+def scene_ground(kind: GroundKind, size: tuple[int, int], seed: int) -> Ground:
+    """The ground of a scene, which reaches beyond the middle view, because the others see more."""
+    return make_ground(kind, seed, 1.5 * max(size) * PIXEL + _BASELINE, PIXEL)
 
 
 def _aerial(rng: np.random.Generator, place: tuple[float, float], size: tuple[int, int]) -> Pinhole:
@@ -95,6 +99,13 @@ def _aerial(rng: np.random.Generator, place: tuple[float, float], size: tuple[in
     rotation = turned(omega - inwards[1], phi + inwards[0], kappa)
     centre = (size[1] - 1) / 2.0, (size[0] - 1) / 2.0
     return Pinhole(np.array([x, y, z]), rotation, _FOCAL, centre, size)
+
+
+def _depths(camera: Pinhole) -> tuple[float, float]:
+    """The depths at which a camera's rays can meet what lies between ``LOWEST`` and ``HIGHEST``."""
+    origins, directions = camera.rays()
+    nearest, farthest = ((height - origins[:, 2]) / directions[:, 2] for height in (HIGHEST, LOWEST))
+    return float(nearest.min()), float(farthest.max())
 
 
 def _satellite(rng: np.random.Generator, heading: float, ahead: float, size: tuple[int, int]) -> Pushbroom:
@@ -109,4 +120,4 @@ def _satellite(rng: np.random.Generator, heading: float, ahead: float, size: tup
     wobble = rng.uniform(-1.0, 1.0, 3) * np.array([0.3, 0.3, 20.0]) * PIXEL / _ALTITUDE
     drift = rng.uniform(-1.0, 1.0, 3) * 0.01 * PIXEL / _ALTITUDE
     focal = float(np.linalg.norm(place - middle)) / PIXEL
-    return Pushbroom(place, velocity, rotation, drift, wobble, rng.uniform(150.0, 400.0), focal, size)
+    return Pushbroom(place, velocity, rotation, drift, wobble, rng.uniform(1.5, 4.0) * size[0], focal, size)
