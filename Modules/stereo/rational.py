@@ -46,6 +46,7 @@ class RationalGeometry:
         self.corrections = _corrections(exact[:, 0])
         device = parameters.device if parameters.device.type != "mps" else torch.device("cpu")
         self._parameters = exact.to(device)
+        self.device = device
         self._last: tuple[Tensor, int, int, GroundPoints] | None = None
 
     @torch.no_grad()

@@ -15,10 +15,10 @@ def add_reading_arguments(group: argparse._ArgumentGroup, stretched: str) -> Non
         group: the group that gets them.
         stretched: of what the percentiles are taken, such as "the whole scene".
     """
-    group.add_argument("--bands", type=_bands, metavar="R,G,B", help="band numbers, from 1 (the first three)")
+    group.add_argument("--bands", type=reading_bands, metavar="R,G,B", help="band numbers, from 1 (the first three)")
     group.add_argument(
         "--nodata",
-        type=_nodata,
+        type=reading_nodata,
         metavar="VALUE",
         help="value without data, if the file does not say; 'none' takes frames and voids that are only suspected as "
         "ground",
@@ -32,14 +32,16 @@ def add_reading_arguments(group: argparse._ArgumentGroup, stretched: str) -> Non
     )
 
 
-def _bands(text: str) -> tuple[int, ...]:
+def reading_bands(text: str) -> tuple[int, ...]:
+    """Band numbers as ``--bands`` takes them."""
     try:
         return tuple(int(number) for number in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"'{text}': give numbers like 4,3,2") from None
 
 
-def _nodata(text: str) -> float | str:
+def reading_nodata(text: str) -> float | str:
+    """A value without data, or ``NO_VOIDS``, as ``--nodata`` takes it."""
     if text.lower() == NO_VOIDS:
         return NO_VOIDS
     try:

@@ -113,13 +113,13 @@ class RationalModel:
         direct = self.direct.copy()
         direct[0] -= rows
         direct[1] -= columns
-        return replace(self, direct=direct)
+        return replace(self, direct=direct, given_inverse=self.parameters[90:])  # which counts from the offsets
 
     def reduced(self, times: float) -> RationalModel:
         """The model of the image whose pixel i is centred on pixel i * times of this one."""
         direct = self.direct.copy()
         direct[[0, 1, 5, 6]] /= times
-        return replace(self, direct=direct)
+        return replace(self, direct=direct, given_inverse=self.parameters[90:])
 
 
 def _flat(*values: ArrayLike) -> tuple[tuple[int, ...], list[torch.Tensor]]:

@@ -180,6 +180,7 @@ def open_scene(
     suspect_voids: bool = True,
     tell: bool = True,
     frames_are_void: bool = False,
+    placed_by_rpc: bool = False,
 ) -> SceneSource:
     """Open a scene, check it, and take its stretch; the scene is never read as a whole.
 
@@ -196,6 +197,8 @@ def open_scene(
         tell: whether what is noticed goes into the log; not when the same scene was opened before.
         frames_are_void: whether pixels of a suspected frame's colour are no data, as what is learnt from should not
             hold a frame. Else they are only left out of the stretch, because they may be ground.
+        placed_by_rpc: whether whoever asks reads the scene's rational polynomials, so that a missing georeference is
+            no news.
 
     Raises:
         RasterError: the file is missing, damaged, cut short, empty, absurdly large or of complex numbers.
@@ -216,7 +219,8 @@ def open_scene(
             reader = BandReader(dataset, chosen, nodata, opacity_bands(path, dataset, chosen, log))
             reader, taken = _stretch(path, reader, stretch, suspect_voids, frames_are_void, log)
             source = SceneSource(path, dataset, reader, taken)
-            _log_georeference(source, dataset, log)
+            if not placed_by_rpc:
+                _log_georeference(source, dataset, log)
         except BaseException:
             dataset.close()
             raise

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +108,24 @@ class TileGrid:
         down = _ramps(self.row_starts, tile.row, tile.height)
         across = _ramps(self.column_starts, tile.column, tile.width)
         return (down[:, None] * across[None, :]).astype(np.float32)
+
+
+def even_tiles(height: int, width: int, most: int) -> list[Tile]:
+    """Tiles in reading order that cover a scene without sharing pixels, about equal in size.
+
+    Args:
+        height: rows of the scene.
+        width: columns of the scene.
+        most: most pixels along a side of a tile.
+    """
+    rows, columns = (
+        np.linspace(0, length, math.ceil(length / most) + 1).round().astype(int) for length in (height, width)
+    )
+    places = [(row, column) for row in pairwise(rows.tolist()) for column in pairwise(columns.tolist())]
+    return [
+        Tile(number, top, left, bottom - top, right - left)
+        for number, ((top, bottom), (left, right)) in enumerate(places)
+    ]
 
 
 def _starts(length: int, size: int, overlap: int) -> list[int]:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
@@ -12,35 +10,18 @@ from Modules.stereo.geometry import PinholeGeometry, RationalGeometry
 from Modules.stereo.plane_sweep import plane_sweep
 from Modules.stereo.window_sums import window_sums
 from tests.rational_cameras import camera
+from tests.rational_views import TILTS, Heights, metres, picture, texture
 
 SIZE = (100, 120)
-TILTS = ((0.1, -0.3), (0.2, 0.3), (-0.3, 0.1))
 
 
-def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """A picture of the ground at metres, with detail of 3 to 40 m."""
-    drawn = np.random.default_rng(4).normal(size=(60, 3))
-    waves = 2 * np.pi / np.geomspace(3.0, 40.0, 60)
-    return sum(
-        np.cos(wave * (x * np.cos(turn) + y * np.sin(turn)) + 9 * phase) / wave**0.5
-        for wave, (turn, phase, _) in zip(waves, drawn * 3, strict=True)
-    )
-
-
-def seen(height: float | Callable[[np.ndarray, np.ndarray], np.ndarray], count: int = 2) -> tuple[Tensor, Tensor]:
+def seen(height: float | Heights, count: int = 2) -> tuple[Tensor, Tensor]:
     """Images [1, V, 1, H, W] of ground at a height, and their cameras [1, V, 170]."""
-    rows, columns = np.mgrid[: SIZE[0], : SIZE[1]].astype(float)
-    models = [camera(tilt, bent=1e-3) for tilt in TILTS[:count]]
-    images = []
-    for model in models:
-        found = np.zeros(SIZE)
-        for _ in range(20):
-            longitude, latitude = model.locate(columns, rows, found)
-            x, y = (longitude - 10.0) * 111e3, latitude * 111e3
-            found = height(x, y) if callable(height) else np.full(SIZE, height)
-        images.append(texture(x, y))
+    heights = height if callable(height) else lambda x, y: np.full_like(x, height)
+    models = [camera(tilt) for tilt in TILTS[:count]]
+    images = np.stack([picture(model, SIZE, heights) for model in models])
     cameras = torch.from_numpy(np.stack([model.parameters for model in models]))[None]
-    return torch.from_numpy(np.stack(images)).float()[None, :, None], cameras
+    return torch.from_numpy(images).float()[None, :, None], cameras
 
 
 def planes(low: float = 0.0, high: float = 60.0, step: float = 1.0) -> Tensor:
@@ -65,7 +46,7 @@ def test_every_pixel_has_its_own_height_from_three_views() -> None:
     found = plane_sweep(images, RationalGeometry(cameras), planes(), window=7)
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]].astype(float)
     longitude, latitude = camera(TILTS[0]).locate(columns, rows, found.values[0].nan_to_num(30.0).numpy())
-    off = np.abs(found.values[0].numpy() - height((longitude - 10.0) * 111e3, latitude * 111e3))
+    off = np.abs(found.values[0].numpy() - height(*metres(longitude, latitude)))
     known = found.score[0].numpy() > 0.9
     assert known.mean() > 0.75
     assert np.median(off[known]) < 0.15 and np.percentile(off[known], 95) < 0.6

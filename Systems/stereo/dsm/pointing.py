@@ -1,0 +1,131 @@
+"""The views moved onto one another: each camera looks a few pixels past where it says, which shows where rays miss.
+
+Of the shift of a pair only the part across the way that points take with their height shows. What lies along it looks
+like height, and what all views share looks like a place: of all shifts that explain the matches the smallest are taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from Systems.stereo.dsm.views import View
+
+__all__ = ["Pointing", "Tracks", "solve_pointing"]
+
+Floats = NDArray[np.float64]
+
+# Pixels: how exact a match is, how far cameras are off, and beyond how many deviations a match counts less.
+_MATCH_DEVIATION, _CAMERA_DEVIATION, _HUBER = 0.3, 10.0, 1.5
+_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Points of the ground, T of them, each seen by two of the V views or more.
+
+    Attributes:
+        seen: column and row at which each view sees each point (T, V, 2); NaN where it was not found.
+        places: longitude, latitude and height from which the points are sought (T, 3).
+    """
+
+    seen: Floats
+    places: Floats
+
+
+@dataclass(frozen=True)
+class Pointing:
+    """What was found.
+
+    Attributes:
+        views: the views, moved.
+        shifts: pixels by which each was moved, right and down (V, 2).
+        before: how far rays miss the points that they share, in pixels of an image, a value a track.
+        after: the same with the shifts.
+        counts: tracks in which each view has a part.
+    """
+
+    views: list[View] = field(repr=False)
+    shifts: Floats
+    before: Floats = field(repr=False)
+    after: Floats = field(repr=False)
+    counts: NDArray[np.intp]
+
+    def describe(self) -> dict[str, Any]:
+        """Shifts and residuals as plain JSON."""
+        return {
+            "matches": len(self.before),
+            "residual_before": _spread(self.before),
+            "residual_after": _spread(self.after),
+            "views": [
+                {"view": view.name, "matches": int(count), "columns": round(float(x), 3), "rows": round(float(y), 3)}
+                for view, count, (x, y) in zip(self.views, self.counts, self.shifts, strict=True)
+            ],
+        }
+
+
+def solve_pointing(views: Sequence[View], tracks: Tracks) -> Pointing:
+    """Find the shift of each view's image with which the rays of all tracks meet best.
+
+    Gauss and Newton's method on shifts and points, the points eliminated track by track; matches that do not fit count
+    less (Huber 1964); a weak prior keeps the shifts small.
+
+    Args:
+        views: all views.
+        tracks: what they see.
+    """
+    count = len(views)
+    shifts, places = np.zeros((count, 2)), tracks.places.copy()
+    known = np.isfinite(tracks.seen)
+    free = np.maximum(known.sum(axis=(1, 2)) - 3, 1)
+    before = after = np.zeros(0)
+    for turn in range(_ROUNDS + 1):
+        places, residual, bare = _nearest_points(views, tracks, places, shifts)
+        after = np.sqrt(np.einsum("ti,tij,tj->t", residual, bare, residual) / free)
+        before = after if turn == 0 else before
+        if turn == _ROUNDS:
+            break
+        weight = np.minimum(1.0, _HUBER * _MATCH_DEVIATION / np.maximum(after, 1e-9)) / _MATCH_DEVIATION**2
+        normal = np.einsum("t,tij->ij", weight, bare) + np.eye(2 * count) / _CAMERA_DEVIATION**2
+        right = np.einsum("t,tij,tj->i", weight, bare, residual) - shifts.ravel() / _CAMERA_DEVIATION**2
+        shifts = shifts + np.linalg.solve(normal, right).reshape(count, 2)
+    moved = [view.moved(*shift) for view, shift in zip(views, shifts, strict=True)]
+    return Pointing(moved, shifts, before, after, known.all(axis=2).sum(axis=0))
+
+
+def _nearest_points(
+    views: Sequence[View], tracks: Tracks, places: Floats, shifts: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """The points of the ground whose pictures are nearest to what was seen.
+
+    Returns:
+        Places (T, 3); how far their pictures miss (T, 2 V), 0 where nothing was seen; and the projection (T, 2 V, 2 V)
+        onto what of such misses no move of the point explains, 0 where nothing was seen.
+    """
+    known = np.isfinite(tracks.seen)
+    metres = np.array([1.0 / 111_000.0, 1.0 / 111_000.0, 1.0])
+    count = len(places)
+
+    def missed(where: Floats) -> Floats:
+        pictures = np.stack([np.stack(view.model.project(*where.T), axis=-1) for view in views], axis=1)
+        return np.where(known, tracks.seen - pictures - shifts, 0.0).reshape(count, -1)
+
+    slopes = np.zeros((count, 2 * len(views), 3))
+    for _ in range(2):
+        sides = [(missed(places - step) - missed(places + step)) / 2 for step in np.diag(metres)]
+        slopes = np.stack(sides, axis=-1)  # (T, 2 V, 3), pixels a metre
+        places = places + np.einsum("tij,tj->ti", np.linalg.pinv(slopes), missed(places)) * metres
+    seen = known.reshape(count, -1)
+    bare = np.eye(seen.shape[1]) * seen[:, None] - slopes @ np.linalg.pinv(slopes)
+    return places, missed(places), bare
+
+
+def _spread(residuals: Floats) -> dict[str, float | None]:
+    """Median and 90th percentile in pixels."""
+    if not len(residuals):
+        return {"median": None, "p90": None}
+    return {"median": round(float(np.median(residuals)), 3), "p90": round(float(np.percentile(residuals, 90)), 3)}
