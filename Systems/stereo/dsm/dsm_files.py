@@ -70,7 +70,7 @@ def write_files(mosaic: Path, views: Sequence[View], document: Mapping[str, Any]
         ground = Geometry(source.height, source.width, source.crs, source.transform)
     bands = [Band(band.name, band.description.format(datum=datum), band.unit) for band in _BANDS]
     tags = {
-        "D3RSMDE_KIND": "dsm",
+        "D3RSMDE_KIND": "metric",
         "D3RSMDE_MODEL": str(document["matcher"]["name"]),
         "D3RSMDE_IMAGES": ", ".join(view.name for view in views),
         "VERTICAL_DATUM": datum,
