@@ -89,8 +89,15 @@ def _ground_under(direct: Floats, line: Tensor, sample: Tensor, height: Tensor) 
     return ground[0, 0].numpy(), ground[1, 0].numpy()
 
 
-def fitted_ratio(terms: Floats, values: Floats) -> Floats:
-    """The 40 coefficients of a ratio of polynomials with the terms (N, 20) that gives the values (N,)."""
+def fitted_ratio(terms: Floats, values: Floats, ridge: float = 0.0) -> Floats:
+    """The 40 coefficients of a ratio of polynomials with the terms (N, 20) that gives the values (N,).
+
+    Args:
+        terms: of each point.
+        values: at each point.
+        ridge: pulls the coefficients towards 0. A simple camera is a ratio of many polynomials: above and below, it may
+            be multiplied by any other one, also by one that vanishes between the points. 1e-6 keeps those away.
+    """
     weights = np.ones_like(values)
     for _ in range(2):
         # In the second pass the equations are divided by the denominator: what is least are errors of the ratio.
@@ -98,7 +105,11 @@ def fitted_ratio(terms: Floats, values: Floats) -> Floats:
         # Columns of one size: the share of the largest singular value then means the same for each.
         sizes = np.linalg.norm(system, axis=0)
         sizes[sizes == 0] = 1.0
-        solution = np.linalg.lstsq(system / sizes, values * weights, rcond=_LEAST_SINGULAR_VALUE)[0] / sizes
+        system, wanted = system / sizes, values * weights
+        if ridge:
+            system = np.concatenate([system, ridge * np.eye(len(sizes))])
+            wanted = np.concatenate([wanted, np.zeros(len(sizes))])
+        solution = np.linalg.lstsq(system, wanted, rcond=_LEAST_SINGULAR_VALUE)[0] / sizes
         below = 1.0 + terms[:, 1:] @ solution[20:]
         weights = 1.0 / np.where(np.abs(below) > 0.1, below, 1.0)
     return np.concatenate([solution[:20], [1.0], solution[20:]])
