@@ -3,6 +3,7 @@
 python predict.py --model output/Demo/diffusion/model --input scene.tif --output height.tif
 python predict.py --model FOLDER --input scene.tif --output height.tif --reference dem.tif --uncertainty --preview
 python predict.py --input scene.tif --output height.tif --reference dem.tif --detail shading
+python predict.py --model output/Diffusion/DEM --input scene.tif --output height.tif --reference dem.tif
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         # Only now, so that --help and a wrong argument are answered at once.
-        from Systems.models import load_predictor
+        from Systems.models import holds_detail_model, load_detail_model, load_predictor
         from Utils.core.device import pick_device
         from Utils.rasters.source.scene_source import find_scenes
         from Utils.scenes.output.last_guard import check_refused
@@ -44,8 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outputs = on_main(lambda: name_outputs(scenes, given.output))
         options = everywhere(lambda: _options(given))
         device = pick_device()
-        predictor, described = None, {"name": ""}
-        if options.uses_model:
+        predictor, refine, described = None, None, {"name": ""}
+        if options.uses_model and holds_detail_model(given.model):
+            _check_options_of_tiles(given)
+            refiner = everywhere(lambda: load_detail_model(given.model, device, given.precision, given.compile))
+            refine, described, options = refiner.draw, refiner.describe(), replace(options, refines_dem=True)
+        elif options.uses_model:
             predictor = everywhere(
                 lambda: load_predictor(given.model, device, given.precision, given.steps, given.compile, given.polarity)
             )
@@ -61,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if len(scenes) > 1:
                 logger.info("%s", scene)
             with failures.noted(scene):
-                result = predict_scene(scene, output, predictor, options, described, device, checked.pop(scene))
+                result = predict_scene(scene, output, predictor, options, described, device, checked.pop(scene), refine)
                 tell(summary(result))
                 check_refused(output, result.document)
         failures.tell()
@@ -168,6 +173,14 @@ def _options(given: argparse.Namespace) -> SceneOptions:
         resume=given.resume,
         overwrite=given.overwrite,
     )
+
+
+def _check_options_of_tiles(given: argparse.Namespace) -> None:
+    """Refuse options that say how a model draws tiles, where it draws none."""
+    for name in ("steps", "polarity", "tile_size", "overlap"):
+        if getattr(given, name) is not None:
+            option = name.replace("_", "-")
+            raise UserError(f"--{option}: the model '{given.model}' refines a DEM, and draws no tiles; leave it out")
 
 
 def _columns(text: str) -> tuple[str, str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
+from Systems.d3rsmde.dem_prior.config import DemTrainingConfig
 from Systems.depth.config import DepthTrainingConfig
 from Systems.kinds import kind_of
 from Systems.stereo.config import StereoTrainingConfig
@@ -80,7 +81,7 @@ def _audit_stereo(given: argparse.Namespace, config: StereoTrainingConfig, outpu
 
 def _training(given: argparse.Namespace, config: TrainingConfig | None) -> AuditedTraining:
     """The training that the audit is about: that of the config, on the given dataset, or stage 1 on all tiles."""
-    from Systems.d3rsmde.audited import audited_coarse, audited_refiner
+    from Systems.d3rsmde.audited import audited_coarse, audited_dem_refiner, audited_refiner
     from Systems.depth.audited import audited_depth
 
     dataset, root = str(given.dataset), None if given.root is None else str(given.root)
@@ -93,6 +94,8 @@ def _training(given: argparse.Namespace, config: TrainingConfig | None) -> Audit
         return audited_refiner(config.model_copy(update=changes))
     if isinstance(config, DepthTrainingConfig):
         return audited_depth(config.model_copy(update=changes))
+    if isinstance(config, DemTrainingConfig):
+        return audited_dem_refiner(config.model_copy(update=changes))
     assert isinstance(config, ViTTrainingConfig)
     return audited_coarse(config.model_copy(update=changes))
 

@@ -53,9 +53,10 @@ def reference() -> str:
     parts += [f"## {title}\n\n{_table(kind, base)}\n" for title, kind, base in shared]
     for kind in KINDS:
         base = TrainingConfig if issubclass(kind.config, TrainingConfig) else EvaluationConfig
-        parts.append(f"## {kind.script}\n\n{_table(kind.config, base)}\n")
+        title = f"{kind.script} {kind.when}".strip()
+        parts.append(f"## {title}\n\n{_table(kind.config, base)}\n")
         for prefix, section in _sections(kind.config):
-            parts.append(f"### `{prefix}` of {kind.script}\n\n{_table(section, Section, prefix + '.')}\n")
+            parts.append(f"### `{prefix}` of {title}\n\n{_table(section, Section, prefix + '.')}\n")
     return "\n".join(parts)
 
 

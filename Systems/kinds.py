@@ -11,6 +11,7 @@ from Systems.d3rsmde.config import (
     ViTEvaluationConfig,
     ViTTrainingConfig,
 )
+from Systems.d3rsmde.dem_prior.config import DemTrainingConfig
 from Systems.depth.config import DepthEvaluationConfig, DepthTrainingConfig
 from Systems.stereo.config import StereoEvaluationConfig, StereoTrainingConfig
 from Utils.config.sections import Section
@@ -24,11 +25,13 @@ class ConfigKind:
         script: the script that takes it.
         folder: folder of its files below ``Config``.
         config: class of the config.
+        when: what in a config makes it one of this kind, where the script takes several.
     """
 
     script: str
     folder: str
     config: type[Section]
+    when: str = ""
 
 
 KINDS = (
@@ -36,6 +39,7 @@ KINDS = (
     ConfigKind("evaluateViT.py", "ViT", ViTEvaluationConfig),
     ConfigKind("trainDiffusion.py", "Diffusion", DiffusionTrainingConfig),
     ConfigKind("evaluateDiffusion.py", "Diffusion", DiffusionEvaluationConfig),
+    ConfigKind("trainDiffusion.py", "Diffusion", DemTrainingConfig, 'with `"prior": "dem"`'),
     ConfigKind("trainDepth.py", "Depth", DepthTrainingConfig),
     ConfigKind("evaluateDepth.py", "Depth", DepthEvaluationConfig),
     ConfigKind("trainStereo.py", "Stereo", StereoTrainingConfig),

@@ -12,11 +12,12 @@ from Modules.common.precision import Precision
 from Modules.depth.names import DEPTH_TASK
 from Systems.depth_models.files import holds_depth_model, is_hub_name
 from Utils.core.errors import UserError
-from Utils.core.predictor import DIRECTIONS, Direction, Predictor, Predicts
+from Utils.core.predictor import DIRECTIONS, DetailModel, Direction, Predictor, Predicts
 from Utils.training.run_files import MODEL_FOLDER
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from Modules.depth.enc_dec import EncDec
@@ -66,7 +67,54 @@ def load_predictor(
         return _load_depth(folder, device, precision, compile, polarity)
     if polarity is not None:
         raise UserError(f"--polarity {polarity}: '{model}' is no depth model; leave it out")
+    if holds_detail_model(folder):
+        raise UserError(f"--model '{folder}' refines coarse DEMs, and draws nothing without one: give --reference")
     return _load_d3rsmde(folder, device, precision, steps, compile)
+
+
+def holds_detail_model(model: str | os.PathLike[str]) -> bool:
+    """Whether a path is a run, a model folder or a checkpoint of a refiner of DEMs: see ``load_detail_model``."""
+    from Modules.d3rsmde.dem_refiner import DemRefiner
+    from Systems.d3rsmde.dem_prior.task import DEM_TASK
+    from Utils.training.checkpointed_network import holds_network
+
+    return holds_network(Path(model), DemRefiner, DEM_TASK)
+
+
+def load_detail_model(
+    model: str | os.PathLike[str], device: torch.device, precision: Precision = "fp32", compile: bool = False
+) -> DetailModel:
+    """Load a refiner of DEMs.
+
+    Args:
+        model: folder of the model or of its run, or a checkpoint.
+        device: device on which it runs.
+        precision: number format of the weights.
+        compile: whether to use torch.compile.
+
+    Raises:
+        UserError: no such model there, or a damaged one.
+    """
+    import numpy as np
+    import torch
+    from torch import nn
+
+    from Systems.d3rsmde.dem_prior.build import load_dem_refiner
+
+    folder = Path(model)
+    network = load_dem_refiner(folder)
+    nn.Module.to(network, device)
+    network.optimise(precision, compile=compile)
+
+    @torch.no_grad()
+    def draw(*maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        given = [torch.from_numpy(np.ascontiguousarray(values)).to(device) for values in maps]
+        surface, error, relief = (values[None, None] for values in given[:3])
+        return np.asarray(network(surface, error, relief, given[3][None])[0, 0].float().cpu().numpy())
+
+    folder = folder / MODEL_FOLDER if (folder / MODEL_FOLDER).is_dir() else folder
+    name = folder.parent.name if folder.name == MODEL_FOLDER else folder.name
+    return DetailModel(draw, {"name": name, "weights": _digest(folder), "precision": precision})
 
 
 def _load_d3rsmde(

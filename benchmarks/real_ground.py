@@ -28,34 +28,29 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
-from scipy.ndimage import gaussian_filter
 
 from Utils.core.command_line import run_script
 from Utils.core.errors import UserError
+from Utils.core.predictor import DetailModel
 from Utils.core.tables import format_table, write_json
 from Utils.rasters.geometry import Geometry
 from Utils.rasters.source.scene_source import open_scene
 from Utils.scenes.fusion.detail_fusion import TRUST_AN_OCTAVE, fuse
 from Utils.scenes.fusion.image_samples import image_samples
+from Utils.scenes.fusion.learned_relief import DrawDetail
 from Utils.scenes.fusion.reference import read_reference
 from Utils.scenes.options import SceneOptions
+from Utils.synthetic.coarse_dem import CoarseDem
 
 logger = logging.getLogger("benchmarks")
 
 Floats = NDArray[np.float64]
 
-BICUBIC, ALONE, SHADING, ELSEWHERE, MODEL, BOTH = (
-    "bicubic",
-    "DEM alone",
-    "shading",
-    "image of elsewhere",
-    "model",
-    "both",
-)
+BICUBIC, ALONE, SHADING, ELSEWHERE = "bicubic", "DEM alone", "shading", "image of elsewhere"
+MODEL, BOTH, MODEL_ELSEWHERE, MODEL_BLIND = "model", "both", "model, image of elsewhere", "model without image"
 _BORDER = 8  # pixels that are not scored
 _PIXEL = 30.0  # metres: only ratios of sides matter
 _CRS = CRS.from_epsg(32631)
-_VOID_CELLS = 6  # side of a void
 _TRUSTED = (0.85, 0.7, 0.5, 0.35, 0.25, 0.15)
 
 
@@ -74,40 +69,6 @@ class RealScene:
     truth: Floats
 
 
-@dataclass(frozen=True)
-class Coarse:
-    """How a coarse DEM is made of the truth.
-
-    Attributes:
-        factor: side of a cell in pixels.
-        noise: its standard deviation in metres.
-        correlated: standard deviation, in cells, of the Gaussian over which the noise is correlated; 0 for none.
-        voids: share of the cells in voids.
-        seed: of noise and voids.
-    """
-
-    factor: int = 8
-    noise: float = 3.0
-    correlated: float = 0.0
-    voids: float = 0.0
-    seed: int = 0
-
-    def of(self, truth: Floats) -> Floats:
-        """The DEM (H / factor, W / factor), NaN in voids."""
-        n = self.factor
-        cells = truth.reshape(truth.shape[0] // n, n, truth.shape[1] // n, n).mean(axis=(1, 3))
-        rng = np.random.default_rng(self.seed)
-        noise = rng.standard_normal(cells.shape)
-        if self.correlated > 0:
-            noise = gaussian_filter(noise, self.correlated, mode="wrap")
-            noise /= noise.std()
-        cells = cells + self.noise * noise
-        for _ in range(round(self.voids * cells.size / _VOID_CELLS**2)):
-            row, column = (rng.integers(0, max(1, side - _VOID_CELLS)) for side in cells.shape)
-            cells[row : row + _VOID_CELLS, column : column + _VOID_CELLS] = np.nan
-        return cells
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     given = _parser().parse_args(arguments)
@@ -116,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scenes = list(_scenes(given))
         if not scenes:
             raise UserError("nothing to score: give --scene, --tiles or --synthetic")
-        coarse = Coarse(given.factor, given.noise, given.correlated, given.voids, given.seed)
+        coarse = CoarseDem(given.factor, given.noise, given.correlated, given.voids, given.seed)
         given.output.mkdir(parents=True, exist_ok=True)
         text = _derived(scenes, coarse) if given.derive else _compared(scenes, coarse, given)
         print(text)
@@ -126,13 +87,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_script(work)
 
 
-def score(scene: RealScene, coarse: Coarse, model: Any = None) -> dict[str, dict[str, float]]:
+def score(scene: RealScene, coarse: CoarseDem, model: Any = None) -> dict[str, dict[str, float]]:
     """RMSE in metres and error of slope (root mean square, as a ratio) of every way to heights.
 
     Args:
         scene: what is predicted.
         coarse: how its DEM is made.
-        model: what ``load_predictor`` gives, or None.
+        model: what ``load_predictor`` or ``load_detail_model`` gives, or None.
     """
     scene = _whole_cells(scene, coarse.factor)
     found = {}
@@ -142,7 +103,12 @@ def score(scene: RealScene, coarse: Coarse, model: Any = None) -> dict[str, dict
         found[ALONE] = files.fused(None)
         found[SHADING] = files.fused(files.image)
         found[ELSEWHERE] = files.fused(files.elsewhere)
-        if model is not None:
+        if isinstance(model, DetailModel):
+            found[MODEL] = files.fused(files.image, refine=model.draw, shading=False)
+            found[BOTH] = files.fused(files.image, refine=model.draw)
+            found[MODEL_ELSEWHERE] = files.fused(files.elsewhere, refine=model.draw)
+            found[MODEL_BLIND] = files.fused(files.image, refine=_blind(model.draw), shading=False)
+        elif model is not None:
             found[MODEL] = files.predicted(model, "model")
             found[BOTH] = files.predicted(model, "both")
     return _errors(found, scene.truth)
@@ -182,15 +148,21 @@ class _Files:
         )
         return heights.astype(np.float64)
 
-    def fused(self, image: Path | None, trust: float = TRUST_AN_OCTAVE) -> Floats:
+    def fused(
+        self,
+        image: Path | None,
+        trust: float = TRUST_AN_OCTAVE,
+        refine: DrawDetail | None = None,
+        shading: bool = True,
+    ) -> Floats:
         reference = read_reference(self.dem, self._place)
         samples = None
         if image is not None:
             with open_scene(image, tell=False) as source:
                 samples = image_samples(source, self._place, reference.geometry, self._scratch)
-        correction = fuse(reference, self._place, image=samples, trust=trust).correction
+        fusion = fuse(reference, self._place, image=samples, trust=trust, refine=refine, shading=shading)
         nothing = np.zeros((self._place.height, self._place.width), np.float32)
-        return correction.apply(nothing, self._place).astype(np.float64)
+        return fusion.correction.apply(nothing, self._place).astype(np.float64)
 
     def predicted(self, model: Any, detail: str) -> Floats:
         from Utils.scenes.scene_run import predict_scene
@@ -240,7 +212,7 @@ def _steepness(heights: Floats) -> Floats:
     return np.asarray(np.hypot(*np.gradient(heights)) / _PIXEL)
 
 
-def _compared(scenes: Sequence[RealScene], coarse: Coarse, given: argparse.Namespace) -> str:
+def _compared(scenes: Sequence[RealScene], coarse: CoarseDem, given: argparse.Namespace) -> str:
     model = _load(given.model) if given.model else None
     scores = {}
     for scene in scenes:
@@ -252,13 +224,18 @@ def _compared(scenes: Sequence[RealScene], coarse: Coarse, given: argparse.Names
 
 
 def _load(folder: str) -> Any:
-    from Systems.models import load_predictor
+    from Systems.models import holds_detail_model, load_detail_model, load_predictor
     from Utils.core.device import pick_device
 
-    return load_predictor(folder, pick_device())
+    return (load_detail_model if holds_detail_model(folder) else load_predictor)(folder, pick_device())
 
 
-def _tables(scores: Mapping[str, Mapping[str, Mapping[str, float]]], coarse: Coarse) -> str:
+def _blind(draw: DrawDetail) -> DrawDetail:
+    """A network that does not see the image."""
+    return lambda surface, error, relief, image: draw(surface, error, relief, np.zeros_like(image))
+
+
+def _tables(scores: Mapping[str, Mapping[str, Mapping[str, float]]], coarse: CoarseDem) -> str:
     """Errors of bicubic, of the DEM alone against bicubic, and of the rest against the DEM alone."""
     parts = [f"cells of {coarse.factor} x {coarse.factor} pixels, noise {coarse.noise:g} m"]
     if coarse.correlated:
@@ -280,7 +257,7 @@ def _tables(scores: Mapping[str, Mapping[str, Mapping[str, float]]], coarse: Coa
     return "\n\n".join(parts)
 
 
-def _derived(scenes: Sequence[RealScene], coarse: Coarse) -> str:
+def _derived(scenes: Sequence[RealScene], coarse: CoarseDem) -> str:
     """What each trust an octave gives, for real and synthetic scenes apart."""
     found: dict[bool, list[list[list[float]]]] = {True: [], False: []}
     for scene in scenes:

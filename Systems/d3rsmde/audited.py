@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
+from Systems.d3rsmde.dem_prior.config import DemTrainingConfig
+from Systems.d3rsmde.dem_prior.run import DemRun, plan_dem
 from Systems.d3rsmde.refiner_run import RefinerRun, plan_refiner
 from Utils.data.audit.audited_training import AuditedTraining
 from Utils.data.fold_plan import plan_folds
@@ -25,3 +27,8 @@ def audited_refiner(config: DiffusionTrainingConfig) -> AuditedTraining:
     return AuditedTraining(
         config, lambda tiles: plan_refiner(config, tiles), RefinerRun(config).check, prior_path=priors
     )
+
+
+def audited_dem_refiner(config: DemTrainingConfig) -> AuditedTraining:
+    """A refiner of DEMs, whose check reads every tile a second time."""
+    return AuditedTraining(config, lambda tiles: [plan_dem(config, tiles)], DemRun(config).check)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from Modules.common.directions import DIRECTIONS, Direction
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["DIRECTIONS", "Direction", "Predictor", "Predicts"]
+__all__ = ["DIRECTIONS", "DetailModel", "Direction", "Predictor", "Predicts"]
 
 Predicts = Literal["relative height", "height", "classes"]
 
@@ -52,3 +54,21 @@ class Predictor:
     def describe(self) -> dict[str, Any]:
         """The facts, with what the model predicts and in which direction."""
         return {**self.facts, "predicts": self.predicts, "direction": self.direction}
+
+
+@dataclass(frozen=True)
+class DetailModel:
+    """A model that refines the ground as a coarse DEM shows it, and draws nothing without a DEM.
+
+    Attributes:
+        draw: the surface that the DEM shows, its standard error and the relief that shading suggests (H, W) in metres,
+            and an image (3, H, W), NaN where unknown, to heights (H, W) about the surface in metres.
+        facts: what identifies the model, for results and for resuming.
+    """
+
+    draw: Callable[..., NDArray[np.float32]]
+    facts: Mapping[str, Any]
+
+    def describe(self) -> dict[str, Any]:
+        """The facts, with what the model predicts."""
+        return {**self.facts, "predicts": "detail of a DEM"}

@@ -26,6 +26,7 @@ from Utils.scenes.fusion.correction import Correction
 from Utils.scenes.fusion.detail_fusion import Fusion, fuse
 from Utils.scenes.fusion.image_samples import image_samples
 from Utils.scenes.fusion.known_heights import KnownHeights
+from Utils.scenes.fusion.learned_relief import DrawDetail
 from Utils.scenes.fusion.points import correct_to_points, sample_mosaic
 from Utils.scenes.fusion.whole_scene import fit_whole_scene
 from Utils.scenes.joining.mosaic import Mosaic, blend, write_mosaic
@@ -60,6 +61,7 @@ class Finisher:
         options: overlap, orientations, tilt and the content of the tags.
         heights: the known heights.
         model: name of the model, for the tags.
+        refine: a model that refines the reference, in the place of tiles.
     """
 
     def __init__(
@@ -70,13 +72,15 @@ class Finisher:
         options: SceneOptions,
         heights: KnownHeights,
         model: str,
+        refine: DrawDetail | None = None,
     ) -> None:
+        self._refine = refine
         self._source, self._grid, self._store, self._options, self._model = source, grid, store, options, model
         self._geometry, self._reference, self._points = heights.geometry, heights.reference, heights.points
 
     def finish(self, output: Path) -> dict[str, Any]:
         """Align, blend, fuse and write; returns the content of the JSON."""
-        mosaic, fits = self._joined() if self._options.uses_model else self._without_model()
+        mosaic, fits = self._joined() if self._options.draws_tiles else self._without_model()
         facts: dict[str, Any] = {"kind": self._kind}
         correction: Correction | None = None
         if self._reference is not None and self._geometry is not None:
@@ -145,10 +149,12 @@ class Finisher:
         logger.info("estimating the ground from the reference, and what the maps add to it")
         detail, folder = self._options.detail, self._store.folder
         image = None
-        if detail in ("shading", "both"):
+        if detail in ("shading", "both") or self._refine is not None:
             image = image_samples(self._source, scene, reference.geometry, folder)
-        model = mosaic.path if self._options.uses_model else None
-        return fuse(reference, scene, model, image, self._with_spread, folder)
+        model = mosaic.path if self._options.draws_tiles else None
+        return fuse(
+            reference, scene, model, image, self._with_spread, folder, refine=self._refine, shading=detail != "model"
+        )
 
     def _fit_as_a_whole(self, alignment: TileAlignment, mosaic: Mosaic) -> tuple[TileAlignment, Mosaic]:
         """Bring the scene to metres by one fit, where no tile holds enough cells of the reference."""

@@ -28,6 +28,7 @@ class SceneOptions:
         orientations: number of ways in which each tile is laid, 1 to 8; more than 1 give the uncertainty band.
         model_in_metres: whether the model's maps are in metres whose level is unknown: tiles then get a shift each and
             no scale.
+        refines_dem: whether the model refines the reference itself, and so draws no tiles.
         tilt: whether each tile also gets a slope when tiles are aligned.
         reference: a coarse DEM.
         detail: what adds detail to the reference where the reference itself supports it: one of ``DETAILS``. Without a
@@ -53,6 +54,7 @@ class SceneOptions:
     batch_size: int = 4
     orientations: int = 1
     model_in_metres: bool = False
+    refines_dem: bool = False
     tilt: bool = False
     reference: Path | None = None
     detail: str = "both"
@@ -74,8 +76,13 @@ class SceneOptions:
 
     @property
     def uses_model(self) -> bool:
-        """Whether the model's maps count at all."""
+        """Whether the model is needed at all."""
         return self.detail in ("both", "model")
+
+    @property
+    def draws_tiles(self) -> bool:
+        """Whether the model draws tiles, which are joined to a map of the scene."""
+        return self.uses_model and not self.refines_dem
 
     @property
     def shared(self) -> int:

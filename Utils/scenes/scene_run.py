@@ -24,6 +24,7 @@ from Utils.rasters.tile_files import GDAL_ERRORS
 from Utils.scenes.finishing import Finisher
 from Utils.scenes.fusion.cells import CoarseHeights
 from Utils.scenes.fusion.known_heights import KnownHeights, read_heights
+from Utils.scenes.fusion.learned_relief import DrawDetail
 from Utils.scenes.fusion.least_error.joined_windows import SAMPLES_A_CELL
 from Utils.scenes.options import SceneOptions
 from Utils.scenes.output.height_writer import check_output, space_needed
@@ -70,6 +71,10 @@ def check_scene(scene: Path, output: Path, options: SceneOptions) -> KnownHeight
         raise UserError("--reference and --points exclude each other; give one of them")
     if options.detail != "both" and options.reference is None:
         raise UserError(f"--detail {options.detail} says what is added to a DEM: give --reference too")
+    if options.refines_dem and options.uses_model and options.reference is None:
+        raise UserError("--model refines a coarse DEM, and draws nothing without one: give --reference")
+    if options.refines_dem and options.orientations > 1:
+        raise UserError(f"--uncertainty {options.orientations} turns tiles, and this model draws none; leave it out")
     if not options.uses_model and options.orientations > 1:
         raise UserError(
             f"--uncertainty {options.orientations} turns tiles for the model, and --detail {options.detail} needs none"
@@ -101,17 +106,19 @@ def predict_scene(
     model: Mapping[str, Any],
     device: torch.device | None = None,
     heights: KnownHeights | None = None,
+    refine: DrawDetail | None = None,
 ) -> SceneResult:
     """Predict a scene of any size; the processes of a launch share its tiles, and the first one joins them.
 
     Args:
         scene: any raster.
         output: the GeoTIFF to write; a JSON with the same stem goes beside it, and the picture if it is asked for.
-        predictor: the model; None where the options do without.
+        predictor: the model that draws tiles; None where the options do without.
         options: tile size, bands, stretch, known heights and what to write.
         model: facts that identify the model; they go into the JSON, and a scene is resumed only with the same model.
         device: where the model is.
         heights: what ``check_scene`` gave, in the first process; with None the check is made here.
+        refine: a model that refines the reference, in the place of one that draws tiles.
 
     Raises:
         UserError: a mistake in the options or files, or a disk that is full; finished tiles stay for ``resume``.
@@ -137,7 +144,7 @@ def predict_scene(
                     device=device,
                     scale_known=options.model_in_metres,
                 )
-            return on_main(lambda: _finish(source, grid, store, output, options, known, model, started))
+            return on_main(lambda: _finish(source, grid, store, output, options, known, model, started, refine))
 
 
 def _finish(
@@ -149,10 +156,11 @@ def _finish(
     heights: KnownHeights,
     model: Mapping[str, Any],
     started: float,
+    refine: DrawDetail | None,
 ) -> SceneResult:
     """From predicted tiles to the raster and the files beside it."""
     image = source.thumbnail(_THUMBNAIL)
-    finisher = Finisher(source, grid, store, options, heights, str(model.get("name", "")))
+    finisher = Finisher(source, grid, store, options, heights, str(model.get("name", "")), refine)
     document = finisher.finish(output) | {
         "scene": source.fingerprint(),
         "stretch": source.stretch.describe(),
@@ -207,8 +215,8 @@ def summary(result: SceneResult) -> str:
 
 def _scratch_of_fusion(reference: CoarseHeights, pixels: int, options: SceneOptions) -> int:
     """Bytes that the fusion keeps on disk for a while: maps at samples of the cells, and copies of the scene."""
-    shading = options.detail in ("both", "shading")
-    maps, copies = (7, 4) if shading else (2, 1)
+    shading = options.detail in ("both", "shading") or options.refines_dem
+    maps, copies = (8 if options.refines_dem else 7, 4) if shading else (2, 1)
     return 4 * (maps * reference.heights.size * SAMPLES_A_CELL**2 + copies * pixels)
 
 

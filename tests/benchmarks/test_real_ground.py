@@ -10,6 +10,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from benchmarks import real_ground
+from Modules.d3rsmde.dem_refiner import DemRefiner
 from tests.scenes import landscape, write_raster
 
 SIZE = 160
@@ -40,6 +41,22 @@ def test_a_scene_is_scored_beside_its_controls(
     assert table.strip() in capsys.readouterr().out
     change = 100 * (heights["shading"] / heights["DEM alone"] - 1)
     assert f"{change:+.1f}" in table and "5 % in voids" in table and "| worst" in table
+
+
+def test_a_refiner_of_dems_is_scored_with_its_image_without_and_with_another(
+    tmp_path: Path, files: tuple[Path, Path]
+) -> None:
+    # Untrained, it draws the relief from shading as it is.
+    DemRefiner((8, 16)).save_pretrained(tmp_path / "refiner")
+    output = tmp_path / "results"
+    given = ["--scene", "NAME", *map(str, files), "--model", str(tmp_path / "refiner")]
+    assert real_ground.main(["--output", str(output), *given]) == 0
+    scores = json.loads((output / "scores.json").read_text())["scores"]["NAME"]
+    heights = {name: found["rmse"] for name, found in scores.items()}
+    assert heights["model"] == pytest.approx(heights["shading"], rel=1e-3)
+    assert heights["model without image"] == pytest.approx(heights["DEM alone"], rel=1e-5)
+    assert heights["model, image of elsewhere"] < 1.01 * heights["DEM alone"]
+    assert heights["both"] < 1.01 * heights["shading"]
 
 
 def test_constants_are_derived_for_real_and_synthetic_ground_apart(

@@ -29,7 +29,7 @@ from Modules.d3rsmde.pipeline import D3RSMDE
 from Modules.depth.enc_dec import EncDec
 from Modules.stereo import CasMVSNet
 from Systems import config_reference
-from Systems.kinds import KINDS
+from Systems.kinds import kind_of
 from tests.conftest import TEST, TEST_IDS, TRAINING, TRAINING_IDS, height_path, image_path, write_split
 from tests.depth_models import write_depth_model
 from tests.depth_sets import write_cityscapes, write_kitti, write_nyu
@@ -64,6 +64,14 @@ NOT_RUN = {
     "--factor 8 --noise 3": ("tests/benchmarks/test_real_ground.py runs it on a scene of its own"),
     "python -m benchmarks.real_ground --output results/constants --tiles FOLDER 4 --synthetic 3 --derive": (
         "takes many minutes; tests/benchmarks/test_real_ground.py runs it on one scene of each kind"
+    ),
+    "python trainDiffusion.py --config Config/Diffusion/DEM_train.json": (
+        "tests/Systems/d3rsmde/test_dem_prior.py trains and predicts at toy size"
+    ),
+    "python -m benchmarks.real_ground --output results/real_ground --scene NAME image.tif truth.tif "
+    "--model output/Diffusion/DEM": "tests/benchmarks/test_real_ground.py runs it on a scene of its own",
+    "python predict.py --model output/Diffusion/DEM --input scene.tif --output height.tif --reference dem.tif": (
+        "tests/Systems/d3rsmde/test_dem_prior.py runs it after training"
     ),
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
@@ -354,9 +362,8 @@ def test_a_new_command_is_noticed(marks: str, language: str, tmp_path: Path) -> 
 def test_configs_that_are_shown_can_be_loaded(in_place: Path) -> None:
     assert shown_configs()
     for name in shown_configs():
-        scores = "checkpoint_path" in read_merged(Path(name))[0]
-        kinds = [kind for kind in KINDS if kind.folder == Path(name).parent.name]
-        (kind,) = [kind for kind in kinds if ("checkpoint_path" in kind.config.model_fields) == scores]
+        kind = kind_of(read_merged(Path(name))[0])
+        assert kind.folder == Path(name).parent.name
         load_config(Path(name), kind.config)
 
 

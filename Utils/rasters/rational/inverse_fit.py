@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 # Nodes along line, sample and height, and steps of Newton's method to their places on the ground.
 _NODES = (15, 15, 11)
 _STEPS = 12
+# Pixels that a fit may miss the direct model by before it is fitted anew with a ridge.
+_WELL_FITTED, _RIDGE = 0.01, 1e-6
 # Pixels within which Newton's method has to hit a node.
 _HIT = 1e-6
 
@@ -43,7 +45,11 @@ def fitted_inverse(direct: Floats) -> Floats:
     line, sample, height = (torch.from_numpy(values.reshape(1, -1)) for values in nodes)
     latitude, longitude = _ground_under(direct, line, sample, height)
     terms = monomials(sample[0], line[0], height[0]).numpy().T
-    return np.concatenate([fitted_ratio(terms, latitude), fitted_ratio(terms, longitude)])
+    inverse = np.concatenate([fitted_ratio(terms, values) for values in (latitude, longitude)])
+    if inverse_error(direct, inverse) < _WELL_FITTED:
+        return inverse
+    # A simple camera, as that of a frame: its ratio was multiplied by a polynomial that vanishes between the nodes.
+    return np.concatenate([fitted_ratio(terms, values, _RIDGE) for values in (latitude, longitude)])
 
 
 def inverse_error(direct: Floats, inverse: Floats) -> float:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from Utils.rasters.ground import ground_sample_distance
 from Utils.scenes.fusion.correction import Correction, values_at
 from Utils.scenes.fusion.crossed_gain import crossed_gains, over_window
+from Utils.scenes.fusion.learned_relief import DrawDetail
 from Utils.scenes.fusion.least_error.joined_windows import SAMPLES_A_CELL, averaged
 from Utils.scenes.fusion.octave import Octave
 from Utils.scenes.fusion.reference import Cells, CoarseHeights, Geometry, average_onto
@@ -38,8 +39,8 @@ TRUST_AN_OCTAVE = 0.35
 It was derived on tiles and synthetic ground that judge nothing: docs/real-ground.md.
 """
 
-# A Wiener filter gives all that is likely: more than that one octave up says nothing of the finest.
-_HIGHEST_OF_SHADING = np.float32(1.0)
+# A Wiener filter, and a network, give all that is likely: more than that one octave up says nothing of the finest.
+_HIGHEST_OF_RELIEF = np.float32(1.0)
 # Detail may vary within cells so many times as much as the ground is likely to, in variance.
 _MOST_ROUGH = 1.25
 # With fewer cells along a side there is no octave to cross.
@@ -69,6 +70,8 @@ def fuse(
     with_spread: bool = False,
     folder: Path | None = None,
     trust: float = TRUST_AN_OCTAVE,
+    refine: DrawDetail | None = None,
+    shading: bool = True,
 ) -> Fusion:
     """Turn a DEM, and maps of the same ground that know more than it, into heights.
 
@@ -82,6 +85,8 @@ def fuse(
         with_spread: whether the mosaic's second band is its spread, whose level is then set by the reference.
         folder: where large maps are kept, for the caller to remove; None to keep them in memory.
         trust: how far the power of the ground is believed an octave beyond what cells resolve, as for the shading.
+        refine: a network that draws the heights about the surface, in the place of a mosaic; it sees the image.
+        shading: whether the image's shading counts beside what the network makes of it.
     """
     heights, geometry = reference.heights, reference.geometry
     known = np.isfinite(heights)
@@ -94,9 +99,9 @@ def fuse(
             return Fusion(_flat(reference), {"noise": 0.0, "gain": {}, "explained": 0.0})
     aspect = _aspect(geometry)
     octave = Octave(heights, aspect, folder)
-    relief = None if image is None else octave.shading(image, trust)
-    crossed = _crossed(heights, aspect, model, image, trust)
-    gain = crossed.gains.get("model", np.zeros(heights.shape, np.float32))
+    reliefs = {} if image is None else _reliefs(octave, image, trust, refine, shading)
+    crossed = _crossed(heights, aspect, model, image, trust, refine, shading)
+    gain = crossed.gains["model"] if mosaic is not None else np.zeros(heights.shape, np.float32)
     if mosaic is not None and gain.any():
         rough = roughness(mosaic, geometry, scene)
         gain *= _bound(octave, gain * rough)
@@ -106,9 +111,12 @@ def fuse(
         left = np.where(known, octave.filled - gain * octave.continued(model), np.float32(np.nan))
         rest = Octave(left, aspect, folder, "rest")
     offset = rest.surface
-    if relief is not None and crossed.gains["shading"].any():
-        _add(offset, relief, rest.seen(averaged(relief, SAMPLES_A_CELL), "relief_seen"), crossed.gains["shading"])
-    factor, error = np.ones(heights.shape, np.float32), rest.error * np.sqrt(crossed.left_by_shading)
+    for name, relief in reliefs.items():
+        if refine is not None and name == "model":
+            crossed.gains[name][:] *= _bound(octave, crossed.gains[name] * _within_cells(relief))
+        if crossed.gains[name].any():
+            _add(offset, relief, rest.seen(averaged(relief, SAMPLES_A_CELL), f"{name}_seen"), crossed.gains[name])
+    factor, error = np.ones(heights.shape, np.float32), rest.error * np.sqrt(crossed.left_by_reliefs)
     if own is not None:
         factor = _factor(own, error, np.where(known, np.float32(0.0), gain))
     spread = _LEVEL_SHARE * error if own is not None else error
@@ -121,6 +129,15 @@ def fuse(
     return Fusion(correction, facts)
 
 
+def _reliefs(
+    octave: Octave, image: NDArray[np.float32], trust: float, refine: DrawDetail | None, shading: bool
+) -> dict[str, NDArray[np.float32]]:
+    """Heights about the surface that the image suggests: by shading, or by a network that sees this relief too."""
+    relief = octave.shading(image, trust)
+    found = {} if refine is None else {"model": octave.learned(refine, image, relief)}
+    return found | ({"shading": relief} if shading or refine is None else {})
+
+
 @dataclass(frozen=True)
 class _Crossed:
     """What crossing an octave tells.
@@ -128,26 +145,36 @@ class _Crossed:
     Attributes:
         gains: share (h, w) of each map's detail that is kept.
         explained: share of the variance that all of them explain of what the wider cells leave open.
-        left_by_shading: (h, w) share of the variance that shading leaves of what the model leaves.
+        left_by_reliefs: (h, w) share of the variance that reliefs leave of what the mosaic leaves.
     """
 
     gains: dict[str, Cells]
     explained: float
-    left_by_shading: Cells
+    left_by_reliefs: Cells
 
 
 def _crossed(
-    heights: Cells, aspect: float, model: Cells | None, image: NDArray[np.float32] | None, trust: float
+    heights: Cells,
+    aspect: float,
+    model: Cells | None,
+    image: NDArray[np.float32] | None,
+    trust: float,
+    refine: DrawDetail | None,
+    shading: bool,
 ) -> _Crossed:
     """Cross one octave: judge the maps where cells twice as wide leave open what the DEM's own cells show."""
     nothing = np.zeros(heights.shape, np.float32)
-    gains = {name: nothing.copy() for name, given in (("model", model), ("shading", image)) if given is not None}
+    counted = {
+        "model": model is not None or refine is not None,
+        "shading": image is not None and (shading or refine is None),
+    }
+    gains = {name: nothing.copy() for name, counts in counted.items() if counts}
     if not gains or min(heights.shape) < _FEWEST_CELLS:
         return _Crossed(gains, 0.0, nothing + 1)
     rows, columns = (side // 2 * 2 for side in heights.shape)
     heights = heights[:rows, :columns]
     wide = Octave(averaged(heights), aspect)
-    added = {}
+    added, reliefs = {}, {}
     if model is not None:
         joined = averaged(model[:rows, :columns])
         shown = averaged(wide.seen(wide.continued(joined), "model"))
@@ -156,17 +183,16 @@ def _crossed(
         added["model"] = model[:rows, :columns] - shown
     if image is not None:
         samples = averaged(image[:, : rows * SAMPLES_A_CELL, : columns * SAMPLES_A_CELL])
-        relief = wide.shading(samples, trust)
-        added["shading"] = averaged(relief - wide.seen(averaged(relief, SAMPLES_A_CELL), "relief"))
+        reliefs = _reliefs(wide, samples, trust, refine, shading)
+    for name, relief in reliefs.items():
+        added[name] = averaged(relief - wide.seen(averaged(relief, SAMPLES_A_CELL), "relief"))
     left_open = heights - averaged(wide.surface)
     crossed = crossed_gains(left_open, list(added.values()))
     for name, gain in zip(added, crossed.gains, strict=True):
-        if name == "shading":
-            gain = np.minimum(gain, _HIGHEST_OF_SHADING)
-        gains[name][:rows, :columns] = gain
+        gains[name][:rows, :columns] = np.minimum(gain, _HIGHEST_OF_RELIEF) if name in reliefs else gain
     left = nothing + 1
-    if "shading" in added:
-        without = crossed_gains(left_open, [added["model"]]).explained if "model" in added else 0.0
+    if reliefs:
+        without = crossed_gains(left_open, [added["model"]]).explained if model is not None else 0.0
         left[:rows, :columns] = np.minimum((1.0 - crossed.explained) / np.maximum(1.0 - without, 1e-3), 1.0)
     return _Crossed(gains, crossed.explained_of_all, left)
 
@@ -185,6 +211,12 @@ def _bound(octave: Octave, rough: Cells) -> Cells:
     likely = over_window(np.maximum(within, 0.0) + octave.error**2)
     usual = np.maximum(over_window(np.ones_like(known)), 1e-9)
     return np.minimum(1.0, _MOST_ROUGH * likely / usual / np.maximum(there, 1e-12)).astype(np.float32) ** 2
+
+
+def _within_cells(relief: NDArray[np.float32]) -> Cells:
+    """Deviation (h, w) of a relief within each cell in metres."""
+    variance = averaged(relief**2, SAMPLES_A_CELL) - averaged(relief, SAMPLES_A_CELL) ** 2
+    return np.asarray(np.sqrt(np.maximum(variance, 0.0)), np.float32)
 
 
 def _add(surface: NDArray[np.float32], relief: NDArray[np.float32], seen: NDArray[np.float32], gain: Cells) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from Utils.scenes.fusion.cells import Cells
+from Utils.scenes.fusion.learned_relief import DrawDetail, learned_relief
 from Utils.scenes.fusion.least_error.joined_windows import LeastErrorEstimate
 from Utils.scenes.fusion.shading import shading_relief
 from Utils.scenes.fusion.void_filling import fill_smoothly
@@ -59,6 +60,16 @@ class Octave:
             trust: as for ``shading_relief``.
         """
         return shading_relief(self.estimate, self.surface, image, trust, self._file("relief"))
+
+    def learned(self, draw: DrawDetail, image: NDArray[np.float32], relief: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The heights about the surface that a network draws, at the surface's samples.
+
+        Args:
+            draw: the network.
+            image: as for ``shading``.
+            relief: what ``shading`` gave.
+        """
+        return learned_relief(draw, self.surface, self.error, relief, image, self._file("learned"))
 
     def _file(self, what: str) -> Path | None:
         return None if self._folder is None else self._folder / f"{self._name}_{what}.npy"

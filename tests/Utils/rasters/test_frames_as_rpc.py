@@ -22,9 +22,12 @@ def frame(tilt: float) -> Frame:
     return Frame(PLACE, turned(tilt, 1.0, 100.0), 60.0, (44.0, 30.5), (60, 90))
 
 
+def ground_of(points: np.ndarray) -> np.ndarray:
+    return np.stack(transformed(ZONE, CRS.from_epsg(4326), points[:, 0], points[:, 1]), axis=1)
+
+
 def seen_by(model, points: np.ndarray) -> np.ndarray:
-    longitude, latitude = transformed(ZONE, CRS.from_epsg(4326), points[:, 0], points[:, 1])
-    return np.stack(model.project(longitude, latitude, points[:, 2]), axis=1)
+    return np.stack(model.project(*ground_of(points).T, points[:, 2]), axis=1)
 
 
 @pytest.mark.parametrize("tilt", [0.0, 5.0, 28.0])
@@ -39,10 +42,12 @@ def test_the_rpc_of_a_frame_sees_what_the_frame_sees(tilt) -> None:
     np.testing.assert_allclose(camera.pixels(points), np.stack([columns, rows], axis=1), atol=1e-9)
     np.testing.assert_allclose(seen_by(model, points), np.stack([columns, rows], axis=1), atol=2e-3)
     assert worst < 2e-3
-    # And back: the ground under a pixel.
-    longitude, latitude = transformed(ZONE, CRS.from_epsg(4326), points[:, 0], points[:, 1])
+    # And back: the ground under a pixel, also of a model that was moved, whose inverse is fitted anew.
+    moved = model.shifted(3.0, -2.0)
+    longitude, latitude = moved.locate(columns - 3.0, rows + 2.0, heights)
+    np.testing.assert_allclose(np.stack([longitude, latitude], axis=1), ground_of(points), atol=3e-7)
     found = np.stack(model.locate(columns, rows, heights), axis=1)
-    np.testing.assert_allclose(found, np.stack([longitude, latitude], axis=1), atol=3e-7)
+    np.testing.assert_allclose(found, ground_of(points), atol=3e-7)
 
 
 def table(folder, *rows: str, header: str = "image,x,y,z,omega,phi,kappa,focal,column,row,k1,k2,k3,p1,p2"):

@@ -30,22 +30,26 @@ class Axis:
 
     Args:
         length: of the side, in cells.
+        size: of a window, in cells.
+        shared: cells that neighbouring windows share at least; None takes half of the window.
 
     Attributes:
         size: of a window, in cells.
         starts: the first cell of each.
     """
 
-    def __init__(self, length: int) -> None:
-        self.size = min(WINDOW_CELLS, length)
-        steps = math.ceil(2 * (length - self.size) / self.size)
+    def __init__(self, length: int, size: int = WINDOW_CELLS, shared: int | None = None) -> None:
+        self.size = min(size, length)
+        self._shared = self.size / 2 if shared is None else min(shared, self.size / 2)
+        steps = math.ceil((length - self.size) / (self.size - self._shared))
         self.starts = [round(step * (length - self.size) / steps) for step in range(steps + 1)] if steps else [0]
         self._length = length
 
     def weights(self, times: int) -> Floats:
         """(windows, size * times) weights of the samples in each window."""
         size = self.size * times
-        bell = np.sin(np.pi * (np.arange(size) + 0.5) / size) ** 2
+        to_border = np.minimum(np.arange(size), np.arange(size)[::-1]) + 0.5
+        bell = np.sin(np.pi / 2 * np.minimum(to_border / (self._shared * times), 1.0)) ** 2
         total = np.zeros(self._length * times)
         for start in self.starts:
             total[start * times :][:size] += bell
