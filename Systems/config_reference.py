@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from Systems.kinds import KINDS
-from Utils.config.evaluation_keys import EvaluationConfig
+from Utils.config.evaluation_keys import EvaluationConfig, ScoringConfig
 from Utils.config.sections import OnResume, Section, section_in
 from Utils.config.training_keys import DataConfig, TrainingConfig
 from Utils.core.files import atomic_write_bytes
@@ -48,11 +48,12 @@ def reference() -> str:
     shared = (
         ("All scripts", DataConfig, Section),
         ("All training scripts", TrainingConfig, DataConfig),
-        ("All evaluation scripts", EvaluationConfig, DataConfig),
+        ("All evaluation scripts", ScoringConfig, DataConfig),
+        ("Evaluations of single images", EvaluationConfig, ScoringConfig),
     )
     parts += [f"## {title}\n\n{_table(kind, base)}\n" for title, kind, base in shared]
     for kind in KINDS:
-        base = TrainingConfig if issubclass(kind.config, TrainingConfig) else EvaluationConfig
+        base = next(each for each in (TrainingConfig, EvaluationConfig, ScoringConfig) if issubclass(kind.config, each))
         title = f"{kind.script} {kind.when}".strip()
         parts.append(f"## {title}\n\n{_table(kind.config, base)}\n")
         for prefix, section in _sections(kind.config):

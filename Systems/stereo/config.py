@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from Modules.stereo.names import STEREO_LOSSES, Counting, Fusion, NetworkName, Norm
-from Utils.config.evaluation_keys import EvaluationConfig
+from Utils.config.evaluation_keys import ScoringConfig
 from Utils.config.sections import (
     MAY_CHANGE,
     Fraction,
@@ -99,14 +99,14 @@ class StereoTrainingConfig(TrainingConfig, WithViews):
         return self
 
 
-class StereoEvaluationConfig(EvaluationConfig, WithViews):
+class StereoEvaluationConfig(ScoringConfig, WithViews):
     """``evaluateStereo.py``. What the network is and needs is known from its folder."""
 
     description: Annotated[str, MAY_CHANGE] = ""
     """A line that says what the config is for; the log begins with it."""
     batch_size: Positive = 1
     """Samples that are computed at once, in all processes together."""
-    checkpoint_path: str | None = None  # type: ignore[assignment]  # baselines need none
+    checkpoint_path: str | None = None
     """What is scored: a run, a model folder or a checkpoint file. Without it the baselines are scored alone."""
     test_split_text: Paths | None = None
     """Split file, or several, of the samples to score; by default all test samples."""
@@ -126,8 +126,6 @@ class StereoEvaluationConfig(EvaluationConfig, WithViews):
     def _something_to_score(self) -> StereoEvaluationConfig:
         if self.checkpoint_path is None and "sweep" not in self.baselines:
             raise ValueError("there is nothing to score: give checkpoint_path, or add sweep to baselines")
-        if self.controls:
-            raise ValueError("controls are of single images: remove them, and see baselines")
         if self.sweep_window % 2 == 0:
             raise ValueError(f"sweep_window {self.sweep_window}: give an odd number of pixels")
         return self

@@ -73,9 +73,7 @@ def evaluate_stereo(config: StereoEvaluationConfig, dry_run: bool) -> None:
         holes=network is None,
     )
     views = _table_of_views(found, {sample: samples[sample].reference.view for sample in ids}, Path(config.output_dir))
-    # The report draws training curves beside a checkpoint, and there is none beside the results themselves.
-    told = config if config.checkpoint_path else config.model_copy(update={"checkpoint_path": config.output_dir})
-    tell(on_main(lambda: write_report(found, told, _facts(config, network, cameras), dataset)))
+    tell(on_main(lambda: write_report(found, config, _facts(config, network, cameras), dataset)))
     if views:
         tell(f"\n{views}")
     tell(f"\nto look at: {Path(config.output_dir) / REPORT_FILE}\ntables, maps and pictures: {config.output_dir}")

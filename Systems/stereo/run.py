@@ -132,6 +132,7 @@ class StereoRun(Run):
             setup.training,
             teaching,
             config.jitter,
+            flips=config.flips,
             seed=config.seed,
             cache_bytes=0.9 * cache,
             one_size=one_size,

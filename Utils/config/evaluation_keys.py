@@ -1,4 +1,4 @@
-"""The keys that every evaluation config has, whatever is scored."""
+"""The keys that every evaluation config has, whatever is scored, and those of evaluations of single images."""
 
 from __future__ import annotations
 
@@ -11,15 +11,28 @@ from Utils.config.training_keys import DataConfig
 Control = Literal["mean", "mean_map", "plane", "low_pass"]
 
 
-class EvaluationConfig(DataConfig):
+class ScoringConfig(DataConfig):
     """The keys that every evaluation config has."""
 
     output_dir: str
     """Folder that tables, maps, pictures and the report go to."""
-    checkpoint_path: str
+    checkpoint_path: str | None = None
     """What is scored: a run, a model folder or a checkpoint file."""
     test_split_text: Paths | None = None
     """Split file, or several, of the tiles to score; by default all test tiles."""
+    map_format: Literal["tif", "npy"] = "tif"
+    """Format of the float maps that are written."""
+    pictures: NotNegative = 8
+    """How many tiles, drawn by the seed, get a picture."""
+    precision: Precision = "fp32"
+    """Number format: fp32, bf16 or fp16."""
+
+
+class EvaluationConfig(ScoringConfig):
+    """The keys of evaluations of single images."""
+
+    checkpoint_path: str
+    """What is scored: a run, a model folder or a checkpoint file."""
     lpips_weights: str | None = None
     """File of torchvision's AlexNet weights; by default the one in torch.hub's cache, and no LPIPS without it."""
     ground_sample_distance: PositiveNumber | None = None
@@ -32,12 +45,6 @@ class EvaluationConfig(DataConfig):
     low_pass, the truth's means over cells."""
     control_cell: Positive = 16
     """low_pass: pixels along a side of a cell."""
-    map_format: Literal["tif", "npy"] = "tif"
-    """Format of the float maps that are written."""
-    pictures: NotNegative = 8
-    """How many tiles, drawn by the seed, get a picture."""
-    precision: Precision = "fp32"
-    """Number format of the weights: fp32, bf16 or fp16."""
     channels_last: bool = True
     """Whether convolutions keep a pixel's channels together in memory."""
     compile: bool = False

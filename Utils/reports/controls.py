@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from Utils.config.evaluation_keys import EvaluationConfig
+from Utils.config.evaluation_keys import EvaluationConfig, ScoringConfig
 from Utils.core.errors import UserError
 from Utils.core.processes import everywhere
 from Utils.data.dataset import SampleDataset
@@ -36,7 +36,7 @@ Make = Callable[[Map, BoolArray], Map]
 
 
 def control_maker(
-    config: EvaluationConfig, dataset: SampleDataset, scorer: Scorer
+    config: ScoringConfig, dataset: SampleDataset, scorer: Scorer
 ) -> Callable[[Batch], dict[str, Tensor]]:
     """What makes the maps (B, 1, H, W) of the config's ``controls`` for a batch, by name.
 
@@ -48,7 +48,7 @@ def control_maker(
     Raises:
         UserError: controls beside scores of another kind; a mean without training tiles of its own.
     """
-    if not config.controls:
+    if not isinstance(config, EvaluationConfig) or not config.controls:
         return lambda batch: {}
     if not isinstance(scorer, (HeightScorer, DepthScorer)) or not isinstance(dataset, TileDataset):
         names = ", ".join(protocol.name for protocol in scorer.protocols)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from Utils.config.evaluation_keys import EvaluationConfig
+from Utils.config.evaluation_keys import EvaluationConfig, ScoringConfig
 from Utils.core.errors import RasterError, UserError, write_error
 from Utils.core.processes import everywhere, gather, gather_in_turn, on_main, progress_bar
 from Utils.core.seeds import named_generator
@@ -106,7 +106,7 @@ def make_height_scorer(config: EvaluationConfig, metres: bool = False) -> Height
 def evaluate(
     predict: Predict,
     dataset: SampleDataset,
-    config: EvaluationConfig,
+    config: ScoringConfig,
     device: torch.device,
     scorer: Scorer,
     on_maps: Callable[[str, Mapping[str, Map]], None] = lambda tile, maps: None,

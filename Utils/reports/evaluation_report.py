@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from Utils.config.evaluation_keys import EvaluationConfig
+from Utils.config.evaluation_keys import ScoringConfig
 from Utils.core.device import pick_device
 from Utils.core.errors import RasterError, UserError
 from Utils.core.tables import write_csv, write_json
@@ -56,7 +56,7 @@ _NOT_FACTS = ("summary", "change", "beside_controls")
 
 def write_report(
     found: Evaluation,
-    config: EvaluationConfig,
+    config: ScoringConfig,
     facts: Mapping[str, Any],
     dataset: SampleDataset,
     entries: Mapping[str, str] | None = None,
@@ -118,7 +118,7 @@ def _tile_rows(found: Evaluation) -> list[dict[str, object]]:
     ]
 
 
-def _document(found: Evaluation, config: EvaluationConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _document(found: Evaluation, config: ScoringConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What ``metrics.json`` holds."""
     document: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -154,7 +154,7 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _title(found: Evaluation, config: EvaluationConfig) -> str:
+def _title(found: Evaluation, config: ScoringConfig) -> str:
     tiles = f"{len(found.ids)} test {'tile' if len(found.ids) == 1 else 'tiles'}"
     return f"{Path(config.dataset_path).resolve().name}: {_shown(found)} of {tiles}"
 
@@ -167,7 +167,7 @@ def _shown(found: Evaluation) -> str:
 
 def _sections(
     found: Evaluation,
-    config: EvaluationConfig,
+    config: ScoringConfig,
     document: Mapping[str, Any],
     dataset: SampleDataset,
     entries: Mapping[str, str],
@@ -182,7 +182,7 @@ def _sections(
             items = [item for tile in tiles for item in _example(found, config, dataset, entries, tile)]
             sections.append(Section(f"{kind.capitalize()} {'tile' if len(tiles) == 1 else 'tiles'}", items))
     sections.append(Section("All tiles", [tile_table(found)]))
-    curves = training_curves(Path(config.checkpoint_path))
+    curves = training_curves(Path(config.checkpoint_path)) if config.checkpoint_path else []
     if curves:
         sections.append(Section("Training", curves))
     return sections
@@ -261,7 +261,7 @@ def _shares(values: Sequence[float]) -> list[tuple[float, float]]:
 
 
 def _example(
-    found: Evaluation, config: EvaluationConfig, dataset: SampleDataset, entries: Mapping[str, str], tile: str
+    found: Evaluation, config: ScoringConfig, dataset: SampleDataset, entries: Mapping[str, str], tile: str
 ) -> list[Item]:
     """A tile: with two predictions a slider between them, and all its panels."""
     item = dataset[dataset.ids.index(tile)]
@@ -289,7 +289,7 @@ def _scored(found: Evaluation, tile: str) -> str:
 
 
 def _read_maps(
-    found: Evaluation, config: EvaluationConfig, item: Mapping[str, Any], entries: Mapping[str, str]
+    found: Evaluation, config: ScoringConfig, item: Mapping[str, Any], entries: Mapping[str, str]
 ) -> dict[str, Map]:
     """A tile's predicted maps: the result from its file, and the map that it was made from, from the dataset."""
     *before, result = found.predictions

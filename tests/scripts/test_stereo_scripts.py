@@ -171,7 +171,7 @@ def test_mistakes_get_one_line(
 def test_an_evaluation_of_nothing_is_refused(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for changes, said in (
         ({"baselines": ["constant"]}, "there is nothing to score"),
-        ({"controls": ["mean"]}, "see baselines"),
+        ({"controls": ["mean"]}, "controls"),
         ({"sweep_window": 8}, "odd number"),
         ({"checkpoint_path": str(tmp_path / "none")}, "does not exist"),
         ({"checkpoint_path": str(scenes)}, "no finished model"),

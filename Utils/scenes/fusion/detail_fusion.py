@@ -86,7 +86,7 @@ def fuse(
         folder: where large maps are kept, for the caller to remove; None to keep them in memory.
         trust: how far the power of the ground is believed an octave beyond what cells resolve, as for the shading.
         refine: a network that draws the heights about the surface, in the place of a mosaic; it sees the image.
-        shading: whether the image's shading counts beside what the network makes of it.
+        shading: whether the image's shading may take the network's place where it explains more.
     """
     heights, geometry = reference.heights, reference.geometry
     known = np.isfinite(heights)
@@ -184,17 +184,32 @@ def _crossed(
     if image is not None:
         samples = averaged(image[:, : rows * SAMPLES_A_CELL, : columns * SAMPLES_A_CELL])
         reliefs = _reliefs(wide, samples, trust, refine, shading)
-    for name, relief in reliefs.items():
-        added[name] = averaged(relief - wide.seen(averaged(relief, SAMPLES_A_CELL), "relief"))
     left_open = heights - averaged(wide.surface)
+    shown_by = {
+        name: averaged(relief - wide.seen(averaged(relief, SAMPLES_A_CELL), "relief"))
+        for name, relief in reliefs.items()
+    }
+    added |= _better(left_open, shown_by)
     crossed = crossed_gains(left_open, list(added.values()))
     for name, gain in zip(added, crossed.gains, strict=True):
-        gains[name][:rows, :columns] = np.minimum(gain, _HIGHEST_OF_RELIEF) if name in reliefs else gain
+        gains[name][:rows, :columns] = np.minimum(gain, _HIGHEST_OF_RELIEF) if name in shown_by else gain
     left = nothing + 1
     if reliefs:
         without = crossed_gains(left_open, [added["model"]]).explained if model is not None else 0.0
         left[:rows, :columns] = np.minimum((1.0 - crossed.explained) / np.maximum(1.0 - without, 1e-3), 1.0)
     return _Crossed(gains, crossed.explained_of_all, left)
+
+
+def _better(left_open: Cells, reliefs: dict[str, Cells]) -> dict[str, Cells]:
+    """The relief that explains most of what is left open; nothing where there is none.
+
+    What a network draws holds the relief from shading. Two maps that are so alike must not be weighed together: the
+    regression would set one against the other, with gains that mean nothing an octave further.
+    """
+    if len(reliefs) < 2:
+        return reliefs
+    best = max(reliefs, key=lambda name: crossed_gains(left_open, [reliefs[name]]).explained_of_all)
+    return {best: reliefs[best]}
 
 
 def _bound(octave: Octave, rough: Cells) -> Cells:

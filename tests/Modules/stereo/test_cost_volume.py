@@ -7,27 +7,12 @@ import torch
 from torch import Tensor
 
 from Modules.stereo.cost_volume import variance_volume
-from Modules.stereo.geometry import Positions, sample
+from Modules.stereo.geometry import Positions
 from Modules.stereo.names import Counting
+from tests.direct_volume import direct_volume
 from tests.Modules.stereo.cameras import geometry
 
 SIZE = (12, 20)
-
-
-def direct(reference: Tensor, sources: list[Tensor], positions: list[Positions], counting: Counting = "all") -> Tensor:
-    """The volume as a graph of plain operations: every view is a tensor of the volume's size."""
-    depth = positions[0].x.shape[1]
-    views = [reference[:, :, None].expand(-1, -1, depth, -1, -1)]
-    counts = [torch.ones_like(positions[0].x)[:, None]]
-    for source, places in zip(sources, positions, strict=True):
-        seen = places.valid[:, None].float()
-        warped = sample(source, places)
-        views.append(warped * seen if counting == "visible" else warped)
-        counts.append(seen if counting == "visible" else torch.ones_like(seen))
-    count = torch.stack(counts).sum(0)
-    count = torch.where(count > 1, count, float(len(views)))
-    mean = torch.stack(views).sum(0) / count
-    return torch.stack([view.square() for view in views]).sum(0) / count - mean.square()
 
 
 def inputs(
@@ -45,7 +30,7 @@ def inputs(
 def test_volume_and_gradients_equal_the_direct_ones(counting: Counting, block: int) -> None:
     features, positions = inputs()
     weights = torch.randn(1, 4, 6, *SIZE)
-    expected = direct(features[0], features[1:], positions, counting)
+    expected = direct_volume(features[0], features[1:], positions, counting)
     wanted = torch.autograd.grad((expected * weights).sum(), features)
     found = variance_volume(features[0], features[1:], positions, counting, block)
     got = torch.autograd.grad((found * weights).sum(), features)
@@ -111,4 +96,4 @@ def test_memory_kept_for_the_backward_pass_is_less_than_a_third_of_the_direct_on
             made = volume(features[0], features[1:], positions)  # type: ignore[operator]
         return sum(sizes.values()) + made.nbytes
 
-    assert 3 * kept(variance_volume) < kept(direct)
+    assert 3 * kept(variance_volume) < kept(direct_volume)

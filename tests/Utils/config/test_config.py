@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 import evaluateDepth
 import evaluateDiffusion
+import evaluateStereo
 import evaluateViT
 import trainDepth
 import trainDiffusion
+import trainStereo
 import trainViT
 from Modules.d3rsmde.autoencoders import AutoencoderShape, build_autoencoder
 from Modules.d3rsmde.names import MAP_LOSSES, VAE_TYPES, VaeType
@@ -31,6 +33,7 @@ from Systems.d3rsmde.config import (
     ViTTrainingConfig,
 )
 from Systems.depth.config import DepthEvaluationConfig, DepthTrainingConfig
+from Systems.stereo.config import StereoEvaluationConfig, StereoTrainingConfig
 from tests.conftest import (
     Config,
     small_depth,
@@ -44,6 +47,7 @@ from tests.conftest import (
 from tests.depth_sets import write_cityscapes
 from tests.fuzzing import is_clean
 from tests.paths import ROOT
+from tests.stereo_sets import copy_set
 from Utils.config.config_files import load_config, parse_config
 from Utils.config.sections import Section, section_in
 from Utils.core.errors import UserError
@@ -55,6 +59,8 @@ SCRIPTS: dict[str, type[Section]] = {
     "Diffusion/evaluate": DiffusionEvaluationConfig,
     "Depth/train": DepthTrainingConfig,
     "Depth/evaluate": DepthEvaluationConfig,
+    "Stereo/train": StereoTrainingConfig,
+    "Stereo/evaluate": StereoEvaluationConfig,
 }
 
 PUBLISHED_VIT_TRAINING = {
@@ -418,6 +424,12 @@ def test_every_key_is_read_by_a_script(
     scored = small_vit_evaluation(test_table, tmp_path / "depth", tmp_path / "streets scored") | {"disparity": {}}
     for script, config in ((trainDepth, streets), (evaluateDepth, scored)):
         assert script.main(["--config", str(write_config(tmp_path / "c.json", config)), "--dry-run"]) == 0
+    scenes = copy_set(tmp_path)
+    trained = {"lr": 1e-3, "epochs": 1, "loss_types": "L1Loss", "model": {"hypotheses": [8, 8, 8], "base": 4}}
+    views = {"dataset_path": str(scenes), "views": 3, "output_dir": str(tmp_path / "stereo")}
+    maps = {"checkpoint_path": str(tmp_path / "stereo"), "output_dir": str(tmp_path / "stereo maps"), "sweep_planes": 8}
+    for script, config in ((trainStereo, views | trained), (evaluateStereo, views | maps)):
+        assert script.main(["--config", str(write_config(tmp_path / "c.json", config))]) == 0
     assert sorted(ALL_KEYS - read) == []
 
 
@@ -436,7 +448,13 @@ BASES = ("train", "evaluate")
 def test_shipped_files_load(path: Path) -> None:
     family, _, step = path.stem.rpartition("_")
     if path.parent.name == "Demo":
-        family = {"vit": "ViT", "diffusion": "Diffusion", "diffusion_light": "Diffusion", "depth": "Depth"}[family]
+        family = {
+            "vit": "ViT",
+            "diffusion": "Diffusion",
+            "diffusion_light": "Diffusion",
+            "depth": "Depth",
+            "stereo": "Stereo",
+        }[family]
     else:
         family = path.parent.name
     load_config(path, SCRIPTS[f"{family}/{step}"])

@@ -84,3 +84,23 @@ def test_a_network_that_knows_nothing_does_no_harm(name: str, what: str) -> None
     usual = errors(alone(coarse(truth, FACTOR, 3.0)), truth)
     found = errors(fused(name, IGNORANT[what])[0], truth)
     assert found[0] <= 1.01 * usual[0] and found[1] <= 1.01 * usual[1]
+
+
+def test_a_network_and_shading_are_not_set_against_each_other() -> None:
+    """Where both are right and alike, one is taken; where the network knows nothing, it is the shading."""
+    truth = ground("hills")
+    down, across = np.gradient(truth)
+    grain = np.random.default_rng(0).standard_normal(truth.shape)
+    lit = samples(down + across + 0.3 * grain)
+    dem = coarse(truth, FACTOR, 3.0)
+    usual = errors(alone(dem), truth)
+    alike: DrawDetail = lambda surface, error, relief, image: np.asarray(1.05 * relief + 0.5 * error)  # noqa: E731
+    gains = {}
+    for name, draw in {"alike": alike, "noise": _noise}.items():
+        fusion = fuse(dem, SCENE, image=lit, refine=draw)
+        heights = fusion.correction.apply(np.zeros((SIZE, SIZE), np.float32), SCENE).astype(np.float64)
+        found = errors(heights, truth)
+        assert found[0] < 0.95 * usual[0] and found[1] < 0.98 * usual[1]
+        gains[name] = fusion.facts["gain"]
+    assert sum(gain > 0 for gain in gains["alike"].values()) == 1
+    assert gains["noise"]["model"] == 0.0 and gains["noise"]["shading"] > 0.3

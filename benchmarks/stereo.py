@@ -1,0 +1,199 @@
+"""Seconds, memory and operations of the stereo networks, and of our cost volume beside the direct one.
+
+python -m benchmarks.stereo --output FOLDER [--quick]
+
+Each case runs once in a process of its own with one thread, after a small warm-up. Time is processor time, so that
+other work on the machine does not count; on a GPU it is not meaningful. Memory is the peak above what was held before,
+weights included. Finished cases in FOLDER are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import multiprocessing
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from benchmarks.measuring import Memory, count
+from Modules.common.number_formats import DTYPES
+from Modules.stereo import StereoNetwork, networks
+from Modules.stereo.geometry import PinholeGeometry
+from Modules.stereo.names import FUSIONS, NETWORKS, Fusion, NetworkName
+from tests.direct_volume import direct_volume
+from tests.Modules.stereo.cameras import row_of_cameras
+from Utils.core.command_line import run_script
+from Utils.core.tables import format_table, write_json
+
+logger = logging.getLogger("benchmarks")
+
+_RESULTS, _TABLE = "results.json", "table.md"
+_NEAR, _FAR, _INTERVAL = 500.0, 600.0, 0.1
+_FOCAL, _BASE = 5500.0, 58.0  # of WHU-MVS
+_TRAINED: tuple[tuple[NetworkName, Fusion], ...] = (
+    ("CasMVSNet", "none"),
+    ("CasMVSNet", "concatenated"),
+    ("UCSNet", "none"),
+    ("CasRED", "none"),
+)
+_GROWN: tuple[NetworkName, ...] = ("CasMVSNet", "CasRED")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement.
+
+    Attributes:
+        group: the table that it belongs to.
+        network: which network.
+        fusion: what it does with relative depth.
+        step: inference, or a forward and a backward pass.
+        volume: ours, or the direct one.
+        precision: number format of activations.
+        width: pixels of an image.
+        height: likewise.
+        views: images.
+        first: hypotheses of the first stage.
+    """
+
+    group: str
+    network: NetworkName = "CasMVSNet"
+    fusion: Fusion = "none"
+    step: Literal["inference", "training"] = "inference"
+    volume: Literal["ours", "direct"] = "ours"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    width: int = 768
+    height: int = 384
+    views: int = 5
+    first: int = 64
+
+    @property
+    def key(self) -> str:
+        """A name that no other case of the group has."""
+        return "/".join(str(value) for value in asdict(self).values())
+
+
+def cases(quick: bool) -> list[Case]:
+    """All cases; with ``quick`` images of a twelfth of the size, for a test."""
+    # Half of the published sides: memory and time grow with the number of pixels, as the table of growth shows.
+    half = Case("training", step="training", width=384, height=192)
+    found: list[Case] = []
+    for network, fusion in _TRAINED:
+        ours = replace(half, network=network, fusion=fusion)
+        found += [ours, replace(ours, volume="direct")]
+    found += [Case("inference", network, fusion) for network in NETWORKS for fusion in FUSIONS]
+    found += [Case("inference", network, precision="bf16") for network in NETWORKS]
+    for network in _GROWN:
+        base = Case("growth", network, width=384, height=192)
+        found += [replace(base, views=views) for views in (2, 5, 9)]
+        found += [replace(base, first=first) for first in (32, 128, 256)]
+        found += [replace(base, width=width, height=width // 2) for width in (192, 768)]
+    if quick:
+        found = [replace(case, width=case.width // 12, height=case.height // 12) for case in found]
+    return list(dict.fromkeys(found))
+
+
+def measure(case: Case) -> dict[str, float]:
+    """Processor seconds, peak memory in bytes and floating point operations of one case."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    if case.volume == "direct":
+        networks.variance_volume = direct_volume  # type: ignore[assignment]
+    network = StereoNetwork(case.network, case.fusion, hypotheses=(case.first, 32, 8))
+    network.train(case.step == "training")
+    _step(network, replace(case, width=64, height=32, views=2))  # what torch sets up at the first call
+    memory = Memory(torch.device("cpu"))
+    memory.restart()
+    started = time.process_time()
+    _step(network, case)
+    seconds, peak = time.process_time() - started, memory.peak()["peak_bytes"]
+    work = count(lambda: _step(network, case), {}) if case.step == "inference" else None
+    weights = sum(value.numel() for value in network.parameters())
+    return {"seconds": seconds, "peak_bytes": float(peak), "parameters": float(weights)} | (
+        {} if work is None else {"flops": float(work.whole.flops)}
+    )
+
+
+def in_own_process(case: Case) -> dict[str, float]:
+    """``measure``, in a process of its own; ``died`` where that was killed, most likely because memory ran out."""
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(measure, case).result()
+    except BrokenProcessPool:
+        return {"died": 1.0}
+
+
+def _step(network: StereoNetwork, case: Case) -> None:
+    """Estimate, and in training the gradients of the stages' sum."""
+    size = (case.height, case.width)
+    images = torch.randn(1, case.views, 3, *size)
+    maps = None if case.fusion == "none" else torch.randn(1, case.views, 3, *size)
+    cameras = PinholeGeometry(row_of_cameras(case.views, size, base=_BASE, focal=_FOCAL * case.width / 768))
+    with (
+        torch.set_grad_enabled(case.step == "training"),
+        torch.autocast("cpu", DTYPES[case.precision], enabled=case.precision != "fp32"),
+    ):
+        stages = network(images, cameras, torch.tensor([[_NEAR, _FAR]]), torch.tensor([_INTERVAL]), maps)
+    if case.step == "training":
+        torch.stack([stage.values.mean() for stage in stages]).sum().backward()
+        network.zero_grad()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is not measured yet, and write the tables; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stereo", description="measure the stereo networks")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for results.json and table.md")
+    parser.add_argument("--groups", nargs="+", choices=("inference", "training", "growth"), help="default all")
+    parser.add_argument("--quick", action="store_true", help="images of a twelfth of the size, for a trial")
+    given = parser.parse_args(arguments)
+    return run_script(lambda: _measure_all(given.output, given.quick, given.groups))
+
+
+def _measure_all(folder: Path, quick: bool, groups: Sequence[str] | None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _RESULTS
+    found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for case in cases(quick):
+        if case.key in found or (groups and case.group not in groups):
+            continue
+        logger.info("%s", case.key)
+        result = in_own_process(case)
+        found[case.key] = {"case": asdict(case), "found": result}
+        write_json(path, found)
+        (folder / _TABLE).write_text(tables(found) + "\n", encoding="utf-8")
+
+
+def tables(found: dict[str, dict[str, Any]]) -> str:
+    """The results as Markdown, a table a group."""
+    shown = ("network", "fusion", "step", "volume", "precision", "width", "height", "views", "first")
+    parts = []
+    for group in ("inference", "training", "growth"):
+        entries = [entry for entry in found.values() if entry["case"]["group"] == group]
+        if not entries:
+            continue
+        # A column that says the same in every row goes into the heading.
+        varying = [name for name in shown if len({entry["case"][name] for entry in entries}) > 1]
+        same = ", ".join(f"{name} {entries[0]['case'][name]}" for name in shown if name not in varying)
+        rows = [[*(entry["case"][name] for name in varying), *_numbers(entry["found"])] for entry in entries]
+        heading = [*varying, "processor seconds", "peak GiB", "TFLOP"]
+        parts.append(f"{group} ({same})\n\n{format_table(heading, rows)}")
+    return "\n\n".join(parts)
+
+
+def _numbers(found: dict[str, float]) -> list[str]:
+    if "died" in found:
+        return ["died", "died", ""]
+    operations = f"{found['flops'] / 1e12:.3f}" if "flops" in found else ""
+    return [f"{found['seconds']:.1f}", f"{found['peak_bytes'] / 2**30:.2f}", operations]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
