@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -115,4 +116,6 @@ def _rows(path: Path) -> dict[str, Scores]:
 
 
 def _own(row: Mapping[str, object], prefix: str) -> dict[str, float]:
-    return {key.removeprefix(prefix): float(str(value)) for key, value in row.items() if key.startswith(prefix)}
+    """Scores of one map; NaN where there are none, as of occluded pixels where all are seen."""
+    found = {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(prefix)}
+    return {key: math.nan if value is None else float(str(value)) for key, value in found.items()}
