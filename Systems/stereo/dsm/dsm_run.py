@@ -86,6 +86,7 @@ def predict_dsm(options: DsmOptions, matcher: Matcher) -> dict[str, Any]:
                     f"nothing matched: no cell has a height on which enough views agree. Nothing was written. "
                     f"{_advice(document)}"
                 )
+            _tell_ends(document)
             write_files(mosaic, plan.views, document, options)
         store.remove()
     return document
@@ -102,6 +103,18 @@ def check_coverage(options: DsmOptions, document: dict[str, Any]) -> None:
         raise UserError(
             f"'{options.output}' was written, but only {100 * share:.1f} % of the ground that two views see has a "
             f"height, and --min-coverage asks for {100 * options.least_coverage:.0f} %. {_advice(document)}"
+        )
+
+
+def _tell_ends(document: dict[str, Any]) -> None:
+    ends, (low, high) = document["coverage"]["at_ends"], document["limits"]
+    if ends > _MANY_AT_ENDS:
+        logger.warning(
+            "%.0f %% of the best matches lie at the ends of the range %g to %g m: it seems to miss ground; give other "
+            "--heights",
+            100 * ends,
+            low,
+            high,
         )
 
 
@@ -172,6 +185,8 @@ def _check_options(options: DsmOptions, views: list[View]) -> None:
     undulations_of(options.reference_geoid)
     inputs = [file for view in views for file in view.source.files]
     check_output(options.output, inputs, 0, options.overwrite or options.resume)
+    if not (options.overwrite or options.resume):
+        TileStore.check_unused(working_folder(options.output))
 
 
 def _resolution(options: DsmOptions, pixel: float) -> float:
@@ -262,7 +277,7 @@ def _tile(plan: _Plan, tile: Tile, options: DsmOptions, matcher: Matcher) -> tup
         if under is not None and max(under[0], searched[0]) < min(under[1], searched[1]):
             searched = max(under[0], searched[0]), min(under[1], searched[1])
     closer = narrowed(plan.views, place, searched, matcher, options, plan.pixel)
-    if closer is not None:
+    if closer is not None and closer.heights is not None:
         searched = closer.heights
     layers, found = dsm_tile(plan.views, place, searched, plan.limits, matcher, options, plan.pixel)
     seen, known = layers[3] != UNSEEN, np.isfinite(layers[0])
