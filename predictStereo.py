@@ -18,6 +18,9 @@ from Utils.core.reading_arguments import NO_VOIDS, reading_bands, reading_nodata
 from Utils.core.stopping import interrupted_by_termination
 
 if TYPE_CHECKING:
+    import torch
+
+    from Systems.stereo.dsm.matchers import Matcher
     from Systems.stereo.dsm.options import DsmOptions
 
 logger = logging.getLogger(__name__)
@@ -34,8 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from Systems.stereo.dsm.matchers import SweepMatcher
         from Utils.core.device import pick_device
 
-        options = _options(given)
-        document = predict_dsm(options, SweepMatcher(options.window, pick_device()))
+        options, device = _options(given), pick_device()
+        looker: Matcher = SweepMatcher(options.window, device)
+        document = predict_dsm(options, _network(given.model, device) if given.model else looker, looker)
         for line in summary(document):
             logger.info("%s", line)
         check_coverage(options, document)
@@ -86,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     how = parser.add_argument_group("matching")
+    how.add_argument("--model", type=Path, metavar="FOLDER", help="a trained stereo network (the NCC sweep)")
     how.add_argument(
         "--references", type=_places, metavar="N[,N]", help="images whose pixels become points, from 1 (all)"
     )
@@ -152,6 +157,12 @@ def _options(given: argparse.Namespace) -> DsmOptions:
         resume=given.resume,
         overwrite=given.overwrite,
     )
+
+
+def _network(path: Path, device: torch.device) -> Matcher:
+    from Systems.stereo.dsm.network_matcher import NetworkMatcher
+
+    return NetworkMatcher(path, device)
 
 
 def _numbers(count: int) -> Callable[[str], tuple[float, ...]]:

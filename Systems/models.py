@@ -74,11 +74,9 @@ def load_predictor(
 
 def holds_detail_model(model: str | os.PathLike[str]) -> bool:
     """Whether a path is a run, a model folder or a checkpoint of a refiner of DEMs: see ``load_detail_model``."""
-    from Modules.d3rsmde.dem_refiner import DemRefiner
-    from Systems.d3rsmde.dem_prior.task import DEM_TASK
-    from Utils.training.checkpointed_network import holds_network
+    from Systems.d3rsmde.dem_prior.build import holds_dem_refiner
 
-    return holds_network(Path(model), DemRefiner, DEM_TASK)
+    return holds_dem_refiner(Path(model))
 
 
 def load_detail_model(

@@ -47,17 +47,17 @@ class RationalGeometry:
         device = parameters.device if parameters.device.type != "mps" else torch.device("cpu")
         self._parameters = exact.to(device)
         self.device = device
-        self._last: tuple[Tensor, int, int, GroundPoints] | None = None
+        self._last: tuple[Tensor, torch.Size, int, GroundPoints] | None = None
 
     @torch.no_grad()
     def positions(self, source: int, values: Tensor, stride: int, size: tuple[int, int]) -> Positions:
         """Where the reference's pixels at heights ``values`` [B, D, h, w] are seen; see ``Geometry.positions``.
 
-        The points on the ground are kept for the next source, if it is asked for the same tensor.
+        The points on the ground are kept for the next source, if it is asked for the same heights.
         """
         shape = values.shape
         height = values.detach().to(self._parameters.device, torch.float64).reshape(shape[0], -1)
-        ground = self._ground(values, height, stride)
+        ground = self._ground(height, shape, stride)
         there = self._parameters[:, source]
         seen = image_of(there, ground, height)
         near = torch.ones_like(height, dtype=torch.bool)
@@ -67,15 +67,17 @@ class RationalGeometry:
         found = positions_of(x, y, near, stride, size)
         return Positions(*(part.to(values.device) for part in (found.x, found.y, found.valid)))
 
-    def _ground(self, values: Tensor, height: Tensor, stride: int) -> GroundPoints:
+    def _ground(self, height: Tensor, shape: torch.Size, stride: int) -> GroundPoints:
+        """The points on the ground at heights [B, D h w] of the pixels of a feature map, [B, D, h, w] in shape."""
         if self._last is not None:
-            known, version, known_stride, ground = self._last
-            if known is values and version == values._version and known_stride == stride:
+            known, known_shape, known_stride, ground = self._last
+            # Not the tensor itself: it may have been changed in place.
+            if known_shape == shape and known_stride == stride and torch.equal(known, height):
                 return ground
-        columns, rows = pixel_grid(height.view(values.shape), stride)
-        image = ImagePoints(*(axis.expand(values.shape).reshape(values.shape[0], -1) for axis in (rows, columns)))
+        columns, rows = pixel_grid(height.view(shape), stride)
+        image = ImagePoints(*(axis.expand(shape).reshape(shape[0], -1) for axis in (rows, columns)))
         ground = ground_of(self._parameters[:, 0], image, height, self.corrections)
-        self._last = (values, values._version, stride, ground) if not values.requires_grad else None
+        self._last = (height.clone(), shape, stride, ground)
         return ground
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from Systems.d3rsmde.config import DiffusionEvaluationConfig, ViTEvaluationConfig
 from Utils.config.evaluation_keys import EvaluationConfig
 from Utils.core.device import pick_device
+from Utils.core.errors import UserError
 from Utils.core.processes import everywhere, on_main, tell
 from Utils.data.published_layout import TEST_PART, prior_file
 from Utils.data.test_tiles import check_test_tiles
@@ -31,6 +32,7 @@ def evaluate_coarse(config: ViTEvaluationConfig, dry_run: bool) -> None:
     Raises:
         UserError: tiles, model or results that cannot be read or written.
     """
+    everywhere(lambda: _refuse_dem_refiner(config))
     files, ids = on_main(lambda: check_test_tiles(config))
     device = pick_device()
 
@@ -64,6 +66,7 @@ def evaluate_refiner(config: DiffusionEvaluationConfig, dry_run: bool) -> None:
     Raises:
         UserError: tiles, priors, model or results that cannot be read or written.
     """
+    everywhere(lambda: _refuse_dem_refiner(config))
     prior_path = Path(config.prior_path or config.dataset_path)
     files, ids = on_main(lambda: check_test_tiles(config, prior_path))
     priors = everywhere(lambda: part_priors(prior_path, TEST_PART, files, ids))
@@ -113,3 +116,14 @@ def _report(
 
     tell(on_main(lambda: write_report(found, config, facts, dataset, entries)))
     tell(f"\nto look at: {Path(config.output_dir) / REPORT_FILE}\ntables, maps and pictures: {config.output_dir}")
+
+
+def _refuse_dem_refiner(config: EvaluationConfig) -> None:
+    """Name the tools for a model that draws nothing of an image alone."""
+    from Systems.d3rsmde.dem_prior.build import holds_dem_refiner
+
+    if holds_dem_refiner(Path(config.checkpoint_path)):
+        raise UserError(
+            f"'{config.checkpoint_path}' refines coarse DEMs, and tiles have none; score it with "
+            "python -m benchmarks.real_ground, or predict.py --reference and evaluateScene.py"
+        )

@@ -9,7 +9,12 @@ from Systems.d3rsmde.dem_prior.config import DemTrainingConfig
 from Systems.d3rsmde.dem_prior.task import DEM_TASK
 from Utils.core.errors import UserError, as_user_error
 from Utils.training.checkpoint import load_weights
-from Utils.training.checkpointed_network import load_network
+from Utils.training.checkpointed_network import holds_network, load_network
+
+
+def holds_dem_refiner(path: Path) -> bool:
+    """Whether a path is a run, a model folder or a checkpoint of a refiner of DEMs."""
+    return holds_network(path, DemRefiner, DEM_TASK)
 
 
 def build_dem_refiner(config: DemTrainingConfig) -> DemRefiner:

@@ -15,9 +15,8 @@ __all__ = ["Cells", "Points", "fuse_points", "islands", "joined", "unsupported"]
 
 Floats = NDArray[np.float64]
 
-# Cells around a cell among which some must have about its height, and the share of them that must.
+# Side of the window around a cell in which some must have about its height.
 _SUPPORT_SIDE = 7
-_LEAST_SUPPORT = 0.25
 # Cells that an area of heights has at least.
 _LEAST_AREA = 100
 
@@ -90,10 +89,13 @@ def fuse_points(points: Points, place: Geometry, reach: int, apart: float) -> Ce
     return Cells(mean.reshape(shape), np.sqrt(variance).reshape(shape), views.reshape(shape))
 
 
-def unsupported(height: Floats, apart: float) -> NDArray[np.bool_]:
-    """Cells that stand alone: of the 48 around, less than a quarter have a height within ``apart`` metres of theirs.
+def unsupported(height: Floats, apart: float, least: float) -> NDArray[np.bool_]:
+    """Cells, or pixels, that stand alone: too few of the 48 around have about their height.
 
-    At the border of the grid, cells outside count as missing.
+    Args:
+        height: metres (h, w); NaN where there is none. What is outside counts as missing.
+        apart: metres within which two heights are about the same.
+        least: the share of the 48 that must be.
     """
     half = _SUPPORT_SIDE // 2
     padded = np.pad(height, half, constant_values=np.nan)
@@ -102,7 +104,7 @@ def unsupported(height: Floats, apart: float) -> NDArray[np.bool_]:
         for across in range(_SUPPORT_SIDE):
             there = padded[down : down + height.shape[0], across : across + height.shape[1]]
             support += np.abs(there - height) <= apart  # False for NaN
-    return np.isfinite(height) & (support - 1 < _LEAST_SUPPORT * (_SUPPORT_SIDE**2 - 1))
+    return np.isfinite(height) & (support - 1 < least * (_SUPPORT_SIDE**2 - 1))
 
 
 def islands(known: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -26,7 +26,7 @@ class Agreement:
         latitude: degrees.
         height: metres.
         agreeing: how many other views find the same height.
-        difference: metres by which the best of them differs; NaN where no other view has a height there.
+        tolerance: metres by which the view that is sees it move most may disagree.
     """
 
     rows: NDArray[np.intp]
@@ -35,7 +35,7 @@ class Agreement:
     latitude: Floats
     height: Floats
     agreeing: NDArray[np.intp]
-    difference: Floats
+    tolerance: float
 
 
 def agreement(
@@ -55,16 +55,14 @@ def agreement(
     height = maps[reference][rows, columns].astype(np.float64)
     longitude, latitude = crops[reference].model.locate(columns, rows, height)
     agreeing = np.zeros(len(rows), np.intp)
-    difference = np.full(len(rows), np.inf)
     for other, (crop, found) in enumerate(zip(crops, maps, strict=True)):
         if other == reference:
             continue
         there = _nearest(found, *crop.model.project(longitude, latitude, height))
         apart = np.abs(there - height)
         agreeing += apart <= tolerances[other]  # False for NaN
-        difference = np.fmin(difference, apart)
-    difference[np.isinf(difference)] = np.nan
-    return Agreement(rows, columns, longitude, latitude, height, agreeing, difference)
+    least = min(tolerance for other, tolerance in enumerate(tolerances) if other != reference)
+    return Agreement(rows, columns, longitude, latitude, height, agreeing, float(least))
 
 
 def _nearest(values: NDArray[np.float32], columns: Floats, rows: Floats) -> Floats:

@@ -61,8 +61,13 @@ class _Plan:
     pointing: Pointing | None
 
 
-def predict_dsm(options: DsmOptions, matcher: Matcher) -> dict[str, Any]:
+def predict_dsm(options: DsmOptions, matcher: Matcher, looker: Matcher) -> dict[str, Any]:
     """Make the height raster and the files beside it; gives the content of the JSON.
+
+    Args:
+        options: what is made.
+        matcher: finds the heights.
+        looker: finds rough ones first, with reduced images and over wide ranges, which networks have not learnt.
 
     Raises:
         UserError: a mistake in options or files, a disk that is full, or images that do not match.
@@ -71,11 +76,11 @@ def predict_dsm(options: DsmOptions, matcher: Matcher) -> dict[str, Any]:
     started = time.monotonic()
     with gdal_environment(), opened_views(options) as views:
         _check_options(options, views)
-        plan = _planned(views, options, matcher)
+        plan = _planned(views, options, looker)
         remove_unfinished(options.output)
         store = _opened_store(plan, options, matcher)
         with store.kept_for_resuming():
-            tiles = _made(plan, store, options, matcher)
+            tiles = _made(plan, store, options, matcher, looker)
             mosaic = store.scratch("mosaic.tif")
             cover = write_mosaic(mosaic, plan.ground, plan.tiles, store)
             document = _document(plan, tiles, options, matcher, cover) | {
@@ -86,6 +91,7 @@ def predict_dsm(options: DsmOptions, matcher: Matcher) -> dict[str, Any]:
                     f"nothing matched: no cell has a height on which enough views agree. Nothing was written. "
                     f"{_advice(document)}"
                 )
+            _tell_ends(document)
             write_files(mosaic, plan.views, document, options)
         store.remove()
     return document
@@ -105,6 +111,18 @@ def check_coverage(options: DsmOptions, document: dict[str, Any]) -> None:
         )
 
 
+def _tell_ends(document: dict[str, Any]) -> None:
+    ends, (low, high) = document["coverage"]["at_ends"], document["limits"]
+    if ends > _MANY_AT_ENDS:
+        logger.warning(
+            "%.0f %% of the best matches lie at the ends of the range %g to %g m: it seems to miss ground; give other "
+            "--heights",
+            100 * ends,
+            low,
+            high,
+        )
+
+
 def _advice(document: dict[str, Any]) -> str:
     """What may be wrong where little was found."""
     ends = document["coverage"]["at_ends"]
@@ -120,7 +138,7 @@ def _advice(document: dict[str, Any]) -> str:
     )
 
 
-def _planned(views: list[View], options: DsmOptions, matcher: Matcher) -> _Plan:
+def _planned(views: list[View], options: DsmOptions, looker: Matcher) -> _Plan:
     limits = first_range(views, options)
     middle = sum(limits) / 2
     crs = projected_crs(options.crs) if options.crs else utm_crs(*views[0].centre(middle))
@@ -130,7 +148,7 @@ def _planned(views: list[View], options: DsmOptions, matcher: Matcher) -> _Plan:
     if options.reference is not None:
         limits = _range_of_reference(options, ground, limits)
         ground = common_ground(views, limits, crs, resolution, options.aoi, options.aoi_crs)
-    found = survey(views, limits, crs, pixel, matcher, options)
+    found = survey(views, limits, crs, pixel, looker, options)
     pointing = None
     if options.correct_pointing:
         pointing = solve_pointing(views, tracks_of(views, found.samples))
@@ -172,6 +190,8 @@ def _check_options(options: DsmOptions, views: list[View]) -> None:
     undulations_of(options.reference_geoid)
     inputs = [file for view in views for file in view.source.files]
     check_output(options.output, inputs, 0, options.overwrite or options.resume)
+    if not (options.overwrite or options.resume):
+        TileStore.check_unused(working_folder(options.output))
 
 
 def _resolution(options: DsmOptions, pixel: float) -> float:
@@ -240,20 +260,24 @@ def _opened_store(plan: _Plan, options: DsmOptions, matcher: Matcher) -> TileSto
     return TileStore(folder, key, options.resume)
 
 
-def _made(plan: _Plan, store: TileStore, options: DsmOptions, matcher: Matcher) -> list[dict[str, Any]]:
+def _made(
+    plan: _Plan, store: TileStore, options: DsmOptions, matcher: Matcher, looker: Matcher
+) -> list[dict[str, Any]]:
     """Make the tiles that are missing; gives facts about all."""
     facts = []
     for tile in tqdm(plan.tiles, desc="tiles", unit="tile", mininterval=1.0):
         beside = store.scratch(f"tile_{tile.row}_{tile.column}.json")
         if not (store.holds(tile) and beside.is_file()):
-            found, layers = _tile(plan, tile, options, matcher)
+            found, layers = _tile(plan, tile, options, matcher, looker)
             write_json(beside, found)
             store.save(tile, layers)
         facts.append(json.loads(beside.read_text(encoding="utf-8")))
     return facts
 
 
-def _tile(plan: _Plan, tile: Tile, options: DsmOptions, matcher: Matcher) -> tuple[dict[str, Any], NDArray[np.float32]]:
+def _tile(
+    plan: _Plan, tile: Tile, options: DsmOptions, matcher: Matcher, looker: Matcher
+) -> tuple[dict[str, Any], NDArray[np.float32]]:
     started = time.monotonic()
     place = plan.ground.window(tile.row, tile.column, tile.height, tile.width)
     searched = plan.expected
@@ -261,8 +285,8 @@ def _tile(plan: _Plan, tile: Tile, options: DsmOptions, matcher: Matcher) -> tup
         under = reference_range(options.reference, place, options.reference_geoid)
         if under is not None and max(under[0], searched[0]) < min(under[1], searched[1]):
             searched = max(under[0], searched[0]), min(under[1], searched[1])
-    closer = narrowed(plan.views, place, searched, matcher, options, plan.pixel)
-    if closer is not None:
+    closer = narrowed(plan.views, place, searched, looker, options, plan.pixel)
+    if closer is not None and closer.heights is not None:
         searched = closer.heights
     layers, found = dsm_tile(plan.views, place, searched, plan.limits, matcher, options, plan.pixel)
     seen, known = layers[3] != UNSEEN, np.isfinite(layers[0])

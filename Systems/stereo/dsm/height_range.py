@@ -35,9 +35,12 @@ _REDUCTIONS, _LEAST_SIDE = (8, 4), 60
 # Of the heights found, the lowest and highest percent that count, and steps of the look added on both sides.
 _PERCENTILES = (0.2, 99.8)
 _MARGIN_STEPS = 5.0
-# Cells from which a look is believed, and the share of matches that must agree: so much, and so many times what
-# would by chance.
-_LEAST_CELLS, _LEAST_AGREEMENT, _BY_CHANCE = 50, 0.1, 1.5
+# Cells from which a look is believed, and the share of matches that must agree: of wrong ones a tenth does.
+_LEAST_CELLS, _LEAST_AGREEMENT = 50, 0.2
+# Share of the cells around one that must have about its height.
+_LEAST_SUPPORT = 0.25
+# So many times more best matches at the ends of the range than chance puts there are worth a word.
+_MANY = 1.5
 # Metres around a DEM's heights: trees, buildings, and what a coarse cell rounds off.
 _REFERENCE_MARGIN = 60.0
 
@@ -62,12 +65,15 @@ class Narrowed:
     """What a first look at a tile found.
 
     Attributes:
-        heights: lowest and highest height to search.
+        heights: lowest and highest height to search; None where nothing agrees.
         cells: what was found, coarse cells with their heights.
+        at_ends: the share of best matches at the ends of the range, many times what would be there by chance; 0 where
+            it is not.
     """
 
-    heights: tuple[float, float]
+    heights: tuple[float, float] | None
     cells: CoarseCells = field(repr=False)
+    at_ends: float = 0.0
 
 
 def first_range(views: Sequence[View], options: DsmOptions) -> tuple[float, float]:
@@ -126,7 +132,7 @@ def narrowed(
     options: DsmOptions,
     pixel: float,
 ) -> Narrowed | None:
-    """The part of a range in which a tile's heights lie, found with reduced images; None where nothing was found.
+    """The part of a range in which a tile's heights lie, found with reduced images; None where no two views show it.
 
     Args:
         views: all views.
@@ -146,10 +152,9 @@ def narrowed(
         if found is None:
             return None
         cells = _supported_cells(found, place, reduction * pixel)
-        # Wrong heights agree too, as often as tolerance and range let them meet.
-        by_chance = min(1.0, 2 * found.tolerance / (high - low))
-        if len(cells.height) < _LEAST_CELLS or found.agree < _LEAST_AGREEMENT + _BY_CHANCE * by_chance:
-            return None
+        if len(cells.height) < _LEAST_CELLS or found.agree < _LEAST_AGREEMENT:
+            share, by_chance = found.at_ends((low, high)), 3 * found.step / (high - low)
+            return Narrowed(None, cells, share if share > _MANY * by_chance else 0.0)
         ends = np.percentile(cells.height, _PERCENTILES)
         margin = _MARGIN_STEPS * found.step
         low, high = max(low, float(ends[0]) - margin), min(high, float(ends[1]) + margin)
@@ -163,7 +168,7 @@ def _supported_cells(found: TilePoints, place: Geometry, side: float) -> CoarseC
     rows, columns = int(np.ceil(place.height / shrink)), int(np.ceil(place.width / shrink))
     coarse = Geometry(rows, columns, place.crs, place.transform @ Affine.scale(shrink))
     height = fuse_points(found.points, coarse, reach=1, apart=4 * found.tolerance).height
-    height[unsupported(height, 2 * found.tolerance)] = np.nan
+    height[unsupported(height, 2 * found.tolerance, _LEAST_SUPPORT)] = np.nan
     down, across = np.nonzero(np.isfinite(height))
     x, y = coarse.coordinates(down + 0.5, across + 0.5)
     return CoarseCells(x, y, height[down, across])

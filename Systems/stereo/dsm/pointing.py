@@ -79,6 +79,8 @@ def solve_pointing(views: Sequence[View], tracks: Tracks) -> Pointing:
         tracks: what they see.
     """
     count = len(views)
+    if not len(tracks.seen):
+        return Pointing(list(views), np.zeros((count, 2)), np.zeros(0), np.zeros(0), np.zeros(count, np.intp))
     shifts, places = np.zeros((count, 2)), tracks.places.copy()
     known = np.isfinite(tracks.seen)
     free = np.maximum(known.sum(axis=(1, 2)) - 3, 1)

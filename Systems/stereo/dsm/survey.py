@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from rasterio.crs import CRS
@@ -30,6 +30,13 @@ _MOST_SAMPLES, _SIDE = 16, 400
 _LEVELS = 7
 # What is added to the range found, on both sides: a share of it, and metres.
 _SHARE, _METRES = 0.3, 30.0
+
+# Sample tiles in which exchanged lines and samples are tried where nothing matches.
+_TRIED_SWAPPED = 4
+_USUAL_REASONS = (
+    "Are the images of the same ground and free of clouds there, do the RPCs belong to them, and does the range "
+    "contain the ground"
+)
 
 
 @dataclass(frozen=True)
@@ -65,20 +72,21 @@ def survey(
     """
     ground = common_ground(views, limits, crs, pixel, options.aoi, options.aoi_crs)
     places = _places(views, ground, limits)
-    samples = []
+    samples, ends = [], []
     low, high = np.inf, -np.inf
     for place in places:
         found = narrowed(views, place, limits, matcher, options, pixel)
-        if found is None:
+        if found is not None and found.heights is None:
+            ends.append(found.at_ends)
+        if found is None or found.heights is None:
             continue
         low, high = min(low, found.heights[0]), max(high, found.heights[1])
         samples.append(SampleTile(place, found.cells))
     if not samples:
+        why = _swapped(views, places[:_TRIED_SWAPPED], limits, matcher, options, pixel) or _ends(ends) or _USUAL_REASONS
         raise UserError(
             f"nothing matched: of {len(places)} sample tiles none has heights on which two images agree between "
-            f"{limits[0]:g} and {limits[1]:g} m; are the images of the same ground (and free of clouds there), do the "
-            "RPCs belong to them with line and sample in order, and do --heights contain the ground? Nothing was "
-            "written"
+            f"{limits[0]:g} and {limits[1]:g} m. {why}. Nothing was written"
         )
     margin = _SHARE * (high - low) + _METRES
     heights = (max(limits[0], low - margin), min(limits[1], high + margin))
@@ -86,6 +94,32 @@ def survey(
         "first look: heights between %.0f and %.0f m in %d of %d sample tiles", low, high, len(samples), len(places)
     )
     return Survey(heights, samples, len(places))
+
+
+def _ends(shares: Sequence[float]) -> str:
+    share = float(np.mean(shares)) if shares else 0.0
+    if not share:
+        return ""
+    return f"{100 * share:.0f} % of the best matches lie at the ends of this range: it seems to miss the ground"
+
+
+def _swapped(
+    views: Sequence[View],
+    places: Sequence[Geometry],
+    limits: tuple[float, float],
+    matcher: Matcher,
+    options: DsmOptions,
+    pixel: float,
+) -> str:
+    """Whether the images match once line and sample of a view's camera are exchanged; which one's, in words."""
+    for view in views:
+        model = view.model.swapped().fitted_to(view.source.height, view.source.width)
+        others = [replace(view, model=model) if other is view else other for other in views]
+        for place in places:
+            found = narrowed(others, place, limits, matcher, options, pixel)
+            if found is not None and found.heights is not None:
+                return f"'{view.name}' matches when line and sample of its RPC are exchanged: mend its RPC"
+    return ""
 
 
 def _places(views: Sequence[View], ground: Geometry, limits: tuple[float, float]) -> list[Geometry]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from Systems.stereo.dsm.cell_fusion import Points, fuse_points, islands, joined, unsupported
 from Systems.stereo.dsm.consistency import Agreement, agreement
+from Systems.stereo.dsm.control import least_trust
 from Systems.stereo.dsm.crops import crops_of, parallax
 from Systems.stereo.dsm.ground import GEOGRAPHIC, ground_pixel, seen_by
 from Systems.stereo.dsm.matchers import Matcher
@@ -32,6 +33,13 @@ LAYERS = ("height", "uncertainty", "views", "flags")
 _RIM = 8
 # Pixels of parallax from one plane to the next.
 _STEP = 0.5
+# Percentage of the control's matches that must be worse than one that counts: in a tile, where what stands alone is
+# taken out later, and in a first look, from which is judged whether anything matches.
+_WORSE, _WORSE_REDUCED = 50.0, 90.0
+# Share of the pixels around one that must have been matched to about the same height.
+_LEAST_DENSITY = 0.4
+# The same of the cells around one.
+_LEAST_SUPPORT = 0.25
 # The best that a window's peak is believed: a tenth of a pixel, as deviation.
 _LEAST_DEVIATION = 0.1
 # Base to height that matches best: less is inexact, more shows too different sides.
@@ -100,15 +108,18 @@ def tile_points(
     sources = [_sources(moves[i] * pixel, options.sources) for i in range(len(moves))]
     needed = {*wanted, *(source for i in wanted for source in sources[i])}
     maps = [np.full(crop.pixels.shape, np.nan, np.float32) for crop in shown.crops]
-    trust = list(maps)
+    trust, least = list(maps), [-np.inf] * len(maps)
     for i in sorted(needed):
         crops = [shown.crops[i], *(shown.crops[source] for source in sources[i])]
-        maps[i], trust[i] = matcher.match(crops, heights, _STEP / moves[i, sources[i]].max())
+        step = _STEP / moves[i, sources[i]].max()
+        maps[i], trust[i] = matcher.match(crops, heights, step)
+        strict = _WORSE_REDUCED if reduction > 1 else _WORSE
+        least[i] = least_trust(crops, heights, step, matcher, strict)
     tolerances = options.tolerance / np.maximum(moves, 1e-9)
     found = [(i, agreement(i, shown.crops, maps, tolerances[i])) for i in wanted]
     if not found:
         return None
-    parts = [_kept(each, trust[i], place, options.agreeing) for i, each in found]
+    parts = [_kept(each, trust[i], least[i], place, options) for i, each in found]
     largest = moves.max()
     return TilePoints(
         joined(parts),
@@ -149,7 +160,7 @@ def dsm_tile(
     reach = round(pixel / resolution)
     cells = fuse_points(found.points, wide, reach, apart=4 * found.tolerance)
     height = cells.height.copy()
-    height[unsupported(height, 2 * found.tolerance)] = np.nan
+    height[unsupported(height, 2 * found.tolerance, _LEAST_SUPPORT)] = np.nan
     height[islands(np.isfinite(height))] = np.nan
     inner = (slice(_RIM, -_RIM), slice(_RIM, -_RIM))
     height, spread, count = height[inner], cells.spread[inner], cells.views[inner]
@@ -174,9 +185,17 @@ def _sources(bases: Floats, most: int) -> list[int]:
     return [int(other) for other in ranked[:most]]
 
 
-def _kept(found: Agreement, score: NDArray[np.float32], place: Geometry, agreeing: int) -> Points:
-    """The points on which enough views agree, in the grid's system."""
-    keep = found.agreeing >= agreeing
+def _kept(found: Agreement, score: NDArray[np.float32], least: float, place: Geometry, options: DsmOptions) -> Points:
+    """The points that count, in the grid's system.
+
+    Enough views agree on them, they match better than wrong ones do, and the pixels around them say the same: of wrong
+    matches some agree by chance, but few, and not with one another.
+    """
+    keep = (found.agreeing >= options.agreeing) & (score[found.rows, found.columns] > least)
+    kept = np.full(score.shape, np.nan)
+    kept[found.rows[keep], found.columns[keep]] = found.height[keep]
+    alone = unsupported(kept, 2 * found.tolerance, _LEAST_DENSITY)
+    keep &= ~alone[found.rows, found.columns]
     x, y = transformed(GEOGRAPHIC, place.crs, found.longitude[keep], found.latitude[keep])
     trust = np.clip(score[found.rows[keep], found.columns[keep]], 0.05, 1.0).astype(np.float64)
     return Points(x, y, found.height[keep], trust, found.agreeing[keep] + 1)

@@ -110,7 +110,17 @@ def opened_views(options: DsmOptions) -> Iterator[list[View]]:
             )
             _check_size(source, model)
             views.append(View(number, source, model.fitted_to(source.height, source.width)))
+        _check_cameras(views)
         yield views
+
+
+def _check_cameras(views: Sequence[View]) -> None:
+    for view in views:
+        for other in views[: view.number]:
+            if np.array_equal(view.model.direct, other.model.direct):
+                raise UserError(
+                    f"'{other.name}' and '{view.name}' have the same RPC, so seen from one place; give each its own"
+                )
 
 
 def _check_twice(images: Sequence[Path]) -> None:

@@ -115,6 +115,13 @@ class RationalModel:
         direct[1] -= columns
         return replace(self, direct=direct, given_inverse=self.parameters[90:])  # which counts from the offsets
 
+    def swapped(self) -> RationalModel:
+        """The model with line and sample exchanged."""
+        direct = self.direct.copy()
+        direct[[0, 1, 5, 6]] = self.direct[[1, 0, 6, 5]]
+        direct[10:50], direct[50:90] = self.direct[50:90], self.direct[10:50]
+        return RationalModel(direct)
+
     def reduced(self, times: float) -> RationalModel:
         """The model of the image whose pixel i is centred on pixel i * times of this one."""
         direct = self.direct.copy()

@@ -222,16 +222,20 @@ def _bound(octave: Octave, rough: Cells) -> Cells:
     known = np.isfinite(rough)
     share = np.maximum(over_window(known), 1e-9)
     there = over_window(np.where(known, rough, 0.0).astype(np.float64) ** 2) / share
-    within = averaged(octave.surface**2, SAMPLES_A_CELL) - averaged(octave.surface, SAMPLES_A_CELL) ** 2
-    likely = over_window(np.maximum(within, 0.0) + octave.error**2)
+    likely = over_window(_within_cells(octave.surface) ** 2 + octave.error**2)
     usual = np.maximum(over_window(np.ones_like(known)), 1e-9)
     return np.minimum(1.0, _MOST_ROUGH * likely / usual / np.maximum(there, 1e-12)).astype(np.float32) ** 2
 
 
-def _within_cells(relief: NDArray[np.float32]) -> Cells:
-    """Deviation (h, w) of a relief within each cell in metres."""
-    variance = averaged(relief**2, SAMPLES_A_CELL) - averaged(relief, SAMPLES_A_CELL) ** 2
-    return np.asarray(np.sqrt(np.maximum(variance, 0.0)), np.float32)
+def _within_cells(heights: NDArray[np.float32]) -> Cells:
+    """Deviation (h, w) of heights at samples within each cell; in strips, since all samples may not fit in memory."""
+    found = np.empty(tuple(side // SAMPLES_A_CELL for side in heights.shape), np.float32)
+    for first in range(0, len(found), _ROWS_AT_ONCE):
+        rows = slice(first, min(first + _ROWS_AT_ONCE, len(found)))
+        part = np.asarray(heights[rows.start * SAMPLES_A_CELL : rows.stop * SAMPLES_A_CELL], np.float64)
+        means = np.kron(averaged(part, SAMPLES_A_CELL), np.ones((SAMPLES_A_CELL, SAMPLES_A_CELL)))
+        found[rows] = np.sqrt(averaged((part - means) ** 2, SAMPLES_A_CELL))
+    return found
 
 
 def _add(surface: NDArray[np.float32], relief: NDArray[np.float32], seen: NDArray[np.float32], gain: Cells) -> None:

@@ -41,12 +41,9 @@ class TileStore:
 
     def __init__(self, folder: Path, key: Mapping[str, Any], resume: bool) -> None:
         self.folder = folder
+        if not resume:
+            self.check_unused(folder)
         found = _read_key(folder / _KEY)
-        if found is not None and not resume:
-            raise UserError(
-                f"an interrupted run of this output lies in '{folder}': go on with --resume, or start anew with "
-                "--overwrite"
-            )
         if found is not None and (differences := _differences(found, json.loads(json.dumps(key)))):
             raise UserError(
                 f"'{folder}' cannot be resumed, it was made otherwise: {'; '.join(differences)}; give the same again, "
@@ -59,6 +56,19 @@ class TileStore:
             with suppress(OSError):
                 folder.rmdir()
             raise write_error(folder, error, "nothing was predicted") from error
+
+    @staticmethod
+    def check_unused(folder: Path) -> None:
+        """Refuse a folder in which an interrupted run lies.
+
+        Raises:
+            UserError: it does.
+        """
+        if _read_key(folder / _KEY) is not None:
+            raise UserError(
+                f"an interrupted run of this output lies in '{folder}': go on with --resume, or start anew with "
+                "--overwrite"
+            )
 
     def holds(self, tile: Tile) -> bool:
         """Whether the tile's map is there."""

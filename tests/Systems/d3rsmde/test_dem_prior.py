@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import rasterio
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+import evaluateDiffusion
+import evaluateViT
 import predict
 import trainDiffusion
 from Systems.d3rsmde.dem_prior.config import DrawsSection, GroundSection
@@ -210,6 +213,15 @@ def test_what_only_tiles_have_is_refused(
 def test_other_tools_say_that_it_needs_a_dem(model: Path) -> None:
     with pytest.raises(UserError, match="refines coarse DEMs"):
         load_predictor(model, pick_device())
+
+
+@pytest.mark.parametrize("script", [evaluateViT, evaluateDiffusion])
+def test_evaluations_of_tiles_name_the_tools_for_it(
+    script: ModuleType, model: Path, dataset: Path, tmp_path: Path, capsys
+) -> None:
+    keys = {"dataset_path": str(dataset), "output_dir": str(tmp_path / "x"), "checkpoint_path": str(model)}
+    assert script.main(["--config", str(write_config(tmp_path / "evaluate.json", keys))]) == 2
+    assert "benchmarks.real_ground" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

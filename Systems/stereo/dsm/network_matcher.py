@@ -1,0 +1,81 @@
+"""A trained stereo network as what finds heights in pieces of views."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from Modules.stereo.networks import StereoNetwork
+from Systems.stereo.build import load_stereo
+from Systems.stereo.dsm.matchers import Matched, stacked
+from Systems.stereo.dsm.views import Crop
+from Utils.core.errors import UserError
+
+__all__ = ["NetworkMatcher"]
+
+logger = logging.getLogger(__name__)
+
+# Steps of half a pixel of parallax that make the interval to which a network's hypotheses refer: about that of its
+# training, where an interval moves points by roughly a pixel.
+_STEPS_AN_INTERVAL = 2.0
+
+
+class NetworkMatcher:
+    """A network finds heights; what it is confident of counts as trust.
+
+    Args:
+        path: a run, a model folder or a checkpoint.
+        device: where it runs.
+
+    Raises:
+        UserError: there is no such network, or it needs relative depth maps.
+    """
+
+    def __init__(self, path: Path, device: torch.device) -> None:
+        self._network: StereoNetwork = load_stereo(path).to(device).eval()  # type: ignore[arg-type]
+        if self._network.uses_relative_depth:
+            raise UserError(
+                f"--model '{path}': this network needs relative depth maps of the images, which are not made here; "
+                "give one without"
+            )
+        if self._network.config["geometry"] == "pinhole":
+            logger.warning(
+                "%s has learnt depths from pinhole cameras; here it estimates heights, which fall where depths rise",
+                path,
+            )
+        self._device = device
+        self.name = f"{self._network.config['network']} ({path.name})"
+
+    def match(self, crops: Sequence[Crop], heights: tuple[float, float], step: float) -> Matched:
+        """Find heights; see ``Matcher.match``."""
+        images, geometry = stacked(crops, self._device)
+        seen = torch.isfinite(images)
+        images = torch.where(seen, _standardised(images, seen), 0.0).expand(-1, -1, 3, -1, -1)
+        values = torch.tensor([heights], dtype=torch.float32, device=self._device)
+        interval = torch.tensor([_STEPS_AN_INTERVAL * step], dtype=torch.float32, device=self._device)
+        with torch.inference_mode():
+            found = self._network(images, geometry, values, interval)[-1]
+        rows, columns = crops[0].pixels.shape
+        parts = [part.float()[0, :rows, :columns].cpu().numpy() for part in (found.values, found.confidence)]
+        known = seen[0, 0, 0, :rows, :columns].cpu().numpy()
+        metres, trust = (np.where(known, part, np.float32(np.nan)) for part in parts)
+        return metres, trust
+
+    def describe(self) -> Mapping[str, Any]:
+        """The network and a digest of its weights."""
+        total = sum(float(value.double().abs().sum()) for value in self._network.state_dict().values())
+        config = {key: value for key, value in self._network.config.items() if not key.startswith("_")}
+        return {"name": self.name, "network": config, "weights": f"{total:.9g}"}
+
+
+def _standardised(images: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Images [1, V, 1, H, W], each with mean 0 and deviation 1 over the pixels that it has."""
+    count = seen.sum(dim=(-2, -1), keepdim=True).clamp(min=1)
+    mean = torch.where(seen, images, 0.0).sum(dim=(-2, -1), keepdim=True) / count
+    variance = torch.where(seen, (images - mean).square(), 0.0).sum(dim=(-2, -1), keepdim=True) / count
+    return (images - mean) / (variance.sqrt() + 1e-8)
