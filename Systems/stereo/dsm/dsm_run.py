@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 # Cells of a run: a wrong resolution must not start one that takes years.
 _MOST_CELLS = 4_000_000_000
+# Cells around a tile in which heights are looked for too, before its range is narrowed.
+_BESIDE = 64
 # Pixels of a correction beyond which a camera is suspected to be another image's.
 _FAR_OFF = 20.0
 # Share of best matches at the ends of a range from which the range is suspected.
@@ -196,7 +198,7 @@ def _check_options(options: DsmOptions, views: list[View]) -> None:
 
 def _resolution(options: DsmOptions, pixel: float) -> float:
     if options.resolution is None:
-        return float(f"{pixel:.2g}")
+        return _round_number(pixel)
     if not options.resolution > 0:
         raise UserError(f"--resolution {options.resolution:g}: give metres above 0")
     if options.resolution < pixel / 4:
@@ -205,6 +207,13 @@ def _resolution(options: DsmOptions, pixel: float) -> float:
             f"{pixel / 4:.2g} m or more"
         )
     return options.resolution
+
+
+def _round_number(metres: float) -> float:
+    """The nearest of 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, and those times powers of ten."""
+    power = 10.0 ** np.floor(np.log10(metres))
+    nearest = min((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10), key=lambda number: abs(np.log(number * power / metres)))
+    return float(f"{nearest * power:.3g}")
 
 
 def _range_of_reference(options: DsmOptions, ground: Geometry, limits: tuple[float, float]) -> tuple[float, float]:
@@ -285,7 +294,7 @@ def _tile(
         under = reference_range(options.reference, place, options.reference_geoid)
         if under is not None and max(under[0], searched[0]) < min(under[1], searched[1]):
             searched = max(under[0], searched[0]), min(under[1], searched[1])
-    closer = narrowed(plan.views, place, searched, looker, options, plan.pixel)
+    closer = narrowed(plan.views, place.grown(_BESIDE), searched, looker, options, plan.pixel)
     if closer is not None and closer.heights is not None:
         searched = closer.heights
     layers, found = dsm_tile(plan.views, place, searched, plan.limits, matcher, options, plan.pixel)

@@ -32,9 +32,10 @@ Floats = NDArray[np.float64]
 # Pixels taken together for the first look, and for the second within what that found; none that leave an image with
 # fewer pixels along a side.
 _REDUCTIONS, _LEAST_SIDE = (8, 4), 60
-# Of the heights found, the lowest and highest percent that count, and steps of the look added on both sides.
+# Of the heights found, the lowest and highest percent that count; and what is added on both sides, steps of the look
+# and a share of the range found: gorges and towers are too narrow for reduced images.
 _PERCENTILES = (0.2, 99.8)
-_MARGIN_STEPS = 5.0
+_MARGIN_STEPS, _MARGIN_SHARE = 5.0, 0.1
 # Cells from which a look is believed, and the share of matches that must agree: of wrong ones a tenth does.
 _LEAST_CELLS, _LEAST_AGREEMENT = 50, 0.2
 # Share of the cells around one that must have about its height.
@@ -156,7 +157,7 @@ def narrowed(
             share, by_chance = found.at_ends((low, high)), 3 * found.step / (high - low)
             return Narrowed(None, cells, share if share > _MANY * by_chance else 0.0)
         ends = np.percentile(cells.height, _PERCENTILES)
-        margin = _MARGIN_STEPS * found.step
+        margin = _MARGIN_STEPS * found.step + _MARGIN_SHARE * float(ends[1] - ends[0])
         low, high = max(low, float(ends[0]) - margin), min(high, float(ends[1]) + margin)
     assert cells is not None
     return Narrowed((low, high), cells)

@@ -19,8 +19,10 @@ __all__ = ["Pointing", "Tracks", "solve_pointing"]
 
 Floats = NDArray[np.float64]
 
-# Pixels: how exact a match is, how far cameras are off, and beyond how many deviations a match counts less.
-_MATCH_DEVIATION, _CAMERA_DEVIATION, _HUBER = 0.3, 10.0, 1.5
+# Pixels: how exact a match is, and beyond how many deviations it counts less.
+_MATCH_DEVIATION, _HUBER = 0.3, 1.5
+# What a shift must change in the pictures, as a share of what the most visible shift changes, squared.
+_LEAST_TOLD = 0.02
 _ROUNDS = 5
 
 
@@ -72,7 +74,7 @@ def solve_pointing(views: Sequence[View], tracks: Tracks) -> Pointing:
     """Find the shift of each view's image with which the rays of all tracks meet best.
 
     Gauss and Newton's method on shifts and points, the points eliminated track by track; matches that do not fit count
-    less (Huber 1964); a weak prior keeps the shifts small.
+    less (Huber 1964). Of all shifts that explain the matches the smallest are taken.
 
     Args:
         views: all views.
@@ -92,9 +94,10 @@ def solve_pointing(views: Sequence[View], tracks: Tracks) -> Pointing:
         if turn == _ROUNDS:
             break
         weight = np.minimum(1.0, _HUBER * _MATCH_DEVIATION / np.maximum(after, 1e-9)) / _MATCH_DEVIATION**2
-        normal = np.einsum("t,tij->ij", weight, bare) + np.eye(2 * count) / _CAMERA_DEVIATION**2
-        right = np.einsum("t,tij,tj->i", weight, bare, residual) - shifts.ravel() / _CAMERA_DEVIATION**2
-        shifts = shifts + np.linalg.solve(normal, right).reshape(count, 2)
+        normal = np.einsum("t,tij->ij", weight, bare)
+        right = np.einsum("t,tij,tj->i", weight, bare, residual)
+        # Of what the matches hardly tell nothing is taken: it would be noise, and moves of metres on the ground.
+        shifts = shifts + (np.linalg.pinv(normal, rcond=_LEAST_TOLD, hermitian=True) @ right).reshape(count, 2)
     moved = [view.moved(*shift) for view, shift in zip(views, shifts, strict=True)]
     return Pointing(moved, shifts, before, after, known.all(axis=2).sum(axis=0))
 
