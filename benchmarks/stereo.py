@@ -35,6 +35,7 @@ from Utils.core.tables import format_table, write_json
 
 logger = logging.getLogger("benchmarks")
 
+_GROUPS = ("volume", "training", "inference", "growth")
 _RESULTS, _TABLE = "results.json", "table.md"
 _NEAR, _FAR, _INTERVAL = 500.0, 600.0, 0.1
 _FOCAL, _BASE = 5500.0, 58.0  # of WHU-MVS
@@ -55,7 +56,7 @@ class Case:
         group: the table that it belongs to.
         network: which network.
         fusion: what it does with relative depth.
-        step: inference, or a forward and a backward pass.
+        step: inference; training, a forward and a backward pass; or volume, those of the first stage's volume alone.
         volume: ours, or the direct one.
         precision: number format of activations.
         width: pixels of an image.
@@ -67,7 +68,7 @@ class Case:
     group: str
     network: NetworkName = "CasMVSNet"
     fusion: Fusion = "none"
-    step: Literal["inference", "training"] = "inference"
+    step: Literal["inference", "training", "volume"] = "inference"
     volume: Literal["ours", "direct"] = "ours"
     precision: Literal["fp32", "bf16"] = "fp32"
     width: int = 768
@@ -85,7 +86,11 @@ def cases(quick: bool) -> list[Case]:
     """All cases; with ``quick`` images of a twelfth of the size, for a test."""
     # Half of the published sides: memory and time grow with the number of pixels, as the table of growth shows.
     half = Case("training", step="training", width=384, height=192)
+    fusions: tuple[Fusion, ...] = ("none", "concatenated")
     found: list[Case] = []
+    for fusion in fusions:
+        ours = Case("volume", fusion=fusion, step="volume")
+        found += [ours, replace(ours, volume="direct")]
     for network, fusion in _TRAINED:
         ours = replace(half, network=network, fusion=fusion)
         found += [ours, replace(ours, volume="direct")]
@@ -107,6 +112,8 @@ def measure(case: Case) -> dict[str, float]:
     torch.manual_seed(0)
     if case.volume == "direct":
         networks.variance_volume = direct_volume  # type: ignore[assignment]
+    if case.step == "volume":
+        return _measure_volume(case)
     network = StereoNetwork(case.network, case.fusion, hypotheses=(case.first, 32, 8))
     network.train(case.step == "training")
     _step(network, replace(case, width=64, height=32, views=2))  # what torch sets up at the first call
@@ -120,6 +127,23 @@ def measure(case: Case) -> dict[str, float]:
     return {"seconds": seconds, "peak_bytes": float(peak), "parameters": float(weights)} | (
         {} if work is None else {"flops": float(work.whole.flops)}
     )
+
+
+def _measure_volume(case: Case) -> dict[str, float]:
+    """The first stage's volume and the gradients of its features: 32 channels, or 64 with the published fusion."""
+    build = direct_volume if case.volume == "direct" else networks.variance_volume
+    size = (case.height // 4, case.width // 4)
+    channels = 64 if case.fusion == "concatenated" else 32
+    features = [torch.randn(1, channels, *size, requires_grad=True) for _ in range(case.views)]
+    values = torch.linspace(_NEAR, _FAR, case.first).view(1, -1, 1, 1).expand(1, -1, *size)
+    cameras = PinholeGeometry(row_of_cameras(case.views, (case.height, case.width), base=_BASE, focal=_FOCAL))
+    positions = [cameras.positions(view, values, 4, size) for view in range(1, case.views)]
+    memory = Memory(torch.device("cpu"))
+    memory.restart()
+    started = time.process_time()
+    volume = build(features[0], features[1:], positions)
+    volume.backward(torch.ones_like(volume))
+    return {"seconds": time.process_time() - started, "peak_bytes": float(memory.peak()["peak_bytes"])}
 
 
 def in_own_process(case: Case) -> dict[str, float]:
@@ -151,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is not measured yet, and write the tables; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stereo", description="measure the stereo networks")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for results.json and table.md")
-    parser.add_argument("--groups", nargs="+", choices=("inference", "training", "growth"), help="default all")
+    parser.add_argument("--groups", nargs="+", choices=_GROUPS, help="default all")
     parser.add_argument("--quick", action="store_true", help="images of a twelfth of the size, for a trial")
     given = parser.parse_args(arguments)
     return run_script(lambda: _measure_all(given.output, given.quick, given.groups))
@@ -175,7 +199,7 @@ def tables(found: dict[str, dict[str, Any]]) -> str:
     """The results as Markdown, a table a group."""
     shown = ("network", "fusion", "step", "volume", "precision", "width", "height", "views", "first")
     parts = []
-    for group in ("inference", "training", "growth"):
+    for group in _GROUPS:
         entries = [entry for entry in found.values() if entry["case"]["group"] == group]
         if not entries:
             continue

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from Utils.core.side_by_side import Job
 from Utils.core.step_progress import Step
+from Utils.data.stereo.view_files import CameraKind
 from Utils.training.demo_steps import DemoSteps, can_train_together, demo_script
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +96,8 @@ def run_demo(seed: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     counts = f"{TRAIN_SCENES} training and {TEST_SCENES} test scenes of {VIEWS} views"
     steps.begin(_DATA, f"data: {counts}, towns and terrain, with pinhole cameras and with RPCs; no scene in both parts")
-    for name, cameras in ((_AERIAL, "pinhole"), (_SATELLITE, "rpc")):
+    kinds: dict[str, CameraKind] = {_AERIAL: "pinhole", _SATELLITE: "rpc"}
+    for name, cameras in kinds.items():
         write_dataset(data / name, TRAIN_SCENES, TEST_SCENES, VIEWS, SIZE, seed, workers=WORKERS, cameras=cameras)
     (data / _IMAGES).mkdir()
     images = write_satellite_images(data / _IMAGES, SATELLITE_SIZE, seed + 1000)

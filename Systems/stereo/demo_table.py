@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ __all__ = ["write_demo_table"]
 Scores = list[dict[str, float]]
 
 _COLUMNS = ("stereo.mae", "stereo.median", "stereo.below_0_6m", "stereo.below_1m", "textureless.mae", "occluded.mae")
+_PROTOCOLS = ("stereo", "textureless", "occluded")
 _MAE = "stereo.mae"
 _CONSTANT, _SWEEP = "control: constant", "control: NCC sweep"
 _GATES = {_SWEEP: 0.5, _CONSTANT: 0.3}
@@ -66,11 +68,10 @@ def demo_table(what: str, rows: Mapping[str, Scores]) -> str:
         summary = summarise_groups(scored, [str(place) for place in range(count)])
         cells = [title]
         for key in _COLUMNS:
-            metric, found = known[key.partition(".")[2]], summary.get(key)
-            missing = found is None or not found["count"]
-            cells.append(
-                "n/a" if missing else f"{metric.format(found['mean'])} ± {metric.format(found['standard_error'])}"
-            )
+            found, metric = summary.get(key, {"count": 0}), known[key.partition(".")[2]]
+            seen = found["count"] > 0
+            both = (metric.format(found[part]) for part in ("mean", "standard_error")) if seen else ()
+            cells.append(" ± ".join(both) or "n/a")
         lines.append(cells)
     return format_table(headings, lines)
 
@@ -105,14 +106,17 @@ def _compared(rows: Mapping[str, Scores], titles: Mapping[str, str]) -> list[str
 def _rows(path: Path) -> dict[str, Scores]:
     """The scores of each map of an evaluation, by its name, in order."""
     table: Sequence[Mapping[str, object]] = read_csv(path, text_columns=["id"])
-    names: dict[str, None] = {}
+    prefixes: dict[str, None] = {}
     for key in table[0]:
-        for protocol in ("stereo", "textureless", "occluded"):
-            name, found, _ = key.partition(f".{protocol}.")
-            if found:
-                names[name] = None
-    return {name: [_own(row, f"{name}.") for row in table] for name in names}
+        # Where a single map was scored, its columns do not repeat its name.
+        prefix, found, _ = key.partition("stereo.")
+        if found and (not prefix or prefix.endswith(".")):
+            prefixes[prefix] = None
+    return {prefix.removesuffix("."): [_own(row, prefix) for row in table] for prefix in prefixes}
 
 
 def _own(row: Mapping[str, object], prefix: str) -> dict[str, float]:
-    return {key.removeprefix(prefix): float(str(value)) for key, value in row.items() if key.startswith(prefix)}
+    """Scores of one map; NaN where there are none, as of occluded pixels where all are seen."""
+    found = {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(prefix) and key != "id"}
+    kept = {key: value for key, value in found.items() if key.partition(".")[0] in _PROTOCOLS}
+    return {key: math.nan if value is None else float(str(value)) for key, value in kept.items()}

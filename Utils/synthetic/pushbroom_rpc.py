@@ -14,6 +14,7 @@ from Utils.synthetic.stereo_cameras import Pushbroom
 from Utils.synthetic.stereo_ground import Floats
 
 _NODES = (12, 12, 7)  # along latitude, longitude and height
+_RIDGE = 1e-7
 _MARGIN = 1.1  # of the fitted box over what the image shows
 
 
@@ -46,7 +47,9 @@ def fit_rational(camera: Pushbroom, origin: tuple[float, float], heights: tuple[
     longitude, latitude = np.array(origin) + middle[:2] / scales
     offsets = [centre[1], centre[0], latitude, longitude, middle[2]]
     sizes = [reach[1], reach[0], half[1] / scales[1], half[0] / scales[0], half[2]]
-    return RationalModel(np.concatenate([offsets, sizes, fitted_ratio(terms, row), fitted_ratio(terms, column)]))
+    return RationalModel(
+        np.concatenate([offsets, sizes, fitted_ratio(terms, row, _RIDGE), fitted_ratio(terms, column, _RIDGE)])
+    )
 
 
 def _shown(camera: Pushbroom, heights: tuple[float, float]) -> tuple[Floats, Floats]:

@@ -18,12 +18,12 @@ def test_every_network_and_fusion_is_measured_and_every_volume_beside_the_direct
     assert {(case.network, case.fusion) for case in found if case.group == "inference"} == {
         (network, fusion) for network in stereo.NETWORKS for fusion in stereo.FUSIONS
     }
-    training = [case for case in found if case.group == "training"]
+    training = [case for case in found if case.group in ("training", "volume")]
     assert {replace(case, volume="ours") for case in training} == {case for case in training if case.volume == "ours"}
 
 
 def test_cases_are_measured_once_and_told_in_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = [case for case in cases(quick=True) if case.group == "training"][:2]
+    chosen = [case for case in cases(quick=True) if case.group == "volume"][:2]
     monkeypatch.setattr(stereo, "cases", lambda quick: chosen)
     monkeypatch.setattr(stereo, "in_own_process", stereo.measure)
     # What measuring the direct volume puts in its place is taken back.
@@ -31,12 +31,12 @@ def test_cases_are_measured_once_and_told_in_tables(tmp_path: Path, monkeypatch:
     assert main(["--output", str(tmp_path), "--quick"]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     assert [entry["case"]["volume"] for entry in results.values()] == ["ours", "direct"]
-    assert all(entry["found"]["seconds"] > 0 and entry["found"]["peak_bytes"] > 0 for entry in results.values())
+    assert all(entry["found"]["seconds"] > 0 for entry in results.values())
     before = (tmp_path / "results.json").read_text()
     assert main(["--output", str(tmp_path), "--quick"]) == 0
     assert (tmp_path / "results.json").read_text() == before
     table = (tmp_path / "table.md").read_text()
-    assert "training (network CasMVSNet" in table and "| direct" in table
+    assert "volume (network CasMVSNet" in table and "| direct" in table
 
 
 def test_a_case_that_died_is_told() -> None:

@@ -73,6 +73,13 @@ NOT_RUN = {
     "python predict.py --model output/Diffusion/DEM --input scene.tif --output height.tif --reference dem.tif": (
         "tests/Systems/d3rsmde/test_dem_prior.py runs it after training"
     ),
+    "python -m Utils.data.stereo.convert_whu --input WHU_MVS_dataset --output Dataset/BASE_DATA_DIR/WHU_MVS": (
+        "tests/Utils/data/stereo/test_convert_whu.py converts a raw release"
+    ),
+    "python -m Systems.audit --dataset Dataset/BASE_DATA_DIR/WHU_MVS --config "
+    "Config/Stereo/WHU_MVS_CasMVSNet_train.json": "tests/Utils/data/stereo/test_stereo_audit.py audits such a dataset",
+    "python -m Utils.rasters.rational.frames --table frames.csv --crs EPSG:32651 --heights 50,120 --output rpcs "
+    "--undistort": "tests/Utils/rasters/test_frames_as_rpc.py does so with frames of its own",
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(
@@ -309,7 +316,12 @@ def _made_dry(words: Words) -> None:
     done = subprocess.run(["make", "--dry-run", words[1]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     # The demos are run small in files named test_demo.py; CI calls the tests.
-    said = {"demo": "-m Systems.d3rsmde.demo", "demo-depth": "-m Systems.depth.demo", "test": "-m pytest"}
+    said = {
+        "demo": "-m Systems.d3rsmde.demo",
+        "demo-depth": "-m Systems.depth.demo",
+        "demo-stereo": "-m Systems.stereo.demo",
+        "test": "-m pytest",
+    }
     assert said.get(words[1], "") in done.stdout
 
 

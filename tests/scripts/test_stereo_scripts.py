@@ -108,7 +108,7 @@ def test_every_view_in_turn_has_a_table_of_its_own(scenes: Path, tmp_path: Path)
 
 def test_two_and_two_steps_are_four_steps(scenes: Path, tmp_path: Path) -> None:
     """With accumulation and batch norm, whose statistics belong to the state."""
-    options = {"model": SMALL | {"norm": "batch", "network": "CasRED"}, "accumulate": 2, "not_split": True}
+    options = {"model": SMALL | {"norm": "batch", "network": "UCSNet"}, "accumulate": 2, "not_split": True}
     config = training(scenes, tmp_path / "whole", max_steps=4, lr_schedule="multistep_by_step", **options)
     assert run(trainStereo, tmp_path, config) == 0
     parts = tmp_path / "parts"

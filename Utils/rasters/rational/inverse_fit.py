@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 # Nodes along line, sample and height, and steps of Newton's method to their places on the ground.
 _NODES = (15, 15, 11)
 _STEPS = 12
+# Pixels that a fit may miss the direct model by before it is fitted anew with a ridge.
+_WELL_FITTED, _RIDGE = 0.01, 1e-6
 # Pixels within which Newton's method has to hit a node.
 _HIT = 1e-6
 
@@ -43,7 +45,11 @@ def fitted_inverse(direct: Floats) -> Floats:
     line, sample, height = (torch.from_numpy(values.reshape(1, -1)) for values in nodes)
     latitude, longitude = _ground_under(direct, line, sample, height)
     terms = monomials(sample[0], line[0], height[0]).numpy().T
-    return np.concatenate([fitted_ratio(terms, latitude), fitted_ratio(terms, longitude)])
+    inverse = np.concatenate([fitted_ratio(terms, values) for values in (latitude, longitude)])
+    if inverse_error(direct, inverse) < _WELL_FITTED:
+        return inverse
+    # A simple camera, as that of a frame: its ratio was multiplied by a polynomial that vanishes between the nodes.
+    return np.concatenate([fitted_ratio(terms, values, _RIDGE) for values in (latitude, longitude)])
 
 
 def inverse_error(direct: Floats, inverse: Floats) -> float:
@@ -89,8 +95,15 @@ def _ground_under(direct: Floats, line: Tensor, sample: Tensor, height: Tensor) 
     return ground[0, 0].numpy(), ground[1, 0].numpy()
 
 
-def fitted_ratio(terms: Floats, values: Floats) -> Floats:
-    """The 40 coefficients of a ratio of polynomials with the terms (N, 20) that gives the values (N,)."""
+def fitted_ratio(terms: Floats, values: Floats, ridge: float = 0.0) -> Floats:
+    """The 40 coefficients of a ratio of polynomials with the terms (N, 20) that gives the values (N,).
+
+    Args:
+        terms: of each point.
+        values: at each point.
+        ridge: pulls the coefficients towards 0. A simple camera is a ratio of many polynomials: above and below, it may
+            be multiplied by any other one, also by one that vanishes between the points. 1e-6 keeps those away.
+    """
     weights = np.ones_like(values)
     for _ in range(2):
         # In the second pass the equations are divided by the denominator: what is least are errors of the ratio.
@@ -98,7 +111,11 @@ def fitted_ratio(terms: Floats, values: Floats) -> Floats:
         # Columns of one size: the share of the largest singular value then means the same for each.
         sizes = np.linalg.norm(system, axis=0)
         sizes[sizes == 0] = 1.0
-        solution = np.linalg.lstsq(system / sizes, values * weights, rcond=_LEAST_SINGULAR_VALUE)[0] / sizes
+        system, wanted = system / sizes, values * weights
+        if ridge:
+            system = np.concatenate([system, ridge * np.eye(len(sizes))])
+            wanted = np.concatenate([wanted, np.zeros(len(sizes))])
+        solution = np.linalg.lstsq(system, wanted, rcond=_LEAST_SINGULAR_VALUE)[0] / sizes
         below = 1.0 + terms[:, 1:] @ solution[20:]
         weights = 1.0 / np.where(np.abs(below) > 0.1, below, 1.0)
     return np.concatenate([solution[:20], [1.0], solution[20:]])

@@ -50,8 +50,8 @@ def test_the_demo_ends_with_a_table_and_a_dsm(
     assert said.out.count("gate 0.5") == 2 and "control: guided by constant maps" in said.out
     named = re.findall(r"(?:results|output)/[\w/.-]+\w", said.out.rpartition("===")[2])
     assert len(named) == 8 and all((tmp_path / name).exists() for name in named), named
-    scores = json.loads(next((tmp_path / "results/Demo/stereo/dsm").glob("*.json")).read_text(encoding="utf-8"))
-    assert scores
+    measured = json.loads((tmp_path / "results/Demo/stereo/dsm/metrics.json").read_text(encoding="utf-8"))
+    assert measured
     folder = tmp_path / "output/Demo/stereo"
     runs = [json.loads((folder / name / "config.json").read_text(encoding="utf-8")) for name in KEPT]
     differing = [{key for key in runs[0] if runs[0][key] != run[key]} for run in runs[1:]]
