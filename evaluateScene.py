@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from Utils.core.command_line import run_script
+from Utils.core.errors import UserError
 from Utils.core.processes import on_main
 
 
@@ -25,12 +26,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def score() -> None:
         # Only now, so that --help and a wrong argument are answered at once.
         from Utils.rasters.places import container
+        from Utils.rasters.vertical_datum import parse_datum
         from Utils.scenes.accuracy.accuracy_figure import save_accuracy_figure
         from Utils.scenes.accuracy.accuracy_report import write_accuracy_report
         from Utils.scenes.accuracy.accuracy_tables import check_output, write_tables, writing
         from Utils.scenes.accuracy.fused_reference import find_reference
         from Utils.scenes.accuracy.scene_scoring import parse_slope_classes, score_scene
 
+        if given.stable_ground is not None and not given.coregister:
+            raise UserError("--stable-ground says where --coregister looks for the shift: give both")
+        datums = {
+            "prediction": parse_datum(given.vertical_datum),
+            "truth": parse_datum(given.truth_datum, "--truth-datum"),
+        }
         reference = None
         if not given.no_reference:
             reference = find_reference(given.prediction, given.reference, given.keep_outliers)
@@ -47,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             error_map=given.output / "errors.tif" if given.error_map else None,
             keep_outliers=given.keep_outliers,
             reference=reference,
+            datums=datums,
+            coregister=given.coregister,
+            stable_ground=given.stable_ground,
         )
         with writing(given.output):
             print(write_tables(scores, given.output))
@@ -88,6 +99,24 @@ def _parser() -> argparse.ArgumentParser:
         "--keep-outliers",
         action="store_true",
         help="take undeclared void values and the truth's wrong cells as heights",
+    )
+    for option, whose in (("--vertical-datum", "prediction"), ("--truth-datum", "truth")):
+        parser.add_argument(
+            option,
+            default="",
+            metavar="EPSG:N",
+            help=f"what the {whose}'s heights refer to, where its file does not say",
+        )
+    parser.add_argument(
+        "--coregister",
+        action="store_true",
+        help="also move every map onto the truth (Nuth and Kaab, by xdem) and score it again; both tables are shown",
+    )
+    parser.add_argument(
+        "--stable-ground",
+        type=Path,
+        metavar="MASK",
+        help="where the ground did not change: a raster (not 0) or polygons (GeoJSON, GeoPackage, shapefile)",
     )
     parser.add_argument("--error-map", action="store_true", help="also errors.tif: prediction minus truth")
     return parser

@@ -118,6 +118,11 @@ def _parser() -> argparse.ArgumentParser:
         "the model and shading (both), model, shading or none; the last two need no --model",
     )
     metres.add_argument("--reference-nodata", type=float, help="a void value that the file does not name")
+    metres.add_argument(
+        "--register",
+        action="store_true",
+        help="move a reference that is shifted by more than half a cell onto the image (else it is only said)",
+    )
     metres.add_argument("--points", type=Path, metavar="CSV", help="heights at points: columns x, y, height")
     metres.add_argument("--points-crs", default="EPSG:4326", help="of x and y (EPSG:4326)")
     metres.add_argument(
@@ -132,7 +137,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="use void values that nothing declares, spikes and impossible heights",
     )
-    metres.add_argument("--vertical-datum", default="", help="what heights refer to, for the output's tags")
+    metres.add_argument(
+        "--vertical-datum",
+        default="",
+        metavar="EPSG:N",
+        help="what the output's heights refer to (what those "
+        "of --reference or --points do); known heights of another datum are brought to it",
+    )
 
     writing = parser.add_argument_group("writing")
     writing.add_argument("--preview", action="store_true", help="also a PNG: relief in colours")
@@ -163,6 +174,7 @@ def _options(given: argparse.Namespace) -> SceneOptions:
         reference=given.reference,
         detail=given.detail,
         reference_nodata=given.reference_nodata,
+        register=given.register,
         points=given.points,
         points_crs=given.points_crs,
         points_columns=given.points_columns,

@@ -20,6 +20,7 @@ from Utils.rasters.geometry import Geometry
 from Utils.rasters.places import place_beside, raster_place
 from Utils.rasters.source.scene_source import SceneSource
 from Utils.rasters.suspect_heights import ground_limits
+from Utils.rasters.vertical_datum import TAG as DATUM_TAG
 from Utils.scenes.fusion.anchors import anchor_to_points, anchor_to_reference
 from Utils.scenes.fusion.cells import CoarseHeights
 from Utils.scenes.fusion.correction import Correction
@@ -77,11 +78,14 @@ class Finisher:
         self._refine = refine
         self._source, self._grid, self._store, self._options, self._model = source, grid, store, options, model
         self._geometry, self._reference, self._points = heights.geometry, heights.reference, heights.points
+        self._datum = heights.datum
 
     def finish(self, output: Path) -> dict[str, Any]:
         """Align, blend, fuse and write; returns the content of the JSON."""
         mosaic, fits = self._joined() if self._options.draws_tiles else self._without_model()
         facts: dict[str, Any] = {"kind": self._kind}
+        if self._options.metric:
+            facts["vertical_datum"] = self._datum.describe()
         correction: Correction | None = None
         if self._reference is not None and self._geometry is not None:
             fusion = self._fuse(self._reference, self._geometry, mosaic)
@@ -301,8 +305,8 @@ class Finisher:
             tags["D3RSMDE_FIT"] = "tiles shifted to each other, the scene's lowest place is 0"
         if self._kind == "relative":
             tags["D3RSMDE_FIT"] = "tiles aligned with each other, scene stretched to 0..1"
-        if options.vertical_datum:
-            tags["VERTICAL_DATUM"] = options.vertical_datum
+        if self._datum.known:
+            tags[DATUM_TAG] = self._datum.label
         return tags
 
 

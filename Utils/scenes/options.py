@@ -38,7 +38,8 @@ class SceneOptions:
         points_crs: CRS of the x and y in that table.
         points_columns: names of its columns with x, y and height.
         keep_outliers: whether known heights that cannot be, such as undeclared void values, are used all the same.
-        vertical_datum: the datum that heights refer to, for the tags.
+        register: whether a reference that is shifted against the image is moved onto it.
+        vertical_datum: code of the datum that heights refer to; known heights of another datum are brought to it.
         preview: whether a picture is drawn too.
         report: whether a page is written too.
         resume: whether an interrupted run is continued.
@@ -63,6 +64,7 @@ class SceneOptions:
     points_crs: str = "EPSG:4326"
     points_columns: tuple[str, str, str] = ("x", "y", "height")
     keep_outliers: bool = False
+    register: bool = False
     vertical_datum: str = ""
     preview: bool = False
     report: bool = False

@@ -71,6 +71,8 @@ def check_scene(scene: Path, output: Path, options: SceneOptions) -> KnownHeight
         raise UserError("--reference and --points exclude each other; give one of them")
     if options.detail != "both" and options.reference is None:
         raise UserError(f"--detail {options.detail} says what is added to a DEM: give --reference too")
+    if options.register and options.reference is None:
+        raise UserError("--register moves the coarse DEM onto the image: give --reference too")
     if options.refines_dem and options.uses_model and options.reference is None:
         raise UserError("--model refines a coarse DEM, and draws nothing without one: give --reference")
     if options.refines_dem and options.orientations > 1:

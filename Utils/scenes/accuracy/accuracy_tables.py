@@ -15,6 +15,7 @@ from Utils.scenes.accuracy.scene_scores import (
     BICUBIC_LACKS,
     DEM_ALONE,
     NOMINAL,
+    PREDICTION,
     SCORES,
     Coverage,
     SceneScores,
@@ -67,6 +68,9 @@ def write_tables(scores: SceneScores, folder: Path) -> str:
         OSError: a file cannot be written.
     """
     table = format_scores(scores)
+    if scores.before is not None:
+        as_it_lies = format_scores(scores.before)
+        table = f"As the files lie\n\n{as_it_lies}\n\nAfter coregistration (Nuth and Kaab)\n\n{table}"
     write_csv(folder / "classes.csv", [row for stratum in scores.strata for row in _csv_rows(stratum)])
     write_json(folder / "metrics.json", scores.to_document())
     atomic_write_bytes(folder / "table.md", (table + "\n").encode("utf-8"))
@@ -92,14 +96,31 @@ def tables(scores: SceneScores) -> list[Rows]:
 def notes(scores: SceneScores) -> list[str]:
     """Notes on the numbers, above all on how each map was aligned."""
     lines = [f"{name}{_origin(scores, name)}: {alignment}." for name, alignment in scores.alignments.items()]
+    lines += [f"{name}: {shift}." for name, shift in scores.shifts.items()]
     lost = scores.pixels.get(BICUBIC_LACKS, 0)
     if lost:
         lines.append(
             f"{lost:,} pixels that only {BICUBIC} does not know are scored in no map; --no-reference scores them."
         )
+    lines += _datum_notes(scores)
     lines.append("Errors are prediction minus truth.")
     if not scores.sampling["exact"]:
         lines.append(f"Median, NMAD and LE90 are over a random sample of {scores.sampling['sampled']:,} pixels.")
+    return lines
+
+
+def _datum_notes(scores: SceneScores) -> list[str]:
+    """What the heights of prediction and truth refer to, and what was brought to another datum."""
+    found = {name: facts["vertical_datum"] for name, facts in scores.inputs.items() if "vertical_datum" in facts}
+    said = [f"{name} {found[name]['code']}" for name in (PREDICTION, "truth") if name in found]
+    if not said or scores.inputs[PREDICTION]["kind"] != "metric":
+        return []
+    unknown = any(text.endswith("unknown") for text in said)
+    lines = [f"Vertical datum: {', '.join(said)}{'; what is unknown was compared as it is' if unknown else ''}."]
+    for name, facts in found.items():
+        if "brought_to" in facts:
+            to, metres = facts["brought_to"]["code"], facts["metres_in_the_middle"]
+            lines.append(f"{name}: heights brought from {facts['code']} to {to}, {metres:+.2f} m in the middle.")
     return lines
 
 

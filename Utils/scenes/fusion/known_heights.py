@@ -8,7 +8,9 @@ from Utils.core.errors import UserError
 from Utils.rasters.coordinates import horizontal_crs
 from Utils.rasters.geometry import Geometry
 from Utils.rasters.source.scene_source import SceneSource
+from Utils.rasters.vertical_datum import UNKNOWN, VerticalDatum, parse_datum
 from Utils.scenes.fusion.anchors import Points
+from Utils.scenes.fusion.image_shift import check_registration
 from Utils.scenes.fusion.points_on_scene import read_points
 from Utils.scenes.fusion.reference import CoarseHeights, read_reference
 from Utils.scenes.options import SceneOptions
@@ -39,11 +41,13 @@ class KnownHeights:
         geometry: where the scene's pixels lie; None without heights.
         reference: a coarse DEM, or None.
         points: heights at points, or None.
+        datum: what all of them refer to.
     """
 
     geometry: Geometry | None = None
     reference: CoarseHeights | None = None
     points: Points | None = None
+    datum: VerticalDatum = UNKNOWN
 
 
 def read_heights(source: SceneSource, options: SceneOptions) -> KnownHeights:
@@ -55,11 +59,15 @@ def read_heights(source: SceneSource, options: SceneOptions) -> KnownHeights:
     if not options.metric:
         return KnownHeights()
     geometry = scene_geometry(source)
-    reference, points = None, None
+    reference, points, datum = None, None, parse_datum(options.vertical_datum)
     if options.reference is not None:
-        reference = read_reference(options.reference, geometry, options.reference_nodata, options.keep_outliers)
+        reference = read_reference(options.reference, geometry, options.reference_nodata, options.keep_outliers, datum)
+        datum = reference.datum
+        if options.detail != "none" or options.register:
+            reference = check_registration(source, geometry, reference, options.register)
     if options.points is not None:
         points = read_points(
-            options.points, options.points_crs, geometry, options.points_columns, options.keep_outliers
+            options.points, options.points_crs, geometry, options.points_columns, options.keep_outliers, datum
         )
-    return KnownHeights(geometry, reference, points)
+        datum = points.datum
+    return KnownHeights(geometry, reference, points, datum)

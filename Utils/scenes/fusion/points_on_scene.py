@@ -13,8 +13,10 @@ from rasterio.errors import CRSError
 
 from Utils.core.errors import UserError
 from Utils.rasters.coordinates import TRANSFORM_ERRORS, horizontal_crs, on_earth
+from Utils.rasters.datum_shift import DatumShift
 from Utils.rasters.geometry import Geometry
 from Utils.rasters.suspect_heights import NO_HEIGHT, find_fill_values, ground_limits
+from Utils.rasters.vertical_datum import UNKNOWN, VerticalDatum, datum_of_system, suggested_datum
 from Utils.scenes.fusion.anchors import Points
 from Utils.scenes.fusion.point_table import COLUMNS, PointTable, read_table
 
@@ -38,6 +40,7 @@ def read_points(
     scene: Geometry,
     columns: Sequence[str] = COLUMNS,
     keep_outliers: bool = False,
+    datum: VerticalDatum = UNKNOWN,
 ) -> Points:
     """Read a table with the columns x, y and height (others are ignored); points beside the scene are left out.
 
@@ -46,10 +49,12 @@ def read_points(
 
     Args:
         path: the table, see ``read_table``.
-        crs: CRS of x and y, such as ``EPSG:4326``, where x is the longitude.
+        crs: CRS of x and y, such as ``EPSG:4326``, where x is the longitude. One with heights, such as
+            ``EPSG:4326+3855`` or ``EPSG:4979``, says what the heights refer to.
         scene: where its pixels lie.
         columns: the names of the columns with x, y and height.
         keep_outliers: whether fill values and impossible heights are taken as heights.
+        datum: what the heights shall refer to; where the CRS says another one, they are brought to it.
 
     Raises:
         UserError: an unreadable table, columns missing, most rows bad, an unusable CRS, too few points on the scene.
@@ -74,7 +79,43 @@ def read_points(
         "impossible": inside & impossible,
     }
     left_out = {reason: int(rows_.sum()) for reason, rows_ in reasons.items() if rows_.any()}
-    return Points(rows[used], columns_[used], heights[used], left_out)
+    own = _datum(path, crs)
+    heights, own = _brought_to(path, datum, own, heights[used], (xs[used], ys[used]), system)
+    return Points(rows[used], columns_[used], heights, left_out, own)
+
+
+def _datum(path: Path, crs: str) -> VerticalDatum:
+    """What the heights refer to, as the CRS says it."""
+    own = datum_of_system(CRS.from_user_input(crs))
+    suggestion = "" if own is not None else suggested_datum(path.name)
+    if suggestion:
+        said = suggestion.format(option="--points-crs with heights, of")
+        logger.info("--points '%s': --points-crs '%s' does not say what heights refer to; %s", path, crs, said)
+    return own or UNKNOWN
+
+
+def _brought_to(
+    path: Path, wanted: VerticalDatum, own: VerticalDatum, heights: Floats, at: tuple[Floats, Floats], system: CRS
+) -> tuple[Floats, VerticalDatum]:
+    """Heights in the wanted datum, and the datum that they are in then."""
+    if not wanted.known:
+        return heights, own
+    if not own.known:
+        logger.info(
+            "--points '%s': its heights are taken as those of %s; --points-crs can name another", path, wanted.label
+        )
+        return heights, wanted
+    if own.same_as(wanted):
+        return heights, wanted
+    metres = DatumShift(own, wanted, system, f"--points '{path}'").at(*at)
+    logger.info(
+        "--points '%s': heights brought from %s to %s, %+.2f m in the mean",
+        path,
+        own.label,
+        wanted.label,
+        metres.mean(),
+    )
+    return heights + metres, wanted
 
 
 def _system(crs: str, scene: Geometry) -> CRS:
