@@ -123,14 +123,34 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="move a reference that is shifted by more than half a cell onto the image (else it is only said)",
     )
-    metres.add_argument("--points", type=Path, metavar="CSV", help="heights at points: columns x, y, height")
-    metres.add_argument("--points-crs", default="EPSG:4326", help="of x and y (EPSG:4326)")
+    metres.add_argument(
+        "--points",
+        type=Path,
+        metavar="FILE",
+        help="heights at points, alone or beside --reference: "
+        "CSV with columns x, y, height, or GeoJSON, GeoPackage, shapefile",
+    )
+    metres.add_argument(
+        "--points-crs",
+        default="EPSG:4326",
+        help="of x and y (EPSG:4326); EPSG:4326+3855 says what heights refer to, too",
+    )
     metres.add_argument(
         "--points-columns",
         type=_columns,
         default=("x", "y", "height"),
         metavar="X,Y,HEIGHT",
         help="names of its columns",
+    )
+    metres.add_argument(
+        "--points-accuracy", default="", metavar="COLUMN", help="column with each height's standard deviation in metres"
+    )
+    metres.add_argument(
+        "--hold-out",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="keep this share of the points, 0 to 0.5, from the fit, and say how well the result meets them",
     )
     metres.add_argument(
         "--keep-outliers",
@@ -178,6 +198,8 @@ def _options(given: argparse.Namespace) -> SceneOptions:
         points=given.points,
         points_crs=given.points_crs,
         points_columns=given.points_columns,
+        points_accuracy=given.points_accuracy,
+        hold_out=given.hold_out,
         keep_outliers=given.keep_outliers,
         vertical_datum=given.vertical_datum,
         preview=given.preview,

@@ -21,13 +21,13 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from Utils.core.errors import UserError
+from Utils.core.survey_library import survey_library
 from Utils.rasters.ground import metres_per_unit
 from Utils.scenes.accuracy.height_grid import Grid
 from Utils.scenes.accuracy.height_maps import BoolArray, HeightMap, Maps, inner
 from Utils.scenes.accuracy.scene_scores import PREDICTION, FloatArray, HeightFit
 from Utils.scenes.accuracy.shifts import Shift
 from Utils.scenes.accuracy.stable_ground import StableGround
-from Utils.scenes.accuracy.survey_library import survey_library
 
 __all__ = ["ShiftedMap", "find_shifts", "moved"]
 

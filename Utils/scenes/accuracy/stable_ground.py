@@ -14,11 +14,11 @@ from rasterio.windows import Window
 from rasterio.windows import transform as window_transform
 
 from Utils.core.errors import UserError
+from Utils.core.survey_library import survey_library
 from Utils.rasters.environment import raster_errors
 from Utils.scenes.accuracy.grid_overlap import check_georeference, check_overlap
 from Utils.scenes.accuracy.height_file import opened
 from Utils.scenes.accuracy.height_grid import Grid
-from Utils.scenes.accuracy.survey_library import survey_library
 from Utils.scenes.accuracy.warping import warped_view
 
 __all__ = ["VECTORS", "StableGround"]

@@ -138,7 +138,7 @@ def find_image_shift(source: SceneSource, scene: Geometry, reference: CoarseHeig
     if mask.mean() < 0.25:
         return None
     weight = mask * _taper(mask.shape)
-    slopes = np.stack([_band_passed(side, weight) for side in np.gradient(heights)])
+    slopes = np.stack([_band_passed(np.gradient(heights, axis=axis), weight) for axis in (0, 1)])
     bands = [_band_passed(band, weight) for band in image if np.nanstd(band) > 1e-6]
     if not bands or not np.abs(slopes).max() > 0.0:
         return None

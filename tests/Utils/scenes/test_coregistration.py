@@ -14,8 +14,8 @@ from scipy.ndimage import gaussian_filter
 
 from tests.scenes import landscape
 from tests.Utils.scenes.accuracy_maps import write_dem
+from Utils.core import survey_library as libraries
 from Utils.core.errors import UserError
-from Utils.scenes.accuracy import survey_library as libraries
 from Utils.scenes.accuracy.coregistration import bilinear
 from Utils.scenes.accuracy.scene_scoring import score_scene
 
