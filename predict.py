@@ -20,7 +20,7 @@ from Utils.core.command_line import run_script
 from Utils.core.errors import UserError
 from Utils.core.predictor import DIRECTIONS
 from Utils.core.processes import everywhere, on_main, tell
-from Utils.core.reading_arguments import NO_VOIDS, add_reading_arguments
+from Utils.core.reading_arguments import NO_VOIDS, add_reading_arguments, point_columns
 from Utils.core.stopping import interrupted_by_termination
 from Utils.scenes.options import DETAILS, MOST_ORIENTATIONS, SceneOptions
 
@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     metres.add_argument(
         "--points-columns",
-        type=_columns,
+        type=point_columns,
         default=("x", "y", "height"),
         metavar="X,Y,HEIGHT",
         help="names of its columns",
@@ -215,13 +215,6 @@ def _check_options_of_tiles(given: argparse.Namespace) -> None:
         if getattr(given, name) is not None:
             option = name.replace("_", "-")
             raise UserError(f"--{option}: the model '{given.model}' refines a DEM, and draws no tiles; leave it out")
-
-
-def _columns(text: str) -> tuple[str, str, str]:
-    names = [name.strip() for name in text.split(",")]
-    if len(names) != 3 or not all(names):
-        raise argparse.ArgumentTypeError(f"'{text}': give three names like lon,lat,h_te_best_fit")
-    return names[0], names[1], names[2]
 
 
 if __name__ == "__main__":

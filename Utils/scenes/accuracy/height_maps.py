@@ -60,6 +60,16 @@ class HeightMap:
         self._scaling = scaling
         self._lift = lift
 
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return int(self._reader.height)
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return int(self._reader.width)
+
     def read(self, window: Window) -> FloatArray:
         """(H, W) in metres, or relative, with scale and offset tags applied; NaN where the file has no data."""
         with raster_errors(self.path):

@@ -54,7 +54,8 @@ class Points:
     """Heights at points, in pixels of the scene: (N,) each; row 0.5, column 0.5 is the centre of the first pixel.
 
     ``left_out`` has, by reason, how many rows of their table are not among them; ``datum`` is what heights refer to;
-    ``sigma`` their accuracy, one standard deviation in metres (N,), or None where it is unknown.
+    ``sigma`` their accuracy, one standard deviation in metres (N,), or None where it is unknown;
+    ``labels`` their classes as text (N,), or None.
     """
 
     rows: Floats
@@ -63,6 +64,7 @@ class Points:
     left_out: Mapping[str, int] = field(default_factory=dict)
     datum: VerticalDatum = UNKNOWN
     sigma: Floats | None = None
+    labels: NDArray[np.str_] | None = None
 
     def under(self, tile: Tile) -> Points:
         """The points that lie on a tile."""

@@ -71,7 +71,7 @@ def read_heights(source: SceneSource, options: SceneOptions) -> KnownHeights:
     if options.points is not None:
         columns = (*options.points_columns, *([options.points_accuracy] if options.points_accuracy else []))
         found = read_points(options.points, options.points_crs, geometry, columns, options.keep_outliers, datum)
-        datum = found.datum
+        datum = found.datum if found.datum.known else datum
         points, held_out = split_points(found, options.hold_out, source.height, source.width)
         if len(points.rows) < FEWEST_POINTS:
             raise UserError(

@@ -21,12 +21,13 @@ VECTORS = (".geojson", ".json", ".gpkg", ".shp", ".fgb", ".kml")
 """Suffixes of the files that are read here."""
 
 
-def read_point_file(path: Path, columns: Sequence[str]) -> tuple[PointTable, str]:
+def read_point_file(path: Path, columns: Sequence[str], label: str = "") -> tuple[PointTable, str]:
     """Read the points of a vector file, and its system.
 
     Args:
         path: the file.
         columns: names as for a table; x and y are the geometry's, and so is a height that no attribute has.
+        label: name of an attribute whose text is wanted too; empty for none.
 
     Returns:
         The rows, and the system of the file as text.
@@ -51,7 +52,14 @@ def read_point_file(path: Path, columns: Sequence[str]) -> tuple[PointTable, str
         raise UserError(f"--points '{path}' has no CRS, so nobody knows where its points lie")
     values = [frame.geometry.x.to_numpy(), frame.geometry.y.to_numpy()]
     values += [_attribute(path, frame, name, number == 0) for number, name in enumerate(columns[2:])]
-    table = PointTable(np.stack(values, axis=1).astype(np.float64), np.arange(1, len(frame) + 1), "")
+    labels = None
+    if label:
+        if label not in frame.columns:
+            raise UserError(
+                f"--points '{path}' has no attribute '{label}'; it has: {', '.join(map(str, frame.columns))}"
+            )
+        labels = np.array(["" if value is None else str(value) for value in frame[label]], dtype=np.str_)
+    table = PointTable(np.stack(values, axis=1).astype(np.float64), np.arange(1, len(frame) + 1), "", labels)
     authority = frame.crs.to_authority(min_confidence=90)
     return table, ":".join(authority) if authority else frame.crs.to_wkt()
 

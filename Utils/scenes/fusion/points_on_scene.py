@@ -43,6 +43,8 @@ def read_points(
     keep_outliers: bool = False,
     datum: VerticalDatum = UNKNOWN,
     fewest: int = FEWEST_POINTS,
+    label: str = "",
+    said: VerticalDatum = UNKNOWN,
 ) -> Points:
     """Read a table with the columns x, y and height (others are ignored); points beside the scene are left out.
 
@@ -58,14 +60,16 @@ def read_points(
         keep_outliers: whether fill values and impossible heights are taken as heights.
         datum: what the heights shall refer to; where the CRS says another one, they are brought to it.
         fewest: points that are needed.
+        label: a column with classes; empty for none.
+        said: what the heights refer to, where no system with heights says it.
 
     Raises:
         UserError: an unreadable table, columns missing, most rows bad, an unusable CRS, too few points on the scene.
     """
     if path.suffix.lower() in VECTORS:
-        table, crs = read_point_file(path, columns)
+        table, crs = read_point_file(path, columns, label)
     else:
-        table = read_table(path, columns)
+        table = read_table(path, columns, label)
     system = _system(crs, scene)
     xs, ys, heights = table.values.T[:3]
     readable = (np.abs(table.values[:, :2]) < NO_HEIGHT).all(axis=1) & ~np.isnan(heights)
@@ -85,10 +89,11 @@ def read_points(
         "impossible": inside & impossible,
     }
     left_out = {reason: int(rows_.sum()) for reason, rows_ in reasons.items() if rows_.any()}
-    own = _datum(path, crs)
+    own = _datum(path, crs, said)
     heights, own = _brought_to(path, datum, own, heights[used], (xs[used], ys[used]), system)
     sigma = _sigma(path, table.values[used, 3]) if len(columns) > 3 else None
-    return Points(rows[used], columns_[used], heights, left_out, own, sigma)
+    labels = None if table.labels is None else table.labels[used]
+    return Points(rows[used], columns_[used], heights, left_out, own, sigma, labels)
 
 
 def _sigma(path: Path, given: Floats) -> Floats:
@@ -108,9 +113,12 @@ def _sigma(path: Path, given: Floats) -> Floats:
     return np.where(known, given, usual)
 
 
-def _datum(path: Path, crs: str) -> VerticalDatum:
-    """What the heights refer to, as the CRS says it."""
+def _datum(path: Path, crs: str, said: VerticalDatum) -> VerticalDatum:
+    """What the heights refer to, as the CRS or else the user says it."""
     own = datum_of_system(CRS.from_user_input(crs))
+    if own is not None and said.known and not own.same_as(said):
+        raise UserError(f"--points '{path}': its CRS says {own}, and --truth-datum {said.label}; leave one out")
+    own = own or (said if said.known else None)
     suggestion = "" if own is not None else suggested_datum(path.name)
     if suggestion:
         said = suggestion.format(option="--points-crs with heights, of")
@@ -126,9 +134,9 @@ def _brought_to(
         return heights, own
     if not own.known:
         logger.info(
-            "--points '%s': its heights are taken as those of %s; --points-crs can name another", path, wanted.label
+            "--points '%s': its heights are taken as those of %s, for nothing says another datum", path, wanted.label
         )
-        return heights, wanted
+        return heights, own
     if own.same_as(wanted):
         return heights, wanted
     metres = DatumShift(own, wanted, system, f"--points '{path}'").at(*at)
