@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             datums=datums,
             coregister=given.coregister,
             stable_ground=given.stable_ground,
+            classes=given.classes,
         )
         with writing(given.output):
             print(write_tables(scores, given.output))
@@ -85,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from Utils.scenes.accuracy.checkpoint_report import write_checkpoints
         from Utils.scenes.accuracy.checkpoints import score_checkpoints
 
-        for option in ("coregister", "stable_ground", "error_map", "reference", "nodata"):
+        for option in ("coregister", "stable_ground", "classes", "error_map", "reference", "nodata"):
             if getattr(given, option):
                 what = option.replace("_", "-")
                 raise UserError(f"--{what} needs a raster as --truth; checkpoints are scored without it")
@@ -161,6 +162,9 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="MASK",
         help="where the ground did not change: a raster (not 0) or polygons (GeoJSON, GeoPackage, shapefile)",
+    )
+    parser.add_argument(
+        "--classes", type=Path, metavar="TIF", help="classes of the ground, for a table (a flag band of the prediction)"
     )
     points = parser.add_argument_group("checkpoints: --truth points.csv, .geojson, .gpkg or .shp")
     points.add_argument(

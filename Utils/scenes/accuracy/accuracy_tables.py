@@ -90,6 +90,10 @@ def tables(scores: SceneScores) -> list[Rows]:
     found = [_overall_table(scores)]
     if scores.classes:
         found.append(_class_table(scores))
+    if scores.terrain:
+        found.append(_terrain_table(scores))
+    if scores.ground:
+        found.append(_ground_table(scores))
     return found + (_coverage_tables(scores.coverage) if scores.coverage is not None else [])
 
 
@@ -103,6 +107,7 @@ def notes(scores: SceneScores) -> list[str]:
             f"{lost:,} pixels that only {BICUBIC} does not know are scored in no map; --no-reference scores them."
         )
     lines += _datum_notes(scores)
+    lines += _correlation_notes(scores)
     lines.append("Errors are prediction minus truth.")
     if not scores.sampling["exact"]:
         lines.append(f"Median, NMAD and LE90 are over a random sample of {scores.sampling['sampled']:,} pixels.")
@@ -146,6 +151,42 @@ def _class_table(scores: SceneScores) -> Rows:
         for row in _rows(scores, stratum, "± standard error"):
             rows.append([stratum.label, f"{100 * stratum.share:.1f}", *row])
     return ["true slope (deg)", "pixels (%)", "map", *_headings()], rows
+
+
+def _terrain_table(scores: SceneScores) -> Rows:
+    rows = [
+        [scores.label(name), *("—" if math.isnan(value) else f"{value:.3f}" for value in found.values())]
+        for name, found in scores.terrain.items()
+    ]
+    return ["variance left unexplained ↓", *(next(iter(scores.terrain.values())))], rows
+
+
+def _ground_table(scores: SceneScores) -> Rows:
+    rows = [
+        [
+            f"{row['class']} {row['name']}".strip(),
+            f"{100 * row['share']:.1f}",
+            scores.label(row["map"]),
+            *(f"{row[key]:.3f}" for key in ("bias", "mae", "rmse")),
+        ]
+        for row in scores.ground
+    ]
+    return ["class of the ground", "pixels (%)", "map", "Bias (m)", "MAE (m)", "RMSE (m)"], rows
+
+
+def _correlation_notes(scores: SceneScores) -> list[str]:
+    """How far the errors are alike, and what that makes of their number."""
+    found = scores.variogram
+    if found is None or not found.effective > 0.0:
+        return []
+    unit = "m" if scores.inputs[PREDICTION]["metres_per_pixel"] else "pixels"
+    known = [(reach, sill) for reach, sill in zip(found.ranges, found.sills, strict=True) if sill > 0.0]
+    reaches = " and ".join(f"{reach:,.0f} {unit} ({100 * sill / sum(found.sills):.0f} %)" for reach, sill in known)
+    return [
+        f"The prediction's errors are alike over {reaches}: {scores.overall.pixels:,} pixels are worth "
+        f"{found.effective:,.0f} independent ones, and the bias has a standard error of "
+        f"{found.standard_error_of_mean:.3f} m."
+    ]
 
 
 def _headings() -> list[str]:

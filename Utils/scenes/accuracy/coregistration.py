@@ -101,7 +101,7 @@ def moved(maps: Maps, shifts: Mapping[str, Shift]) -> Maps:
         name: ShiftedMap(one, shifts[name], shifts[name].metres) for name, one in maps.scored.items()
     }
     sigma = None if maps.sigma is None else ShiftedMap(maps.sigma, shifts[PREDICTION], 0.0)
-    return Maps(maps.grid, maps.truth, scored, maps.kinds, sigma, maps.inputs)
+    return Maps(maps.grid, maps.truth, scored, maps.kinds, sigma, maps.inputs, maps.classes)
 
 
 def find_shifts(

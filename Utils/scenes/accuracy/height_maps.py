@@ -30,6 +30,7 @@ from Utils.rasters.vertical_datum import UNKNOWN, VerticalDatum, datum_of
 from Utils.scenes.accuracy.dem_alone import write_dem_alone
 from Utils.scenes.accuracy.fused_reference import FusedReference
 from Utils.scenes.accuracy.grid_overlap import check_georeference, check_overlap, pixels_per_pixel
+from Utils.scenes.accuracy.ground_classes import ClassRaster, flag_classes
 from Utils.scenes.accuracy.height_file import KIND_TAG, check_heights, opened, scaling_of
 from Utils.scenes.accuracy.height_grid import WINDOW, Grid
 from Utils.scenes.accuracy.scene_scores import BASELINE, BICUBIC, DEM_ALONE, PREDICTION, FloatArray, HeightFit
@@ -136,6 +137,7 @@ class Maps:
     kinds: dict[str, str]
     sigma: HeightMap | None
     inputs: dict[str, dict[str, Any]]
+    classes: ClassRaster | None = None
 
     def read(self, window: Window, alignments: Mapping[str, HeightFit]) -> WindowMaps:
         """All maps in a window, with a rim, aligned."""
@@ -165,10 +167,12 @@ def opened_maps(
     keep_outliers: bool = False,
     reference: FusedReference | None = None,
     datums: Mapping[str, VerticalDatum] | None = None,
+    classes: Path | None = None,
 ) -> Iterator[Maps]:
     """Open and check all files; every mistake that can be found early is raised here, before the long work.
 
-    ``datums`` has what the user says that the heights of the prediction and the truth refer to.
+    ``datums`` has what the user says that the heights of the prediction and the truth refer to; ``classes``
+    is a raster of classes, in whose place a flag band of the prediction counts.
     """
     datums = datums or {}
     with ExitStack() as stack:
@@ -194,7 +198,10 @@ def opened_maps(
         trusted = _trusted(stack, source, band, None, PREDICTION, facts, None, keep_outliers)
         maps[PREDICTION] = HeightMap(prediction, *trusted, scaling_of(source, band, facts["metres_per_unit"]))
         kinds = {name: inputs[name]["kind"] for name in maps}
-        yield Maps(grid, true_map, maps, kinds, _sigma_map(prediction, source, facts["metres_per_unit"]), inputs)
+        sigma = _sigma_map(prediction, source, facts["metres_per_unit"])
+        flags = flag_classes(prediction, source)
+        ground = flags if classes is None else ClassRaster.of(stack, classes, grid, prediction)
+        yield Maps(grid, true_map, maps, kinds, sigma, inputs, ground)
 
 
 def _same_place(one: Path, other: Path) -> bool:

@@ -13,6 +13,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from Utils.scenes.accuracy.shifts import Shift
+from Utils.scenes.accuracy.variogram import Variogram
 from Utils.scoring.scores import Metric
 
 FloatArray = NDArray[np.float64]
@@ -49,6 +50,10 @@ DEFINITIONS = {
     "change": "prediction minus baseline, or minus bicubic without a baseline; no change is given for bias and median "
     "error, whose best is zero",
     "change_from_dem_alone": "prediction minus DEM alone: what image and model add to what the DEM tells by itself",
+    "unexplained_variance": "1 - squared correlation of slope (tangent), curvature (Laplacian over one pixel) and "
+    "roughness (highest less lowest of 3 x 3 pixels) with those of the truth",
+    "effective_samples": "independent errors that those of the prediction are worth, from a short and a long spherical "
+    "range of their variogram, over a disk of the scored area (Rolstad et al., 2009)",
     "standard_error": "of the change, paired, by leaving out one block of 256 x 256 pixels at a time (jackknife)",
 }
 BLOCK = 256
@@ -175,6 +180,9 @@ class SceneScores:
         views: maps and samples for the figure, which are not in the document.
         before: the scores of the maps where they lay, if they were moved.
         shifts: by map, how it was moved; empty where none was.
+        terrain: by map and derivative (slope, curvature, roughness), the fraction of variance left unexplained.
+        variogram: of the prediction's error; None where it was not taken.
+        ground: rows of scores by class of the ground; empty without classes.
     """
 
     inputs: dict[str, dict[str, Any]]
@@ -188,6 +196,9 @@ class SceneScores:
     views: Views
     before: SceneScores | None = None
     shifts: dict[str, Shift] = field(default_factory=dict)
+    terrain: dict[str, dict[str, float]] = field(default_factory=dict)
+    variogram: Variogram | None = None
+    ground: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def overall(self) -> Stratum:
@@ -245,6 +256,9 @@ class SceneScores:
             "uncertainty": None if self.coverage is None else vars(self.coverage) | {"nominal": NOMINAL},
             "order_statistics": self.sampling,
             "blocks": {"count": self.blocks, "side_pixels": BLOCK},
+            "unexplained_variance": self.terrain,
+            "error_correlation": None if self.variogram is None else self.variogram.describe(),
+            "ground_classes": self.ground,
             **self._moves(),
             "definitions": DEFINITIONS,
             "software": {name: version(name) for name in ("rasterio", "numpy")} | {"gdal": rasterio.__gdal_version__},
@@ -254,6 +268,8 @@ class SceneScores:
 def _plain(scores: SceneScores) -> dict[str, Any]:
     """What differs between scores before and after a move."""
     kept = (
+        "unexplained_variance",
+        "error_correlation",
         "alignments",
         "pixels",
         "scores",

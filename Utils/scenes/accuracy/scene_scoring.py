@@ -24,6 +24,7 @@ from Utils.rasters.ground import ground_sample_distance
 from Utils.rasters.places import container
 from Utils.rasters.vertical_datum import VerticalDatum
 from Utils.scenes.accuracy.accuracy_tables import writing
+from Utils.scenes.accuracy.error_correlation import ErrorCorrelation
 from Utils.scenes.accuracy.error_statistics import (
     BlockSums,
     LineFit,
@@ -36,6 +37,7 @@ from Utils.scenes.accuracy.error_statistics import (
     reliability,
 )
 from Utils.scenes.accuracy.fused_reference import FusedReference
+from Utils.scenes.accuracy.ground_classes import ClassSums
 from Utils.scenes.accuracy.height_maps import (
     UNCERTAINTY,
     WINDOW,
@@ -63,6 +65,7 @@ from Utils.scenes.accuracy.scene_scores import (
     Stratum,
     Views,
 )
+from Utils.scenes.accuracy.terrain_scores import TerrainSums
 from Utils.scenes.output.height_writer import Band, HeightWriter, space_needed
 from Utils.scenes.output.height_writer import check_output as check_raster_output
 
@@ -89,6 +92,7 @@ def score_scene(
     datums: Mapping[str, VerticalDatum] | None = None,
     coregister: bool = False,
     stable_ground: Path | None = None,
+    classes: Path | None = None,
 ) -> SceneScores:
     """Score a height raster of any size.
 
@@ -113,6 +117,7 @@ def score_scene(
             scores then has those of the maps where they lay.
         stable_ground: mask of the ground that did not change, a raster or polygons; None trusts all ground that is no
             outlier.
+        classes: raster of classes of the ground, for a table by class; a flag band of the prediction counts without it.
 
     Raises:
         UserError: files that cannot be compared, datums that cannot be brought to each other, or an error map that
@@ -122,7 +127,7 @@ def score_scene(
     check_slope_classes(slope_classes)
     with (
         gdal_environment(),
-        opened_maps(prediction, truth, baseline, truth_nodata, keep_outliers, reference, datums) as maps,
+        opened_maps(prediction, truth, baseline, truth_nodata, keep_outliers, reference, datums, classes) as maps,
     ):
         inputs = [path for path in (prediction, truth, baseline) if path is not None]
         inputs += [] if reference is None else [container(reference.path)]
@@ -220,6 +225,11 @@ class _Run:
         pairs = min(_PAIRS_LIMIT, limit)
         self._pairs = Sample({"truth": np.float32, PREDICTION: np.float32}, pairs, derive_seed(0, "pairs"))
         self._thumbnails = Thumbnails(maps.grid)
+        grid = maps.grid
+        metres = ground_sample_distance(grid.crs, grid.transform, grid.height, grid.width)
+        self._correlation = ErrorCorrelation(metres, grid.size)
+        self._terrain = TerrainSums(list(maps.scored)) if grid.has_metres else None
+        self._ground = None if maps.classes is None else ClassSums(maps.classes, list(maps.scored))
         self.pixels = {"grid": maps.grid.size, "truth": 0, **dict.fromkeys(maps.scored, 0), "scored": 0}
         if BICUBIC in maps.scored:
             self.pixels[BICUBIC_LACKS] = 0
@@ -249,7 +259,11 @@ class _Run:
         self._sample.add(columns)
         self._pairs.add({"truth": truth[scored], PREDICTION: heights[PREDICTION][scored]})
         self._add_thumbnails(window, scored, {"truth": truth, **heights})
-        return np.where(scored, errors[PREDICTION], np.nan)
+        if self._ground is not None:
+            self._ground.add(window, scored, errors)
+        error = np.where(scored, errors[PREDICTION], np.nan)
+        self._correlation.add(window, error)
+        return error
 
     def _add_errors(
         self, window: Window, cells: NDArray[np.intp], scored: BoolArray, errors: Mapping[str, FloatArray]
@@ -270,6 +284,8 @@ class _Run:
         true_slope: FloatArray,
     ) -> None:
         gradients = {name: self._maps.grid.gradient(values, found.window) for name, values in found.heights.items()}
+        if self._terrain is not None:
+            self._terrain.add(found.scored, found.truth, found.heights, gradients, true_gradient)
         usable = found.scored & np.isfinite(true_slope)
         for east, north in gradients.values():
             usable &= np.isfinite(east) & np.isfinite(north)
@@ -326,6 +342,9 @@ class _Run:
             sampling=sampling,
             blocks=int(np.count_nonzero(self._sums.by_block("pixels", None))),
             views=self._views(),
+            terrain={} if self._terrain is None else self._terrain.unexplained(),
+            variogram=self._correlation.variogram(),
+            ground=[] if self._ground is None else self._ground.rows(),
         )
 
     def _classes(self) -> range:

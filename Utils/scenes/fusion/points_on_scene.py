@@ -121,8 +121,8 @@ def _datum(path: Path, crs: str, said: VerticalDatum) -> VerticalDatum:
     own = own or (said if said.known else None)
     suggestion = "" if own is not None else suggested_datum(path.name)
     if suggestion:
-        said = suggestion.format(option="--points-crs with heights, of")
-        logger.info("--points '%s': --points-crs '%s' does not say what heights refer to; %s", path, crs, said)
+        remedy = suggestion.format(option="--points-crs with heights, of")
+        logger.info("--points '%s': --points-crs '%s' does not say what heights refer to; %s", path, crs, remedy)
     return own or UNKNOWN
 
 
