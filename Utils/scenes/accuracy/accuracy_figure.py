@@ -22,7 +22,7 @@ from Utils.core.files import atomic_write_bytes
 from Utils.pictures.comparison import hillshade
 from Utils.scenes.accuracy.scene_scores import BASELINE, BICUBIC, DEM_ALONE, PREDICTION, SceneScores
 
-__all__ = ["save_accuracy_figure"]
+__all__ = ["png_of", "save_accuracy_figure"]
 
 _DPI = 100
 _PANEL = 4.4  # inches
@@ -64,10 +64,11 @@ def save_accuracy_figure(path: Path, scores: SceneScores) -> None:
     for axes, chart in zip(np.atleast_1d(lower.subplots(1, len(charts))), charts, strict=True):
         chart(axes, scores)
         axes.tick_params(labelsize=_SMALL)
-    atomic_write_bytes(path, _png(canvas))
+    atomic_write_bytes(path, png_of(canvas))
 
 
-def _png(canvas: Any) -> bytes:
+def png_of(canvas: Any) -> bytes:
+    """A drawn canvas as a PNG without an alpha channel."""
     canvas.draw()
     # matplotlib's own PNG would hold an alpha channel.
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
