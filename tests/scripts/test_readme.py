@@ -73,6 +73,12 @@ NOT_RUN = {
     "python predict.py --model output/Diffusion/DEM --input scene.tif --output height.tif --reference dem.tif": (
         "tests/Systems/d3rsmde/test_dem_prior.py runs it after training"
     ),
+    "python predictStereo.py --images a.tif b.tif --output dsm.tif --preview --report": (
+        "tests/scripts/test_predict_stereo.py runs it on pictures of known ground"
+    ),
+    "python predictStereo.py --images a.tif b.tif c.tif --output dsm.tif --heights 100,600 --points dsm.ply": (
+        "tests/scripts/test_predict_stereo.py runs it on pictures of known ground"
+    ),
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(
