@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,6 +193,24 @@ def test_a_dem_says_where_to_search(pair: list[Path], tmp_path: Path) -> None:
     found = made(tmp_path / "dsm.tif")
     assert found.document["limits"] == [-20.0, 100.0]
     assert np.nanmedian(np.abs(found.error)) < 0.25
+
+
+def test_points_as_laz_where_laspy_is_installed(
+    pair: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laspy = pytest.importorskip("laspy")
+    area = ("--aoi", "9.9998,-0.0002,10.0002,0.0002")
+    assert run(pair, tmp_path / "dsm.tif", *FAST, *area, "--points", str(tmp_path / "dsm.laz")) == 0
+    with laspy.open(tmp_path / "dsm.laz") as file:
+        points, crs = file.read(), file.header.vlrs
+    with rasterio.open(tmp_path / "dsm.tif") as source:
+        height = source.read(1, masked=True)
+        columns, rows = (np.floor(axis).astype(int) for axis in ~source.transform @ (points.x, points.y))
+    assert len(points) == height.count() and "UTM zone 32N" in crs[0].string
+    np.testing.assert_allclose(points.z, height.data[rows, columns], atol=6e-4)
+    monkeypatch.setitem(sys.modules, "laspy", None)  # as where it is not installed
+    assert run(pair, tmp_path / "other.tif", "--points", str(tmp_path / "dsm.las")) == 2
+    assert "needs laspy" in capsys.readouterr().err
 
 
 def _noise(folder: Path, share: float) -> list[Path]:

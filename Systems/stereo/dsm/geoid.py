@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,8 +78,12 @@ def _from_pyproj(name: str) -> Undulations:
             "undulations, such as us_nga_egm96_15.tif of PROJ-data"
         ) from error
     try:
+        if not pyproj.CRS.from_user_input(name).is_vertical:
+            raise pyproj.exceptions.CRSError(f"{name} is no vertical system")
         target = pyproj.CRS.from_user_input(f"EPSG:4326+{name.upper().removeprefix('EPSG:')}")
-        group = TransformerGroup(pyproj.CRS.from_epsg(4979), target, always_xy=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a missing grid is said below
+            group = TransformerGroup(pyproj.CRS.from_epsg(4979), target, always_xy=True)
     except pyproj.exceptions.CRSError as error:
         raise UserError(f"--geoid '{name}': pyproj knows no such vertical system; give one like EPSG:5773") from error
     if not group.best_available:

@@ -7,7 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from Utils.scenes.tiles.tile_grid import TileGrid
+from Utils.scenes.tiles.tile_grid import TileGrid, even_tiles
+
+
+@settings(deadline=None)
+@given(height=st.integers(1, 300), width=st.integers(1, 300), most=st.integers(8, 90))
+def test_even_tiles_cover_every_pixel_once_and_are_about_equal(height: int, width: int, most: int) -> None:
+    tiles = even_tiles(height, width, most)
+    covered = np.zeros((height, width), int)
+    for tile in tiles:
+        covered[tile.rows, tile.columns] += 1
+    assert (covered == 1).all()
+    assert [tile.number for tile in tiles] == list(range(len(tiles)))
+    for sides in ({tile.height for tile in tiles}, {tile.width for tile in tiles}):
+        assert max(sides) <= most and max(sides) - min(sides) <= 1
 
 
 @settings(deadline=None)
