@@ -70,7 +70,8 @@ def _range(row: StereoRow) -> str:
 
 
 def _judge_cameras(rows: Sequence[StereoRow]) -> list[Finding]:
-    told = [row for row in rows if np.isfinite(row.at_truth)]
+    # A truth out of range is named already, and puts nothing anywhere.
+    told = [row for row in rows if np.isfinite(row.at_truth) and row.outside <= _MUCH_OUTSIDE]
     wrong = [row for row in told if row.at_truth <= row.beside]
     if not told or len(wrong) <= _MOST_SHARE * len(told):
         return []

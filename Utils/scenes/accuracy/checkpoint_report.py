@@ -125,6 +125,7 @@ def _groups(axes: Any, scores: CheckpointScores) -> None:
     axes.set_xticks(
         range(len(groups)), [f"{group}\nn = {found[PREDICTION][group]['count']}" for group in groups], rotation=30
     )
+    axes.set_ylim(0.0, (axes.get_ylim()[1] or 1.0) * 1.2)
     axes.set_ylabel("RMSE_V (m)", fontsize=_SMALL)
     axes.set_title("vertical accuracy", fontsize=_SMALL + 1)
     axes.legend(fontsize=_SMALL - 1)

@@ -75,7 +75,7 @@ class ErrorCorrelation:
         found = found.reshape(-1, 3)
         down, across = self.metres or (1.0, 1.0)
         area = self._count * down * across
-        return fit_variogram(*found.T, area=area, least=min(down, across))
+        return fit_variogram(found[:, 0], found[:, 1], found[:, 2], area, min(down, across))
 
     def _far(self, beyond: float) -> list[tuple[float, float, float]]:
         """Distance, value and pairs of far pairs, in steps of a half octave."""
