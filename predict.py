@@ -20,7 +20,7 @@ from Utils.core.command_line import run_script
 from Utils.core.errors import UserError
 from Utils.core.predictor import DIRECTIONS
 from Utils.core.processes import everywhere, on_main, tell
-from Utils.core.reading_arguments import NO_VOIDS, add_reading_arguments
+from Utils.core.reading_arguments import NO_VOIDS, add_reading_arguments, point_columns
 from Utils.core.stopping import interrupted_by_termination
 from Utils.scenes.options import DETAILS, MOST_ORIENTATIONS, SceneOptions
 
@@ -118,21 +118,52 @@ def _parser() -> argparse.ArgumentParser:
         "the model and shading (both), model, shading or none; the last two need no --model",
     )
     metres.add_argument("--reference-nodata", type=float, help="a void value that the file does not name")
-    metres.add_argument("--points", type=Path, metavar="CSV", help="heights at points: columns x, y, height")
-    metres.add_argument("--points-crs", default="EPSG:4326", help="of x and y (EPSG:4326)")
+    metres.add_argument(
+        "--register",
+        action="store_true",
+        help="move a reference that is shifted by more than half a cell onto the image (else it is only said)",
+    )
+    metres.add_argument(
+        "--points",
+        type=Path,
+        metavar="FILE",
+        help="heights at points, alone or beside --reference: "
+        "CSV with columns x, y, height, or GeoJSON, GeoPackage, shapefile",
+    )
+    metres.add_argument(
+        "--points-crs",
+        default="EPSG:4326",
+        help="of x and y (EPSG:4326); EPSG:4326+3855 says what heights refer to, too",
+    )
     metres.add_argument(
         "--points-columns",
-        type=_columns,
+        type=point_columns,
         default=("x", "y", "height"),
         metavar="X,Y,HEIGHT",
         help="names of its columns",
+    )
+    metres.add_argument(
+        "--points-accuracy", default="", metavar="COLUMN", help="column with each height's standard deviation in metres"
+    )
+    metres.add_argument(
+        "--hold-out",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="keep this share of the points, 0 to 0.5, from the fit, and say how well the result meets them",
     )
     metres.add_argument(
         "--keep-outliers",
         action="store_true",
         help="use void values that nothing declares, spikes and impossible heights",
     )
-    metres.add_argument("--vertical-datum", default="", help="what heights refer to, for the output's tags")
+    metres.add_argument(
+        "--vertical-datum",
+        default="",
+        metavar="EPSG:N",
+        help="what the output's heights refer to (what those "
+        "of --reference or --points do); known heights of another datum are brought to it",
+    )
 
     writing = parser.add_argument_group("writing")
     writing.add_argument("--preview", action="store_true", help="also a PNG: relief in colours")
@@ -163,9 +194,12 @@ def _options(given: argparse.Namespace) -> SceneOptions:
         reference=given.reference,
         detail=given.detail,
         reference_nodata=given.reference_nodata,
+        register=given.register,
         points=given.points,
         points_crs=given.points_crs,
         points_columns=given.points_columns,
+        points_accuracy=given.points_accuracy,
+        hold_out=given.hold_out,
         keep_outliers=given.keep_outliers,
         vertical_datum=given.vertical_datum,
         preview=given.preview,
@@ -181,13 +215,6 @@ def _check_options_of_tiles(given: argparse.Namespace) -> None:
         if getattr(given, name) is not None:
             option = name.replace("_", "-")
             raise UserError(f"--{option}: the model '{given.model}' refines a DEM, and draws no tiles; leave it out")
-
-
-def _columns(text: str) -> tuple[str, str, str]:
-    names = [name.strip() for name in text.split(",")]
-    if len(names) != 3 or not all(names):
-        raise argparse.ArgumentTypeError(f"'{text}': give three names like lon,lat,h_te_best_fit")
-    return names[0], names[1], names[2]
 
 
 if __name__ == "__main__":

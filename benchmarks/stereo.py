@@ -1,6 +1,6 @@
 """Seconds, memory and operations of the stereo networks, and of our cost volume beside the direct one.
 
-python -m benchmarks.stereo --output FOLDER [--quick]
+python -m benchmarks.stereo --output FOLDER [--divide 2]
 
 Each case runs once in a process of its own with one thread, after a small warm-up. Time is processor time, so that
 other work on the machine does not count; on a GPU it is not meaningful. Memory is the peak above what was held before,
@@ -82,8 +82,8 @@ class Case:
         return "/".join(str(value) for value in asdict(self).values())
 
 
-def cases(quick: bool) -> list[Case]:
-    """All cases; with ``quick`` images of a twelfth of the size, for a test."""
+def cases(divide: int = 1) -> list[Case]:
+    """All cases, with sides of images divided by a number."""
     # Half of the published sides: memory and time grow with the number of pixels, as the table of growth shows.
     half = Case("training", step="training", width=384, height=192)
     fusions: tuple[Fusion, ...] = ("none", "concatenated")
@@ -101,9 +101,7 @@ def cases(quick: bool) -> list[Case]:
         found += [replace(base, views=views) for views in (2, 5, 9)]
         found += [replace(base, first=first) for first in (32, 128, 256)]
         found += [replace(base, width=width, height=width // 2) for width in (192, 768)]
-    if quick:
-        found = [replace(case, width=case.width // 12, height=case.height // 12) for case in found]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(replace(c, width=c.width // divide, height=c.height // divide) for c in found))
 
 
 def measure(case: Case) -> dict[str, float]:
@@ -122,7 +120,7 @@ def measure(case: Case) -> dict[str, float]:
     started = time.process_time()
     _step(network, case)
     seconds, peak = time.process_time() - started, memory.peak()["peak_bytes"]
-    work = count(lambda: _step(network, case), {}) if case.step == "inference" else None
+    work = count(lambda: _step(network, case), {}) if case.group == "inference" else None
     weights = sum(value.numel() for value in network.parameters())
     return {"seconds": seconds, "peak_bytes": float(peak), "parameters": float(weights)} | (
         {} if work is None else {"flops": float(work.whole.flops)}
@@ -176,16 +174,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stereo", description="measure the stereo networks")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for results.json and table.md")
     parser.add_argument("--groups", nargs="+", choices=_GROUPS, help="default all")
-    parser.add_argument("--quick", action="store_true", help="images of a twelfth of the size, for a trial")
+    parser.add_argument("--divide", type=int, default=1, metavar="N", help="divide the sides of images, default 1")
     given = parser.parse_args(arguments)
-    return run_script(lambda: _measure_all(given.output, given.quick, given.groups))
+    return run_script(lambda: _measure_all(given.output, given.divide, given.groups))
 
 
-def _measure_all(folder: Path, quick: bool, groups: Sequence[str] | None) -> None:
+def _measure_all(folder: Path, divide: int, groups: Sequence[str] | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _RESULTS
     found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for case in cases(quick):
+    for case in cases(divide):
         if case.key in found or (groups and case.group not in groups):
             continue
         logger.info("%s", case.key)

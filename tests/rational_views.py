@@ -50,7 +50,7 @@ def picture(model: RationalModel, size: tuple[int, int], heights: Heights = hill
 def write_views(
     folder: Path,
     count: int = 2,
-    size: tuple[int, int] = (150, 160),
+    size: tuple[int, int] = (120, 126),
     heights: Heights = hills,
     moved: Sequence[tuple[float, float]] = (),
 ) -> list[Path]:

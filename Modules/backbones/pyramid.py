@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import timm
 import torch
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -35,7 +36,8 @@ class TimmPyramid(nn.Module):
     Attributes:
         strides: pixels per cell of each level, finest first; powers of two.
         channels: channels of each level.
-        mean: mean of each channel of images in [0, 1] for which the encoder was made.
+        images_have: channels of the images that it takes: 3, or what the option ``in_chans`` says.
+        mean: mean of each channel of colour images in [0, 1] for which the encoder was made.
         std: standard deviation of each channel, likewise.
         multiple: height and width are to be multiples of this many pixels: the deepest stride or, where an encoder
             divides its features into windows of one size, the size of images that it was made for.
@@ -57,6 +59,7 @@ class TimmPyramid(nn.Module):
         options = dict(options or {})
         check_name(name, name, timm.list_models, "any timm encoder with features")
         check_options(name, options)
+        self.images_have = int(options.get("in_chans", 3))
         features = _create(name, options, features_only=True, **({} if levels is None else {"out_indices": levels}))
         if weights:
             _load(features, name, options, pretrained_file(name, name) if weights is True else Path(weights))
@@ -75,14 +78,16 @@ class TimmPyramid(nn.Module):
         self.std: tuple[float, ...] = tuple(settings.std) if settings else (0.5, 0.5, 0.5)
         encoder = json.dumps([name, options, levels], sort_keys=True, default=repr)
         if encoder not in _found_sizes:
-            _found_sizes[encoder] = _sizes(name, features, self.strides[-1], _native_size(settings, options))
+            native = _native_size(settings, options)
+            _found_sizes[encoder] = _sizes(name, features, self.strides[-1], native, self.images_have)
         self.multiple, self.smallest = _found_sizes[encoder]
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Take the features.
 
         Args:
-            image: (B, 3, H, W), of a size that ``multiple`` and ``smallest`` allow.
+            image: (B, 3, H, W), with as many channels as ``images_have`` says, of a size that ``multiple`` and
+                ``smallest`` allow.
 
         Returns:
             For each stride s a map (B, C, ceil(H/s), ceil(W/s)), finest first. What an encoder without padding gives
@@ -113,7 +118,10 @@ def _create(name: str, options: Mapping[str, Any], **more: Any) -> Any:
 
 def _load(features: nn.Module, name: str, options: Mapping[str, Any], path: Path) -> None:
     """Load a file into the whole model, as timm does, and take over what the features need."""
-    whole = _create(name, options, num_classes=0)
+    # Files know colour images alone; what sees other images takes its first layer from theirs, as timm does.
+    channels = int(options.get("in_chans", 3))
+    coloured = {key: value for key, value in options.items() if key != "in_chans"}
+    whole = _create(name, coloured, num_classes=0)
     convert = getattr(sys.modules[type(whole).__module__], "checkpoint_filter_fn", None)
     settings = cast(dict[str, Any], whole.pretrained_cfg)
     classifier = settings.get("classifier") or ()
@@ -126,7 +134,8 @@ def _load(features: nn.Module, name: str, options: Mapping[str, Any], path: Path
     wanted = features.state_dict()
     with torch.no_grad():
         for key, value in wanted.items():
-            value.copy_(given[key.removeprefix("model.").replace(".", "_")])
+            found = given[key.removeprefix("model.").replace(".", "_")]
+            value.copy_(found if found.shape == value.shape else adapt_input_conv(channels, found))
 
 
 def _native_size(settings: Any, options: Mapping[str, Any]) -> int:
@@ -135,7 +144,7 @@ def _native_size(settings: Any, options: Mapping[str, Any]) -> int:
     return int(size) if isinstance(size, int | float) else int(max(size))
 
 
-def _sizes(name: str, features: nn.Module, stride: int, native: int) -> tuple[int, int]:
+def _sizes(name: str, features: nn.Module, stride: int, native: int, channels: int) -> tuple[int, int]:
     """What sides have to be multiples of, and the least side: of any multiple of the stride, if the encoder takes them.
 
     Encoders without padding lose some cells at each level, and need more than two. Those with windows of one size take
@@ -150,21 +159,21 @@ def _sizes(name: str, features: nn.Module, stride: int, native: int) -> tuple[in
         sides.append((native, native))
     for multiple, side in sides:
         # A square is not enough, because some encoders take squares of one size alone.
-        refused = _refused(features, (side, side)) or _refused(features, (side, side + multiple))
+        refused = _refused(features, (side, side), channels) or _refused(features, (side, side + multiple), channels)
         if not refused:
             return multiple, side
         reason = reason or refused
     raise ValueError(f"backbone '{name}' takes one size of images alone, or none that this decoder can give: {reason}")
 
 
-def _refused(features: nn.Module, size: tuple[int, int]) -> str:
+def _refused(features: nn.Module, size: tuple[int, int], channels: int) -> str:
     """Why an encoder does not take images of a size; empty if it does. The trial has shapes but no numbers."""
     was_training = features.training
     tensors = (*features.named_parameters(), *features.named_buffers())
     shapes = {key: value.to("meta") for key, value in tensors}
     features.train()  # batch norms of one tile need more than one cell then
     try:
-        torch.func.functional_call(features, shapes, (torch.zeros(1, 3, *size, device="meta"),))
+        torch.func.functional_call(features, shapes, (torch.zeros(1, channels, *size, device="meta"),))
     except (RuntimeError, AssertionError, ValueError) as error:
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     finally:

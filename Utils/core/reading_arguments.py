@@ -60,3 +60,15 @@ def _stretch(text: str) -> tuple[float, float] | None:
     if not 0 <= low < high <= 100:
         raise argparse.ArgumentTypeError(f"'{text}': percentiles rise, between 0 and 100")
     return low, high
+
+
+def point_columns(text: str) -> tuple[str, str, str]:
+    """Names of the columns x, y and height, as an argument gives them.
+
+    Raises:
+        argparse.ArgumentTypeError: not three names.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 3 or not all(names):
+        raise argparse.ArgumentTypeError(f"'{text}': give three names like lon,lat,h_te_best_fit")
+    return names[0], names[1], names[2]

@@ -20,6 +20,7 @@ __all__ = [
     "nearest_turn",
     "on_earth",
     "transformed",
+    "vertical_system",
     "whole_turns",
 ]
 
@@ -69,6 +70,16 @@ def _without_heights(described: dict[str, Any]) -> dict[str, Any]:
     if "base_crs" in described:
         flat["base_crs"] = _without_heights({"type": "GeographicCRS", **described["base_crs"]})
     return flat
+
+
+def vertical_system(crs: CRS | None) -> str | None:
+    """Give the text of a system that has heights, which says what they refer to; None for a flat or local one."""
+    if crs is None or horizontal_crs(crs) == crs:
+        return None
+    try:
+        return str(crs.to_wkt(version="WKT2_2019"))
+    except (RasterioError, CPLE_BaseError, ValueError):
+        return None
 
 
 def on_earth(crs: CRS) -> bool:

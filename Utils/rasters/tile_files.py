@@ -36,6 +36,7 @@ __all__ = [
     "HeightRaster",
     "check_blocks",
     "image_scale",
+    "opened_tile",
     "raster_size",
     "raster_type",
     "read_height",
@@ -132,7 +133,7 @@ def read_image(path: str | os.PathLike[str], full_scale: float | None = None) ->
         RasterError: missing, damaged or too large file, other band count, other data type, values below 0 or above
             ``full_scale``.
     """
-    with _opened(path) as source:
+    with opened_tile(path) as source:
         opaque = opaque_bands(source)
         if source.count > 4 or len(opaque) not in (1, 3, 4):
             raise RasterError(path, f"an image with {source.count} bands", "give a file with 1, 3 or 4 bands")
@@ -184,7 +185,7 @@ def read_height(path: str | os.PathLike[str], coding: HeightCoding = AS_THE_FILE
     if _is_npy(path):
         band, valid, own_scale, own_offset = _load_npy(path), True, 1.0, 0.0
     else:
-        with _opened(path) as source:
+        with opened_tile(path) as source:
             band = _single_band(path, source)
             valid = source.read_masks(1) > 0
             own_scale, own_offset = source.scales[0], source.offsets[0]
@@ -217,7 +218,7 @@ def read_prior(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     if _is_npy(path):
         band, full_scale = _load_npy(path), None
     else:
-        with _opened(path) as source:
+        with opened_tile(path) as source:
             band, full_scale = _single_band(path, source), _full_scale(source)
     if full_scale is not None:
         return band.astype(np.float32) / np.float32(full_scale)
@@ -240,7 +241,7 @@ def raster_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     if _is_npy(path):
         height, width = _load_npy(path).shape
         return height, width
-    with _opened(path, header_only=True) as source:
+    with opened_tile(path, header_only=True) as source:
         return source.height, source.width
 
 
@@ -250,7 +251,7 @@ def raster_type(path: str | os.PathLike[str]) -> tuple[int, str]:
     Raises:
         RasterError: the file is missing or its header cannot be read.
     """
-    with _opened(path, header_only=True) as source:
+    with opened_tile(path, header_only=True) as source:
         return source.count, source.dtypes[0]
 
 
@@ -260,7 +261,7 @@ def image_scale(path: str | os.PathLike[str]) -> float | None:
     Raises:
         RasterError: the file is missing or its header cannot be read.
     """
-    with _opened(path, header_only=True) as source:
+    with opened_tile(path, header_only=True) as source:
         return _full_scale(source)
 
 
@@ -310,7 +311,7 @@ def write_map_float(path: str | os.PathLike[str], values: ArrayLike, holes: bool
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str], header_only: bool = False) -> Iterator[Any]:
+def opened_tile(path: str | os.PathLike[str], header_only: bool = False) -> Iterator[Any]:
     """Open a raster; whatever GDAL finds wrong on the way becomes a RasterError that names the file."""
     if not Path(path).is_file():
         raise RasterError(path, "no such file", "check the path and the tile id")

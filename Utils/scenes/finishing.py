@@ -20,9 +20,10 @@ from Utils.rasters.geometry import Geometry
 from Utils.rasters.places import place_beside, raster_place
 from Utils.rasters.source.scene_source import SceneSource
 from Utils.rasters.suspect_heights import ground_limits
+from Utils.rasters.vertical_datum import TAG as DATUM_TAG
 from Utils.scenes.fusion.anchors import anchor_to_points, anchor_to_reference
 from Utils.scenes.fusion.cells import CoarseHeights
-from Utils.scenes.fusion.correction import Correction
+from Utils.scenes.fusion.correction import Correction, Corrections
 from Utils.scenes.fusion.detail_fusion import Fusion, fuse
 from Utils.scenes.fusion.image_samples import image_samples
 from Utils.scenes.fusion.known_heights import KnownHeights
@@ -77,25 +78,32 @@ class Finisher:
         self._refine = refine
         self._source, self._grid, self._store, self._options, self._model = source, grid, store, options, model
         self._geometry, self._reference, self._points = heights.geometry, heights.reference, heights.points
+        self._datum, self._held_out = heights.datum, heights.held_out
 
     def finish(self, output: Path) -> dict[str, Any]:
         """Align, blend, fuse and write; returns the content of the JSON."""
         mosaic, fits = self._joined() if self._options.draws_tiles else self._without_model()
         facts: dict[str, Any] = {"kind": self._kind}
-        correction: Correction | None = None
+        if self._options.metric:
+            facts["vertical_datum"] = self._datum.describe()
+        correction: Correction | Corrections | None = None
+        fused: Correction | None = None
         if self._reference is not None and self._geometry is not None:
             fusion = self._fuse(self._reference, self._geometry, mosaic)
-            correction = fusion.correction
+            correction = fused = fusion.correction
             facts["reference"] = self._described(self._reference, output) | fusion.facts
         if self._points is not None and self._geometry is not None:
             spacing = max(self._options.tile_size / 4, 1.0)
-            corrected = correct_to_points(self._points, mosaic.path, self._geometry, spacing)
-            correction = corrected.correction
+            corrected = correct_to_points(self._points, mosaic.path, self._geometry, spacing, fused)
+            correction = corrected.correction if fused is None else Corrections(fused, corrected.correction)
             facts["points"] = {
                 "count": len(corrected.before),
                 "left_out": {**self._points.left_out, **corrected.left_out},
                 "before": spread_of(corrected.before),
             }
+            if self._held_out is not None:
+                at = sample_mosaic(self._held_out, mosaic.path, None if fused is None else (fused, self._geometry))
+                facts["points"]["held_out"] = {"before": spread_of(self._held_out.heights - at)}
         guard = self._guard(mosaic)
         self._write(output, mosaic, correction, guard)
         if guard is not None:
@@ -104,6 +112,9 @@ class Finisher:
             facts["reference"]["agreement"] = agreement(self._reference, output, self._geometry)
         if self._points is not None:
             facts["points"]["after"] = spread_of(self._points.heights - sample_mosaic(self._points, output))
+        if self._held_out is not None:
+            found = spread_of(self._held_out.heights - sample_mosaic(self._held_out, output))
+            facts["points"]["held_out"]["after"] = found
         return facts | fits
 
     def _described(self, reference: CoarseHeights, output: Path) -> dict[str, Any]:
@@ -230,7 +241,9 @@ class Finisher:
             known = None if under is None else under.heights
         return None if known is None else guard_of(known, mosaic.path, ground_limits(self._source.crs))
 
-    def _write(self, output: Path, mosaic: Mosaic, correction: Correction | None, guard: LastGuard | None) -> None:
+    def _write(
+        self, output: Path, mosaic: Mosaic, correction: Correction | Corrections | None, guard: LastGuard | None
+    ) -> None:
         finish = self._in_metres(correction, guard) if correction is not None else self._relative(mosaic)
         source = self._source
         with HeightWriter(
@@ -246,7 +259,7 @@ class Finisher:
         return lambda row, layers: (layers - offsets) / np.float32(span)
 
     def _in_metres(
-        self, correction: Correction, guard: LastGuard | None
+        self, correction: Correction | Corrections, guard: LastGuard | None
     ) -> Callable[[int, NDArray[np.float32]], NDArray[np.float32]]:
         assert self._geometry is not None
         scene = self._geometry
@@ -296,13 +309,14 @@ class Finisher:
         if options.reference is not None:
             tags["D3RSMDE_FIT"] = f"fused with {options.reference.name}"
         if options.points is not None:
-            tags["D3RSMDE_FIT"] = f"corrected to the points of {options.points.name}"
+            fused = f"{tags['D3RSMDE_FIT']}, then " if options.reference is not None else ""
+            tags["D3RSMDE_FIT"] = f"{fused}corrected to the points of {options.points.name}"
         if self._kind == "offset":
             tags["D3RSMDE_FIT"] = "tiles shifted to each other, the scene's lowest place is 0"
         if self._kind == "relative":
             tags["D3RSMDE_FIT"] = "tiles aligned with each other, scene stretched to 0..1"
-        if options.vertical_datum:
-            tags["VERTICAL_DATUM"] = options.vertical_datum
+        if self._datum.known:
+            tags[DATUM_TAG] = self._datum.label
         return tags
 
 

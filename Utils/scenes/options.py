@@ -34,11 +34,14 @@ class SceneOptions:
         detail: what adds detail to the reference where the reference itself supports it: one of ``DETAILS``. Without a
             model's part in it no model is needed.
         reference_nodata: a value that means no data in it, in addition to what the file names.
-        points: a table of heights, in place of a reference.
+        points: a table of heights, in place of a reference or beside it.
         points_crs: CRS of the x and y in that table.
         points_columns: names of its columns with x, y and height.
+        points_accuracy: name of its column with each height's standard deviation in metres; empty for none.
+        hold_out: share of the points, 0 to 0.5, that are kept from all fits and judge the result.
         keep_outliers: whether known heights that cannot be, such as undeclared void values, are used all the same.
-        vertical_datum: the datum that heights refer to, for the tags.
+        register: whether a reference that is shifted against the image is moved onto it.
+        vertical_datum: code of the datum that heights refer to; known heights of another datum are brought to it.
         preview: whether a picture is drawn too.
         report: whether a page is written too.
         resume: whether an interrupted run is continued.
@@ -62,7 +65,10 @@ class SceneOptions:
     points: Path | None = None
     points_crs: str = "EPSG:4326"
     points_columns: tuple[str, str, str] = ("x", "y", "height")
+    points_accuracy: str = ""
+    hold_out: float = 0.0
     keep_outliers: bool = False
+    register: bool = False
     vertical_datum: str = ""
     preview: bool = False
     report: bool = False

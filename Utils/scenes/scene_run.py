@@ -67,10 +67,14 @@ def check_scene(scene: Path, output: Path, options: SceneOptions) -> KnownHeight
         raise UserError(f"--tile-size {options.tile_size}: give 16 to 8192 pixels")
     if not 1 <= options.shared < options.tile_size:
         raise UserError(f"--overlap {options.shared}: give 1 to {options.tile_size - 1} pixels, below the tile size")
-    if options.reference is not None and options.points is not None:
-        raise UserError("--reference and --points exclude each other; give one of them")
+    if not 0.0 <= options.hold_out <= 0.5:
+        raise UserError(f"--hold-out {options.hold_out:g}: give a share of the points from 0 to 0.5")
+    if (options.hold_out or options.points_accuracy) and options.points is None:
+        raise UserError("--hold-out and --points-accuracy belong to --points: give it too")
     if options.detail != "both" and options.reference is None:
         raise UserError(f"--detail {options.detail} says what is added to a DEM: give --reference too")
+    if options.register and options.reference is None:
+        raise UserError("--register moves the coarse DEM onto the image: give --reference too")
     if options.refines_dem and options.uses_model and options.reference is None:
         raise UserError("--model refines a coarse DEM, and draws nothing without one: give --reference")
     if options.refines_dem and options.orientations > 1:
@@ -210,6 +214,12 @@ def summary(result: SceneResult) -> str:
             f"against {after['count']} points: RMSE {after['rmse']:.2f} m, NMAD {after['nmad']:.2f} m "
             f"(before the correction {before['rmse']:.2f} m)"
         )
+        held = document["points"].get("held_out")
+        if held and held["after"]["count"]:
+            lines.append(
+                f"against {held['after']['count']} points that were held out: RMSE {held['after']['rmse']:.2f} m, "
+                f"NMAD {held['after']['nmad']:.2f} m (before the correction {held['before']['rmse']:.2f} m)"
+            )
     return "\n".join(lines)
 
 

@@ -13,7 +13,7 @@ from benchmarks.stereo import Case, cases, main, tables
 
 
 def test_every_network_and_fusion_is_measured_and_every_volume_beside_the_direct_one() -> None:
-    found = cases(quick=False)
+    found = cases()
     assert len({case.key for case in found}) == len(found)
     assert {(case.network, case.fusion) for case in found if case.group == "inference"} == {
         (network, fusion) for network in stereo.NETWORKS for fusion in stereo.FUSIONS
@@ -23,17 +23,17 @@ def test_every_network_and_fusion_is_measured_and_every_volume_beside_the_direct
 
 
 def test_cases_are_measured_once_and_told_in_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = [case for case in cases(quick=True) if case.group == "volume"][:2]
-    monkeypatch.setattr(stereo, "cases", lambda quick: chosen)
+    chosen = [case for case in cases(12) if case.group == "volume"][:2]
+    monkeypatch.setattr(stereo, "cases", lambda divide: chosen)
     monkeypatch.setattr(stereo, "in_own_process", stereo.measure)
     # What measuring the direct volume puts in its place is taken back.
     monkeypatch.setattr(stereo.networks, "variance_volume", stereo.networks.variance_volume)
-    assert main(["--output", str(tmp_path), "--quick"]) == 0
+    assert main(["--output", str(tmp_path)]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     assert [entry["case"]["volume"] for entry in results.values()] == ["ours", "direct"]
     assert all(entry["found"]["seconds"] > 0 for entry in results.values())
     before = (tmp_path / "results.json").read_text()
-    assert main(["--output", str(tmp_path), "--quick"]) == 0
+    assert main(["--output", str(tmp_path)]) == 0
     assert (tmp_path / "results.json").read_text() == before
     table = (tmp_path / "table.md").read_text()
     assert "volume (network CasMVSNet" in table and "| direct" in table

@@ -329,5 +329,27 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     text = capsys.readouterr().out
     options: list[Any] = [action.option_strings for action in evaluateScene._parser()._actions]
-    assert len(options) == 12
+    assert len(options) == 22
     assert all(names[-1] in text for names in options)
+
+
+# Vertical datums
+
+
+def test_two_known_datums_are_not_compared_without_the_grid(bench: Bench) -> None:
+    write_dem(bench.truth, terrain(), crs="EPSG:32643+5773")
+    write_dem(bench.prediction, terrain() + 1.0, tags={"VERTICAL_DATUM": "EPSG:5728"})
+    said = bench.refuse()
+    assert "EPSG:5773" in said and "EPSG:5728" in said
+    assert "EPSG:5728" in bench.refuse("--vertical-datum", "EPSG:5773")
+    assert "not a name" in bench.refuse("--truth-datum", "EGM96")
+
+
+def test_an_unknown_datum_stays_unknown_and_is_written_so(bench: Bench) -> None:
+    status, out, _ = bench.run("--truth-datum", "EPSG:5773")
+    assert status == 0
+    assert "Vertical datum: prediction unknown, truth EPSG:5773; what is unknown was compared as it is." in out
+    document = json.loads((bench.output / "metrics.json").read_text(encoding="utf-8"))
+    assert document["prediction"]["vertical_datum"]["code"] == "unknown"
+    assert document["truth"]["vertical_datum"]["from"] == "--truth-datum"
+    assert document["scores"]["prediction"]["bias"] == pytest.approx(1.0, abs=1e-3)

@@ -323,7 +323,7 @@ def test_an_output_is_replaced_only_on_request(tmp_path: Path, scene: Path) -> N
         ({"tile_size": 4}, "--tile-size 4"),
         ({"overlap": 64}, "--overlap 64"),
         ({"reference": Path("absent.tif")}, "absent.tif"),
-        ({"reference": Path("a.tif"), "points": Path("b.csv")}, "exclude each other"),
+        ({"reference": Path("a.tif"), "hold_out": 0.2}, "belong to --points"),
         ({"bands": (7,)}, "band"),
     ],
 )

@@ -80,6 +80,12 @@ NOT_RUN = {
     "Config/Stereo/WHU_MVS_CasMVSNet_train.json": "tests/Utils/data/stereo/test_stereo_audit.py audits such a dataset",
     "python -m Utils.rasters.rational.frames --table frames.csv --crs EPSG:32651 --heights 50,120 --output rpcs "
     "--undistort": "tests/Utils/rasters/test_frames_as_rpc.py does so with frames of its own",
+    "python predictStereo.py --images a.tif b.tif --output dsm.tif --preview --report": (
+        "tests/scripts/test_predict_stereo.py runs it on pictures of known ground"
+    ),
+    "python predictStereo.py --images a.tif b.tif c.tif --output dsm.tif --heights 100,600 --points dsm.ply": (
+        "tests/scripts/test_predict_stereo.py runs it on pictures of known ground"
+    ),
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(

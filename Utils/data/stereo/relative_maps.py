@@ -13,7 +13,7 @@ from Modules.common.plain_json import parse_json, read_text
 from Utils.core.errors import UserError
 from Utils.rasters.tile_files import raster_type, read_image, read_prior
 
-__all__ = ["blur_pyramid", "read_relative"]
+__all__ = ["blur_pyramid", "read_relative", "told"]
 
 _SIGMA = 2.0
 _REACH = (1, 12)  # pixels to each side: the published kernels are 3 and 25 wide, both with sigma 2
@@ -35,7 +35,7 @@ def read_relative(path: Path, rises: Literal["depth", "height"] | None = None) -
         RasterError: a file that cannot be read.
         UserError: a JSON beside it that cannot be read.
     """
-    rises = rises or _told(path)
+    rises = rises or told(path) or "depth"
     if raster_type(path)[0] == 1:
         values = read_prior(path)
         return blur_pyramid(1.0 - values if rises == "height" else values)
@@ -45,10 +45,15 @@ def read_relative(path: Path, rises: Literal["depth", "height"] | None = None) -
     return 1.0 - pyramid if rises == "height" else pyramid
 
 
-def _told(path: Path) -> Literal["depth", "height"]:
+def told(path: Path) -> Literal["depth", "height"] | None:
+    """What rises in a map, as the JSON beside it says (``Systems.relative_depth`` writes it); None where there is none.
+
+    Raises:
+        UserError: a JSON that does not say it.
+    """
     beside = path.with_suffix(".json")
     if not beside.is_file():
-        return "depth"
+        return None
     try:
         polarity = parse_json(read_text(beside))["polarity"]
     except (OSError, ValueError, KeyError, TypeError) as error:

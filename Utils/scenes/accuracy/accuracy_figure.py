@@ -21,8 +21,9 @@ from PIL import Image
 from Utils.core.files import atomic_write_bytes
 from Utils.pictures.comparison import hillshade
 from Utils.scenes.accuracy.scene_scores import BASELINE, BICUBIC, DEM_ALONE, PREDICTION, SceneScores
+from Utils.scenes.accuracy.survey_charts import draw_before_after, draw_variogram, draw_vectors
 
-__all__ = ["save_accuracy_figure"]
+__all__ = ["png_of", "save_accuracy_figure"]
 
 _DPI = 100
 _PANEL = 4.4  # inches
@@ -48,6 +49,8 @@ def save_accuracy_figure(path: Path, scores: SceneScores) -> None:
     """
     maps = [f"error of {name}" for name in reversed(scores.alignments)] + ["truth", PREDICTION]
     charts = [_histogram, _density] + ([_slope_bars] if scores.classes else [])
+    charts += [draw_variogram] if scores.variogram is not None and len(scores.variogram.distances) else []
+    charts += [draw_before_after, draw_vectors] if scores.before is not None else []
     charts += [_reliability] if scores.coverage is not None and scores.coverage.deciles else []
 
     columns = max(len(maps), len(charts))
@@ -64,10 +67,11 @@ def save_accuracy_figure(path: Path, scores: SceneScores) -> None:
     for axes, chart in zip(np.atleast_1d(lower.subplots(1, len(charts))), charts, strict=True):
         chart(axes, scores)
         axes.tick_params(labelsize=_SMALL)
-    atomic_write_bytes(path, _png(canvas))
+    atomic_write_bytes(path, png_of(canvas))
 
 
-def _png(canvas: Any) -> bytes:
+def png_of(canvas: Any) -> bytes:
+    """A drawn canvas as a PNG without an alpha channel."""
     canvas.draw()
     # matplotlib's own PNG would hold an alpha channel.
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

@@ -30,6 +30,10 @@ def write_accuracy_report(path: Path, scores: SceneScores, figure: Path) -> None
     shown: list[Item] = [Text("", notes(scores)), *(Table("", *rows) for rows in tables(scores))]
     if not scores.classes:
         shown.append(Text("", [NO_SLOPES]))
+    if scores.before is not None:
+        shown.insert(0, Text("", ["After coregistration (Nuth and Kaab); below, as the files lie."]))
+        shown += [Text("As the files lie", notes(scores.before))]
+        shown += [Table("", *rows) for rows in tables(scores.before)]
     pictures: list[Item] = [_slider(scores), Picture("", figure.read_bytes())]
     write_page(path, "Accuracy of a scene", [Section("Scores", shown), Section("Maps", pictures)], scores.to_document())
 

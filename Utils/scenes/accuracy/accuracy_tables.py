@@ -15,6 +15,7 @@ from Utils.scenes.accuracy.scene_scores import (
     BICUBIC_LACKS,
     DEM_ALONE,
     NOMINAL,
+    PREDICTION,
     SCORES,
     Coverage,
     SceneScores,
@@ -67,6 +68,9 @@ def write_tables(scores: SceneScores, folder: Path) -> str:
         OSError: a file cannot be written.
     """
     table = format_scores(scores)
+    if scores.before is not None:
+        as_it_lies = format_scores(scores.before)
+        table = f"As the files lie\n\n{as_it_lies}\n\nAfter coregistration (Nuth and Kaab)\n\n{table}"
     write_csv(folder / "classes.csv", [row for stratum in scores.strata for row in _csv_rows(stratum)])
     write_json(folder / "metrics.json", scores.to_document())
     atomic_write_bytes(folder / "table.md", (table + "\n").encode("utf-8"))
@@ -86,20 +90,42 @@ def tables(scores: SceneScores) -> list[Rows]:
     found = [_overall_table(scores)]
     if scores.classes:
         found.append(_class_table(scores))
+    if scores.terrain:
+        found.append(_terrain_table(scores))
+    if scores.ground:
+        found.append(_ground_table(scores))
     return found + (_coverage_tables(scores.coverage) if scores.coverage is not None else [])
 
 
 def notes(scores: SceneScores) -> list[str]:
     """Notes on the numbers, above all on how each map was aligned."""
     lines = [f"{name}{_origin(scores, name)}: {alignment}." for name, alignment in scores.alignments.items()]
+    lines += [f"{name}: {shift}." for name, shift in scores.shifts.items()]
     lost = scores.pixels.get(BICUBIC_LACKS, 0)
     if lost:
         lines.append(
             f"{lost:,} pixels that only {BICUBIC} does not know are scored in no map; --no-reference scores them."
         )
+    lines += _datum_notes(scores)
+    lines += _correlation_notes(scores)
     lines.append("Errors are prediction minus truth.")
     if not scores.sampling["exact"]:
         lines.append(f"Median, NMAD and LE90 are over a random sample of {scores.sampling['sampled']:,} pixels.")
+    return lines
+
+
+def _datum_notes(scores: SceneScores) -> list[str]:
+    """What the heights of prediction and truth refer to, and what was brought to another datum."""
+    found = {name: facts["vertical_datum"] for name, facts in scores.inputs.items() if "vertical_datum" in facts}
+    said = [f"{name} {found[name]['code']}" for name in (PREDICTION, "truth") if name in found]
+    if not said or scores.inputs[PREDICTION]["kind"] != "metric":
+        return []
+    unknown = any(text.endswith("unknown") for text in said)
+    lines = [f"Vertical datum: {', '.join(said)}{'; what is unknown was compared as it is' if unknown else ''}."]
+    for name, facts in found.items():
+        if "brought_to" in facts:
+            to, metres = facts["brought_to"]["code"], facts["metres_in_the_middle"]
+            lines.append(f"{name}: heights brought from {facts['code']} to {to}, {metres:+.2f} m in the middle.")
     return lines
 
 
@@ -125,6 +151,42 @@ def _class_table(scores: SceneScores) -> Rows:
         for row in _rows(scores, stratum, "± standard error"):
             rows.append([stratum.label, f"{100 * stratum.share:.1f}", *row])
     return ["true slope (deg)", "pixels (%)", "map", *_headings()], rows
+
+
+def _terrain_table(scores: SceneScores) -> Rows:
+    rows = [
+        [scores.label(name), *("—" if math.isnan(value) else f"{value:.3f}" for value in found.values())]
+        for name, found in scores.terrain.items()
+    ]
+    return ["variance left unexplained ↓", *(next(iter(scores.terrain.values())))], rows
+
+
+def _ground_table(scores: SceneScores) -> Rows:
+    rows = [
+        [
+            f"{row['class']} {row['name']}".strip(),
+            f"{100 * row['share']:.1f}",
+            scores.label(row["map"]),
+            *(f"{row[key]:.3f}" for key in ("bias", "mae", "rmse")),
+        ]
+        for row in scores.ground
+    ]
+    return ["class of the ground", "pixels (%)", "map", "Bias (m)", "MAE (m)", "RMSE (m)"], rows
+
+
+def _correlation_notes(scores: SceneScores) -> list[str]:
+    """How far the errors are alike, and what that makes of their number."""
+    found = scores.variogram
+    if found is None or not found.effective > 0.0:
+        return []
+    unit = "m" if scores.inputs[PREDICTION]["metres_per_pixel"] else "pixels"
+    known = [(reach, sill) for reach, sill in zip(found.ranges, found.sills, strict=True) if sill > 0.0]
+    reaches = " and ".join(f"{reach:,.0f} {unit} ({100 * sill / sum(found.sills):.0f} %)" for reach, sill in known)
+    return [
+        f"The prediction's errors are alike over {reaches}: {scores.overall.pixels:,} pixels are worth "
+        f"{found.effective:,.0f} independent ones, and the bias has a standard error of "
+        f"{found.standard_error_of_mean:.3f} m."
+    ]
 
 
 def _headings() -> list[str]:

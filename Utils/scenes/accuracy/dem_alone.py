@@ -14,6 +14,7 @@ from rasterio.windows import Window
 from Utils.core.errors import UserError, write_error
 from Utils.rasters.geometry import Geometry
 from Utils.rasters.tile_files import GDAL_ERRORS
+from Utils.rasters.vertical_datum import UNKNOWN, VerticalDatum
 from Utils.scenes.accuracy.fused_reference import FusedReference
 from Utils.scenes.accuracy.height_grid import Grid
 from Utils.scenes.fusion.correction import Correction
@@ -27,7 +28,9 @@ logger = logging.getLogger(__name__)
 _ROWS = 256  # rows of a block of the file
 
 
-def write_dem_alone(path: Path, reference: FusedReference, grid: Grid, prediction: Path) -> dict[str, Any]:
+def write_dem_alone(
+    path: Path, reference: FusedReference, grid: Grid, prediction: Path, datum: VerticalDatum = UNKNOWN
+) -> dict[str, Any]:
     """Write the surface of least error from a DEM alone, in constant memory; it is what ``--detail none`` gives.
 
     Args:
@@ -35,6 +38,7 @@ def write_dem_alone(path: Path, reference: FusedReference, grid: Grid, predictio
         reference: the DEM, and how it is read.
         grid: the prediction's.
         prediction: its name for messages.
+        datum: what its heights refer to; those of the DEM are brought to it.
 
     Returns:
         Facts on the DEM, with the noise that was found in it, in metres.
@@ -45,7 +49,7 @@ def write_dem_alone(path: Path, reference: FusedReference, grid: Grid, predictio
     if grid.crs is None:
         raise UserError(f"'{prediction}' has no CRS (or no transform), so no --reference can be laid over it")
     scene = Geometry(grid.height, grid.width, grid.crs, grid.transform)
-    dem = read_reference(reference.path, scene, reference.nodata, reference.keep_outliers)
+    dem = read_reference(reference.path, scene, reference.nodata, reference.keep_outliers, datum)
     logger.info("estimating the ground from the reference alone")
     try:
         with tempfile.TemporaryDirectory(prefix="maps-", dir=path.parent) as folder:

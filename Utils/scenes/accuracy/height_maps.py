@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,12 +22,15 @@ from rasterio.windows import Window
 from tqdm import tqdm
 
 from Utils.core.errors import RasterError, UserError
+from Utils.rasters.datum_shift import DatumShift
 from Utils.rasters.environment import raster_errors
 from Utils.rasters.places import gdal_name, raster_place
 from Utils.rasters.trusted_heights import Doubts, Place, trusted_heights
+from Utils.rasters.vertical_datum import UNKNOWN, VerticalDatum, datum_of
 from Utils.scenes.accuracy.dem_alone import write_dem_alone
 from Utils.scenes.accuracy.fused_reference import FusedReference
 from Utils.scenes.accuracy.grid_overlap import check_georeference, check_overlap, pixels_per_pixel
+from Utils.scenes.accuracy.ground_classes import ClassRaster, flag_classes
 from Utils.scenes.accuracy.height_file import KIND_TAG, check_heights, opened, scaling_of
 from Utils.scenes.accuracy.height_grid import WINDOW, Grid
 from Utils.scenes.accuracy.scene_scores import BASELINE, BICUBIC, DEM_ALONE, PREDICTION, FloatArray, HeightFit
@@ -40,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 BoolArray = NDArray[np.bool_]
 UNCERTAINTY = "uncertainty"
+Lift = Callable[[Window], FloatArray]
+"""Gives the metres (H, W) that a window's heights are raised by, from their vertical datum to the prediction's."""
 # Below this many truth pixels along a pixel's side the truth is interpolated, above it averaged.
 _FINER = 1.1
 
@@ -47,11 +52,24 @@ _FINER = 1.1
 class HeightMap:
     """One band of heights on the prediction's grid, read window by window."""
 
-    def __init__(self, path: Path, reader: Any, band: int, scaling: tuple[float, float]) -> None:
+    def __init__(
+        self, path: Path, reader: Any, band: int, scaling: tuple[float, float], lift: Lift | None = None
+    ) -> None:
         self.path = path
         self._reader = reader
         self._band = band
         self._scaling = scaling
+        self._lift = lift
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return int(self._reader.height)
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return int(self._reader.width)
 
     def read(self, window: Window) -> FloatArray:
         """(H, W) in metres, or relative, with scale and offset tags applied; NaN where the file has no data."""
@@ -60,7 +78,8 @@ class HeightMap:
             # A warped map holds NaN already where there is nothing.
             valid = isinstance(self._reader, WarpedVRT | FirstKnown) or self._mask(window)
         scale, offset = self._scaling
-        return np.where(valid & np.isfinite(values), values * scale + offset, np.nan)
+        heights = np.where(valid & np.isfinite(values), values * scale + offset, np.nan)
+        return heights if self._lift is None else heights + self._lift(window)
 
     def read_with_rim(self, window: Window) -> FloatArray:
         """(H + 2, W + 2): the window and one pixel around it; NaN outside the scene too."""
@@ -118,6 +137,7 @@ class Maps:
     kinds: dict[str, str]
     sigma: HeightMap | None
     inputs: dict[str, dict[str, Any]]
+    classes: ClassRaster | None = None
 
     def read(self, window: Window, alignments: Mapping[str, HeightFit]) -> WindowMaps:
         """All maps in a window, with a rim, aligned."""
@@ -146,27 +166,42 @@ def opened_maps(
     truth_nodata: float | None,
     keep_outliers: bool = False,
     reference: FusedReference | None = None,
+    datums: Mapping[str, VerticalDatum] | None = None,
+    classes: Path | None = None,
 ) -> Iterator[Maps]:
-    """Open and check all files; every mistake that can be found early is raised here, before the long work."""
+    """Open and check all files; every mistake that can be found early is raised here, before the long work.
+
+    ``datums`` has what the user says that the heights of the prediction and the truth refer to; ``classes``
+    is a raster of classes, in whose place a flag band of the prediction counts.
+    """
+    datums = datums or {}
     with ExitStack() as stack:
         source = stack.enter_context(opened(prediction))
         band, facts = check_heights(prediction, source)
         grid = Grid.of(source)
         facts["tags"] = source.tags()
+        datum = datum_of(prediction, source, datums.get(PREDICTION, UNKNOWN)) if facts["kind"] == "metric" else UNKNOWN
+        facts["vertical_datum"] = datum.describe()
         others = {"truth": truth} | ({} if baseline is None else {BASELINE: baseline})
         inputs, maps = {PREDICTION: facts}, {}
         for role, path in others.items():
             nodata = truth_nodata if role == "truth" else None
-            maps[role], inputs[role] = _on_grid(stack, grid, prediction, path, role, nodata, keep_outliers)
+            said = (datum, datums.get(role, UNKNOWN))
+            maps[role], inputs[role] = _on_grid(stack, grid, prediction, path, role, nodata, keep_outliers, said)
         true_map = maps.pop("truth")
         if reference is not None:
             with_bicubic = baseline is None or not _same_place(baseline, reference.path)
-            for role, (one, described) in _of_reference(stack, grid, prediction, reference, with_bicubic).items():
+            for role, (one, described) in _of_reference(
+                stack, grid, prediction, reference, with_bicubic, datum
+            ).items():
                 maps[role], inputs[role] = one, described
         trusted = _trusted(stack, source, band, None, PREDICTION, facts, None, keep_outliers)
         maps[PREDICTION] = HeightMap(prediction, *trusted, scaling_of(source, band, facts["metres_per_unit"]))
         kinds = {name: inputs[name]["kind"] for name in maps}
-        yield Maps(grid, true_map, maps, kinds, _sigma_map(prediction, source, facts["metres_per_unit"]), inputs)
+        sigma = _sigma_map(prediction, source, facts["metres_per_unit"])
+        flags = flag_classes(prediction, source)
+        ground = flags if classes is None else ClassRaster.of(stack, classes, grid, prediction)
+        yield Maps(grid, true_map, maps, kinds, sigma, inputs, ground)
 
 
 def _same_place(one: Path, other: Path) -> bool:
@@ -174,18 +209,23 @@ def _same_place(one: Path, other: Path) -> bool:
 
 
 def _of_reference(
-    stack: ExitStack, grid: Grid, prediction: Path, reference: FusedReference, with_bicubic: bool
+    stack: ExitStack,
+    grid: Grid,
+    prediction: Path,
+    reference: FusedReference,
+    with_bicubic: bool,
+    datum: VerticalDatum,
 ) -> dict[str, tuple[HeightMap, dict[str, Any]]]:
     """The maps that the reference gives by itself, with facts on them; none, with a line, where it cannot be used."""
     path = reference.path
     try:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="reference-"))
         written = Path(folder) / "alone.tif"
-        facts = write_dem_alone(written, reference, grid, prediction)
+        facts = write_dem_alone(written, reference, grid, prediction, datum)
         facts = {"path": path.as_posix(), "kind": "metric", **facts, "resampling": "surface of least error"}
         found = {DEM_ALONE: (HeightMap(path, stack.enter_context(opened(written)), 1, (1.0, 0.0)), facts)}
         if with_bicubic:
-            options = (reference.nodata, reference.keep_outliers)
+            options = (reference.nodata, reference.keep_outliers, (datum, UNKNOWN))
             found = {BICUBIC: _on_grid(stack, grid, prediction, path, BICUBIC, *options)} | found
     except (UserError, RasterError) as error:
         if reference.by_hand:
@@ -241,10 +281,15 @@ def _on_grid(
     role: str,
     nodata: float | None,
     keep_outliers: bool,
+    datums: tuple[VerticalDatum, VerticalDatum],
 ) -> tuple[HeightMap, dict[str, Any]]:
-    """Open the truth, the baseline or the reference on the prediction's grid; also give the facts on it."""
+    """Open the truth, the baseline or the reference on the prediction's grid; also give the facts on it.
+
+    ``datums`` are the prediction's, and what the user says of this file.
+    """
     source = stack.enter_context(opened(path))
     band, facts = check_heights(path, source)
+    lift, facts["vertical_datum"] = _lift(grid, path, role, source, *datums)
     if role == "truth" and facts["kind"] != "metric":
         what = "relative" if facts["kind"] == "relative" else "of unknown level"
         raise UserError(f"truth '{path}': its heights are {what} ({KIND_TAG}); give a DEM in metres")
@@ -260,7 +305,7 @@ def _on_grid(
     place = None if same else Place(grid.crs, grid.transform, grid.height, grid.width)
     source, band = _trusted(stack, source, band, place, role, facts, nodata, keep_outliers)
     if same:
-        return HeightMap(path, source, band, scaling), facts | {"resampling": "none"}
+        return HeightMap(path, source, band, scaling, lift), facts | {"resampling": "none"}
     finer = pixels_per_pixel(grid, own)
     method = (
         Resampling.cubic
@@ -274,7 +319,33 @@ def _on_grid(
         dtype = str(np.promote_types(facts["type"], np.float32))
         reader = warped_view(stack, source, grid, method, finer, {"dtype": dtype, **_source_nodata(source, band)})
     facts |= {"resampling": method.name, "pixels_along_a_predicted_one": finer}
-    return HeightMap(path, reader, band, scaling), facts
+    return HeightMap(path, reader, band, scaling, lift), facts
+
+
+def _lift(
+    grid: Grid, path: Path, role: str, source: Any, wanted: VerticalDatum, given: VerticalDatum
+) -> tuple[Lift | None, dict[str, Any]]:
+    """What brings a file's heights to the prediction's datum, where both are known and differ; and facts on it."""
+    own = datum_of(path, source, given, "--truth-datum" if role == "truth" else "--vertical-datum")
+    facts: dict[str, Any] = own.describe()
+    if not (own.known and wanted.known) or own.same_as(wanted):
+        return None, facts
+    if grid.crs is None:
+        raise UserError(
+            f"{role} '{path}' refers to {own}, the prediction to {wanted}, and neither has a place on Earth"
+        )
+    shift = DatumShift(own, wanted, grid.crs, f"{role} '{path}'")
+    x, y = grid.middle
+    middle = float(shift.at(np.array([x]), np.array([y]))[0])
+    logger.info(
+        "%s '%s': heights brought from %s to %s, %+.2f m in the middle", role, path, own.label, wanted.label, middle
+    )
+    facts |= {"brought_to": wanted.describe(), "metres_in_the_middle": middle}
+
+    def lift(window: Window) -> FloatArray:
+        return shift.over(grid.transform, window.row_off, window.col_off, window.height, window.width)
+
+    return lift, facts
 
 
 def _source_nodata(source: Any, band: int) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Literal
@@ -12,6 +12,8 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from Utils.scenes.accuracy.shifts import Shift
+from Utils.scenes.accuracy.variogram import Variogram
 from Utils.scoring.scores import Metric
 
 FloatArray = NDArray[np.float64]
@@ -48,6 +50,10 @@ DEFINITIONS = {
     "change": "prediction minus baseline, or minus bicubic without a baseline; no change is given for bias and median "
     "error, whose best is zero",
     "change_from_dem_alone": "prediction minus DEM alone: what image and model add to what the DEM tells by itself",
+    "unexplained_variance": "1 - squared correlation of slope (tangent), curvature (Laplacian over one pixel) and "
+    "roughness (highest less lowest of 3 x 3 pixels) with those of the truth",
+    "effective_samples": "independent errors that those of the prediction are worth, from a short and a long spherical "
+    "range of their variogram, over a disk of the scored area (Rolstad et al., 2009)",
     "standard_error": "of the change, paired, by leaving out one block of 256 x 256 pixels at a time (jackknife)",
 }
 BLOCK = 256
@@ -172,6 +178,11 @@ class SceneScores:
         sampling: how medians and percentiles were taken.
         blocks: number of blocks with scored pixels.
         views: maps and samples for the figure, which are not in the document.
+        before: the scores of the maps where they lay, if they were moved.
+        shifts: by map, how it was moved; empty where none was.
+        terrain: by map and derivative (slope, curvature, roughness), the fraction of variance left unexplained.
+        variogram: of the prediction's error; None where it was not taken.
+        ground: rows of scores by class of the ground; empty without classes.
     """
 
     inputs: dict[str, dict[str, Any]]
@@ -183,6 +194,11 @@ class SceneScores:
     sampling: dict[str, Any]
     blocks: int
     views: Views
+    before: SceneScores | None = None
+    shifts: dict[str, Shift] = field(default_factory=dict)
+    terrain: dict[str, dict[str, float]] = field(default_factory=dict)
+    variogram: Variogram | None = None
+    ground: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def overall(self) -> Stratum:
@@ -202,6 +218,15 @@ class SceneScores:
     def label(self, name: str) -> str:
         """A map's name for readers, which says so where it was aligned."""
         return f"{name}, aligned" if self.alignments[name].fitted else name
+
+    def _moves(self) -> dict[str, Any]:
+        """How maps were moved, and the scores before that."""
+        if self.before is None:
+            return {}
+        return {
+            "coregistration": {name: shift.describe() for name, shift in self.shifts.items()},
+            "before_coregistration": _plain(self.before),
+        }
 
     def to_document(self) -> dict[str, Any]:
         """Everything as JSON can hold it once NaN is null, which :func:`Utils.core.tables.write_json` sees to."""
@@ -231,9 +256,31 @@ class SceneScores:
             "uncertainty": None if self.coverage is None else vars(self.coverage) | {"nominal": NOMINAL},
             "order_statistics": self.sampling,
             "blocks": {"count": self.blocks, "side_pixels": BLOCK},
+            "unexplained_variance": self.terrain,
+            "error_correlation": None if self.variogram is None else self.variogram.describe(),
+            "ground_classes": self.ground,
+            **self._moves(),
             "definitions": DEFINITIONS,
             "software": {name: version(name) for name in ("rasterio", "numpy")} | {"gdal": rasterio.__gdal_version__},
         }
+
+
+def _plain(scores: SceneScores) -> dict[str, Any]:
+    """What differs between scores before and after a move."""
+    kept = (
+        "unexplained_variance",
+        "error_correlation",
+        "alignments",
+        "pixels",
+        "scores",
+        "change",
+        "change_from_dem_alone",
+        "slope_classes",
+        "uncertainty",
+        "blocks",
+    )
+    document = scores.to_document()
+    return {key: document[key] for key in kept if key in document}
 
 
 def _changes(stratum: Stratum) -> dict[str, Any]:

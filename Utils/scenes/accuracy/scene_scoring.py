@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from Utils.core.seeds import derive_seed
 from Utils.rasters.environment import gdal_environment
 from Utils.rasters.ground import ground_sample_distance
 from Utils.rasters.places import container
+from Utils.rasters.vertical_datum import VerticalDatum
 from Utils.scenes.accuracy.accuracy_tables import writing
+from Utils.scenes.accuracy.error_correlation import ErrorCorrelation
 from Utils.scenes.accuracy.error_statistics import (
     BlockSums,
     LineFit,
@@ -34,6 +37,7 @@ from Utils.scenes.accuracy.error_statistics import (
     reliability,
 )
 from Utils.scenes.accuracy.fused_reference import FusedReference
+from Utils.scenes.accuracy.ground_classes import ClassSums
 from Utils.scenes.accuracy.height_maps import (
     UNCERTAINTY,
     WINDOW,
@@ -61,6 +65,7 @@ from Utils.scenes.accuracy.scene_scores import (
     Stratum,
     Views,
 )
+from Utils.scenes.accuracy.terrain_scores import TerrainSums
 from Utils.scenes.output.height_writer import Band, HeightWriter, space_needed
 from Utils.scenes.output.height_writer import check_output as check_raster_output
 
@@ -84,6 +89,10 @@ def score_scene(
     sample_limit: int = SAMPLE_LIMIT,
     keep_outliers: bool = False,
     reference: FusedReference | None = None,
+    datums: Mapping[str, VerticalDatum] | None = None,
+    coregister: bool = False,
+    stable_ground: Path | None = None,
+    classes: Path | None = None,
 ) -> SceneScores:
     """Score a height raster of any size.
 
@@ -102,23 +111,59 @@ def score_scene(
         reference: the coarse DEM that the prediction was fused with. It is scored too: interpolated bicubically, unless
             that is the baseline, and as what it tells without image and model. One that cannot be used is an error only
             if it was named by hand, and else a warning.
+        datums: what heights refer to where a file does not say it, of ``prediction`` and ``truth``. All are brought to
+            the prediction's datum; an unknown one is left as it is.
+        coregister: whether all maps are also moved onto the truth (Nuth and Kaab) and scored again; ``before`` of the
+            scores then has those of the maps where they lay.
+        stable_ground: mask of the ground that did not change, a raster or polygons; None trusts all ground that is no
+            outlier.
+        classes: raster of classes of the ground, for a table by class; a flag band of the prediction counts without it.
 
     Raises:
-        UserError: files that cannot be compared, or an error map that cannot be written.
+        UserError: files that cannot be compared, datums that cannot be brought to each other, or an error map that
+            cannot be written.
         RasterError: a file that cannot be read or is no DEM.
     """
     check_slope_classes(slope_classes)
-    with gdal_environment(), opened_maps(prediction, truth, baseline, truth_nodata, keep_outliers, reference) as maps:
+    with (
+        gdal_environment(),
+        opened_maps(prediction, truth, baseline, truth_nodata, keep_outliers, reference, datums, classes) as maps,
+    ):
         inputs = [path for path in (prediction, truth, baseline) if path is not None]
         inputs += [] if reference is None else [container(reference.path)]
         with _error_map(error_map, maps.grid, inputs) as write_errors:
             alignments = _fit(maps, align)
-            run = _Run(maps, alignments, slope_classes, sample_limit)
-            for window in progress(maps.grid, "scoring"):
-                write_errors(window, run.add(maps.read(window, alignments)))
-            if not run.pixels["scored"]:
-                raise maps.nothing_in_common()
-        return run.scores(align)
+            before, shifts = None, {}
+            if coregister:
+                from Utils.scenes.accuracy.coregistration import find_shifts, moved
+                from Utils.scenes.accuracy.stable_ground import StableGround
+
+                with ExitStack() as stack:
+                    mask = None
+                    if stable_ground is not None:
+                        mask = StableGround(stack, stable_ground, maps.grid, prediction)
+                    shifts = find_shifts(maps, alignments, mask)
+                before = _scored(maps, alignments, slope_classes, sample_limit).scores(align)
+                maps = moved(maps, shifts)
+                alignments = _fit(maps, align)
+            run = _scored(maps, alignments, slope_classes, sample_limit, write_errors)
+        return replace(run.scores(align), before=before, shifts=shifts)
+
+
+def _scored(
+    maps: Maps,
+    alignments: dict[str, HeightFit],
+    bounds: Sequence[float],
+    sample_limit: int,
+    write_errors: Callable[[Window, FloatArray], None] = lambda window, errors: None,
+) -> _Run:
+    """All that is summed over the scene."""
+    run = _Run(maps, alignments, bounds, sample_limit)
+    for window in progress(maps.grid, "scoring"):
+        write_errors(window, run.add(maps.read(window, alignments)))
+    if not run.pixels["scored"]:
+        raise maps.nothing_in_common()
+    return run
 
 
 def parse_slope_classes(text: str) -> tuple[float, ...]:
@@ -180,6 +225,11 @@ class _Run:
         pairs = min(_PAIRS_LIMIT, limit)
         self._pairs = Sample({"truth": np.float32, PREDICTION: np.float32}, pairs, derive_seed(0, "pairs"))
         self._thumbnails = Thumbnails(maps.grid)
+        grid = maps.grid
+        metres = ground_sample_distance(grid.crs, grid.transform, grid.height, grid.width)
+        self._correlation = ErrorCorrelation(metres, grid.size)
+        self._terrain = TerrainSums(list(maps.scored)) if grid.has_metres else None
+        self._ground = None if maps.classes is None else ClassSums(maps.classes, list(maps.scored))
         self.pixels = {"grid": maps.grid.size, "truth": 0, **dict.fromkeys(maps.scored, 0), "scored": 0}
         if BICUBIC in maps.scored:
             self.pixels[BICUBIC_LACKS] = 0
@@ -209,7 +259,11 @@ class _Run:
         self._sample.add(columns)
         self._pairs.add({"truth": truth[scored], PREDICTION: heights[PREDICTION][scored]})
         self._add_thumbnails(window, scored, {"truth": truth, **heights})
-        return np.where(scored, errors[PREDICTION], np.nan)
+        if self._ground is not None:
+            self._ground.add(window, scored, errors)
+        error = np.where(scored, errors[PREDICTION], np.nan)
+        self._correlation.add(window, error)
+        return error
 
     def _add_errors(
         self, window: Window, cells: NDArray[np.intp], scored: BoolArray, errors: Mapping[str, FloatArray]
@@ -230,6 +284,8 @@ class _Run:
         true_slope: FloatArray,
     ) -> None:
         gradients = {name: self._maps.grid.gradient(values, found.window) for name, values in found.heights.items()}
+        if self._terrain is not None:
+            self._terrain.add(found.scored, found.truth, found.heights, gradients, true_gradient)
         usable = found.scored & np.isfinite(true_slope)
         for east, north in gradients.values():
             usable &= np.isfinite(east) & np.isfinite(north)
@@ -286,6 +342,9 @@ class _Run:
             sampling=sampling,
             blocks=int(np.count_nonzero(self._sums.by_block("pixels", None))),
             views=self._views(),
+            terrain={} if self._terrain is None else self._terrain.unexplained(),
+            variogram=self._correlation.variogram(),
+            ground=[] if self._ground is None else self._ground.rows(),
         )
 
     def _classes(self) -> range:

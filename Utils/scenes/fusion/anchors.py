@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from Utils.rasters.vertical_datum import UNKNOWN, VerticalDatum
 from Utils.scenes.fusion.reference import CoarseHeights, Geometry
 from Utils.scenes.joining.tile_alignment import Anchor
 from Utils.scenes.tiles.tile_grid import Tile
@@ -52,13 +53,18 @@ class Line:
 class Points:
     """Heights at points, in pixels of the scene: (N,) each; row 0.5, column 0.5 is the centre of the first pixel.
 
-    ``left_out`` has, by reason, how many rows of their table are not among them.
+    ``left_out`` has, by reason, how many rows of their table are not among them; ``datum`` is what heights refer to;
+    ``sigma`` their accuracy, one standard deviation in metres (N,), or None where it is unknown;
+    ``labels`` their classes as text (N,), or None.
     """
 
     rows: Floats
     columns: Floats
     heights: Floats
     left_out: Mapping[str, int] = field(default_factory=dict)
+    datum: VerticalDatum = UNKNOWN
+    sigma: Floats | None = None
+    labels: NDArray[np.str_] | None = None
 
     def under(self, tile: Tile) -> Points:
         """The points that lie on a tile."""

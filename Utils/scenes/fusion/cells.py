@@ -17,6 +17,7 @@ from rasterio.windows import Window
 
 from Utils.rasters.coordinates import horizontal_crs, longitude_period
 from Utils.rasters.geometry import Geometry
+from Utils.rasters.vertical_datum import UNKNOWN, VerticalDatum
 from Utils.scenes.fusion.uneven_cells import SAMPLES, Cells, UnevenCells
 
 # GDAL averages over boxes along the finer grid's axes: right where a cell's sides run along them to this share. Cells
@@ -41,6 +42,7 @@ class CoarseHeights:
         pixels_a_cell: side of a cell in pixels of the scene.
         description: facts on the reference for the results.
         uneven: the DEM's own cells, where these here only show them; None where these are the DEM's.
+        datum: what the heights refer to.
     """
 
     heights: Cells
@@ -48,6 +50,7 @@ class CoarseHeights:
     pixels_a_cell: float
     description: dict[str, Any]
     uneven: UnevenCells | None = None
+    datum: VerticalDatum = UNKNOWN
 
     def part(self, scene: Geometry) -> CoarseHeights | None:
         """The cells under a part of the scene; None where there are none."""

@@ -56,6 +56,29 @@ class Correction:
         return values_at(self.known.astype(np.float32), self.geometry.locate(place), order=0) < 0.5
 
 
+@dataclass(frozen=True)
+class Corrections:
+    """Two corrections, one after the other: the fusion with a DEM, then the way to points.
+
+    The uncertainty is that of the first: how much the points lessen it depends on how far they are, which is not said.
+    """
+
+    first: Correction
+    second: Correction
+
+    def apply(self, heights: NDArray[np.float32], place: Geometry) -> NDArray[np.float32]:
+        """Corrected heights of a part of the scene."""
+        return self.second.apply(self.first.apply(heights, place), place)
+
+    def uncertainty(self, spread: NDArray[np.float32], place: Geometry) -> NDArray[np.float32]:
+        """Standard deviation in metres, computed from the spread of the mosaic."""
+        return self.first.uncertainty(spread, place)
+
+    def filled(self, place: Geometry) -> NDArray[np.bool_]:
+        """Which pixels lie where no heights were known."""
+        return self.first.filled(place)
+
+
 def values_at(values: NDArray[np.float32], places: Floats, order: Literal[0, 1, 3]) -> NDArray[np.float32]:
     """Values of a map at places (2, H, W) in its rows and columns, of which only the part around them is read."""
     parts = []

@@ -8,8 +8,11 @@ from Utils.core.errors import UserError
 from Utils.rasters.coordinates import horizontal_crs
 from Utils.rasters.geometry import Geometry
 from Utils.rasters.source.scene_source import SceneSource
+from Utils.rasters.vertical_datum import UNKNOWN, VerticalDatum, parse_datum
 from Utils.scenes.fusion.anchors import Points
-from Utils.scenes.fusion.points_on_scene import read_points
+from Utils.scenes.fusion.held_out import split_points
+from Utils.scenes.fusion.image_shift import check_registration
+from Utils.scenes.fusion.points_on_scene import FEWEST_POINTS, read_points
 from Utils.scenes.fusion.reference import CoarseHeights, read_reference
 from Utils.scenes.options import SceneOptions
 
@@ -39,11 +42,15 @@ class KnownHeights:
         geometry: where the scene's pixels lie; None without heights.
         reference: a coarse DEM, or None.
         points: heights at points, or None.
+        datum: what all of them refer to.
+        held_out: points that are kept from all fits, or None.
     """
 
     geometry: Geometry | None = None
     reference: CoarseHeights | None = None
     points: Points | None = None
+    datum: VerticalDatum = UNKNOWN
+    held_out: Points | None = None
 
 
 def read_heights(source: SceneSource, options: SceneOptions) -> KnownHeights:
@@ -55,11 +62,20 @@ def read_heights(source: SceneSource, options: SceneOptions) -> KnownHeights:
     if not options.metric:
         return KnownHeights()
     geometry = scene_geometry(source)
-    reference, points = None, None
+    reference, points, held_out, datum = None, None, None, parse_datum(options.vertical_datum)
     if options.reference is not None:
-        reference = read_reference(options.reference, geometry, options.reference_nodata, options.keep_outliers)
+        reference = read_reference(options.reference, geometry, options.reference_nodata, options.keep_outliers, datum)
+        datum = reference.datum
+        if options.detail != "none" or options.register:
+            reference = check_registration(source, geometry, reference, options.register)
     if options.points is not None:
-        points = read_points(
-            options.points, options.points_crs, geometry, options.points_columns, options.keep_outliers
-        )
-    return KnownHeights(geometry, reference, points)
+        columns = (*options.points_columns, *([options.points_accuracy] if options.points_accuracy else []))
+        found = read_points(options.points, options.points_crs, geometry, columns, options.keep_outliers, datum)
+        datum = found.datum if found.datum.known else datum
+        points, held_out = split_points(found, options.hold_out, source.height, source.width)
+        if len(points.rows) < FEWEST_POINTS:
+            raise UserError(
+                f"--hold-out {options.hold_out:g} leaves {len(points.rows)} points for the fit, at least "
+                f"{FEWEST_POINTS} are needed; give a smaller share"
+            )
+    return KnownHeights(geometry, reference, points, datum, held_out)

@@ -6,7 +6,7 @@ import csv
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TextIO
@@ -37,22 +37,25 @@ class PointTable:
         values: (N, 3) x, y and height; a row that cannot be read is NaN.
         lines: (N,) the number of each row's line in the file.
         unreadable: what is wrong with the first row that cannot be read; empty if all can.
+        labels: (N,) text of one more column; None where none was asked for.
     """
 
     values: NDArray[np.float64]
     lines: NDArray[np.intp]
     unreadable: str
+    labels: NDArray[np.str_] | None = None
 
 
-def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> PointTable:
-    """Read three columns of a text table with a heading line.
+def read_table(path: Path, columns: Sequence[str] = COLUMNS, label: str = "") -> PointTable:
+    """Read three or more columns of a text table with a heading line.
 
     Fields are separated by commas, semicolons, tabs, bars or spaces. Names of columns are compared without regard to
     capitals and outer spaces. Lines that begin with #, % or // are comments; the last one may be the heading.
 
     Args:
         path: the table.
-        columns: the names of the columns with x, y and height.
+        columns: the names of the columns with x, y and height, and of further ones with numbers.
+        label: the name of a column whose text is wanted too; empty for none.
 
     Raises:
         UserError: no readable file, no such column or several of one name, no rows.
@@ -62,7 +65,7 @@ def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> PointTable:
         raise UserError(f"--points '{path}' is no regular file; give a CSV file")
     try:
         with path.open(newline="", encoding=_encoding(path), errors="replace") as file:
-            return _read(path, file, columns)
+            return _read(path, file, columns, label)
     except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(f"--points '{path}' cannot be read: {error}") from error
 
@@ -93,7 +96,7 @@ class _Lines:
                 yield line
 
 
-def _read(path: Path, file: TextIO, columns: Sequence[str]) -> PointTable:
+def _read(path: Path, file: TextIO, columns: Sequence[str], label: str) -> PointTable:
     lines = _Lines(file)
     rows = iter(lines)
     heading = next(rows, "")
@@ -103,6 +106,8 @@ def _read(path: Path, file: TextIO, columns: Sequence[str]) -> PointTable:
     separator = _separator(heading)
     names = _fields(heading)
     places = [_place(path, names, wanted, columns) for wanted in columns]
+    label_place = _place(path, names, label, columns) if label else -1
+    labels: list[str] = []
     values, numbers, unreadable, commas = [], [], "", []
     dots = 0
     for line in rows if first is None else chain([first], rows):
@@ -110,6 +115,8 @@ def _read(path: Path, file: TextIO, columns: Sequence[str]) -> PointTable:
         if len(fields) == 1:
             fields = _fields(line)  # another separator than the heading's
         numbers.append(lines.number)
+        if label:
+            labels.append(fields[label_place].strip() if label_place < len(fields) else "")
         found = [fields[place] if place < len(fields) else "" for place in places]
         read = [_number(field) for field in found]
         problem = ""
@@ -119,13 +126,14 @@ def _read(path: Path, file: TextIO, columns: Sequence[str]) -> PointTable:
             problem = f"'{found[read.index(None)]}' is no number"
         if problem:
             unreadable = unreadable or f"line {lines.number}: {problem}"
-            read = [None] * 3
+            read = [None] * len(columns)
         values.append([np.nan if value is None else value for value in read])
         commas.append(not problem and any("," in field and "." not in field for field in found))
         dots += not problem and any("." in field and "," not in field for field in found)
     if not values:
         raise UserError(f"--points '{path}' holds no points")
-    return _of_one_sign(np.array(values, np.float64), np.array(numbers), np.array(commas), dots, unreadable)
+    table = _of_one_sign(np.array(values, np.float64), np.array(numbers), np.array(commas), dots, unreadable)
+    return replace(table, labels=np.array(labels, dtype=np.str_)) if label else table
 
 
 def _of_one_sign(

@@ -45,28 +45,33 @@ class PointCorrection:
     left_out: Mapping[str, int]
 
 
-def correct_to_points(points: Points, mosaic: Path, scene: Geometry, spacing: float) -> PointCorrection:
+def correct_to_points(
+    points: Points, mosaic: Path, scene: Geometry, spacing: float, first: Correction | None = None
+) -> PointCorrection:
     """Fit a surface that corrects a mosaic towards heights at points, however they lie.
 
     Its smoothness is chosen by leaving out a fifth of the points at a time. Points whose residual lies more than five
-    robust standard deviations from the median are left out, with a line in the log.
+    robust standard deviations from the median are left out, with a line in the log. Where the points' own accuracy is
+    known, they weigh by the inverse of their variance.
 
     Args:
         points: heights in metres.
         mosaic: the blended map, in metres as accurate as the fits of its tiles; NaN where invalid.
         scene: where its pixels lie.
         spacing: pixels between the nodes of the surface.
+        first: what corrects the mosaic before the points do, such as its fusion with a DEM.
 
     Raises:
         UserError: too few points on valid pixels.
     """
-    residuals = points.heights - sample_mosaic(points, mosaic)
+    residuals = points.heights - sample_mosaic(points, mosaic, None if first is None else (first, scene))
     known = np.isfinite(residuals)
     if known.sum() < FEWEST_POINTS:
         raise UserError(f"--points: only {known.sum()} lie on valid pixels, at least {FEWEST_POINTS} are needed")
     middle = float(np.median(residuals[known]))
     spread = _MAD_TO_SIGMA * float(np.median(np.abs(residuals[known] - middle)))
-    inside = known & (np.abs(residuals - middle) <= 5.0 * spread + 1e-6)
+    own = 0.0 if points.sigma is None else points.sigma
+    inside = known & (np.abs(residuals - middle) <= 5.0 * np.hypot(spread, own) + 1e-6)
     outliers = known & ~inside
     if outliers.any():
         worst = residuals[outliers][np.abs(residuals[outliers] - middle).argmax()]
@@ -78,9 +83,12 @@ def correct_to_points(points: Points, mosaic: Path, scene: Geometry, spacing: fl
             5.0 * spread,
             worst,
         )
-    places, values = _thinned(points.rows[inside] / spacing, points.columns[inside] / spacing, residuals[inside])
-    smoothing = _choose_smoothing(places, values)
-    surface = _surface(places, values, smoothing)
+    variance = np.ones(len(residuals)) if points.sigma is None else points.sigma**2
+    places, values, doubt = _thinned(
+        points.rows[inside] / spacing, points.columns[inside] / spacing, residuals[inside], variance[inside]
+    )
+    smoothing = _choose_smoothing(places, values, doubt)
+    surface = _surface(places, values, smoothing * doubt)
     # One node beyond the border on each side, so that interpolation has nodes on both sides of every pixel.
     rows = np.arange(int(np.ceil(scene.height / spacing)) + 2)
     columns = np.arange(int(np.ceil(scene.width / spacing)) + 2)
@@ -98,8 +106,8 @@ def correct_to_points(points: Points, mosaic: Path, scene: Geometry, spacing: fl
     )
 
 
-def sample_mosaic(points: Points, mosaic: Path) -> Floats:
-    """The mosaic at points (N,), bilinearly, read strip by strip; NaN where it is invalid."""
+def sample_mosaic(points: Points, mosaic: Path, corrected: tuple[Correction, Geometry] | None = None) -> Floats:
+    """The mosaic at points (N,), bilinearly, read strip by strip, and corrected where it shall be; NaN if invalid."""
     found = np.full(len(points.rows), np.nan)
     with rasterio.open(mosaic) as source:
         for start in range(0, source.height, _STRIP):
@@ -108,15 +116,18 @@ def sample_mosaic(points: Points, mosaic: Path) -> Floats:
                 first = max(0, start - 1)
                 last = min(source.height, start + _STRIP + 1)
                 values = source.read(1, window=Window(0, first, source.width, last - first))
+                if corrected is not None:
+                    correction, scene = corrected
+                    values = correction.apply(values, scene.window(first, 0, *values.shape))
                 found[mine] = sample(values, points.rows[mine] - first, points.columns[mine])
     return found
 
 
-def _thinned(rows: Floats, columns: Floats, values: Floats) -> tuple[Floats, Floats]:
+def _thinned(rows: Floats, columns: Floats, values: Floats, variance: Floats) -> tuple[Floats, Floats, Floats]:
     """Take medians in cells of a quarter of the spacing: a thousand points on one track tell no more than ten.
 
     Returns:
-        Places (K, 2) and values (K,).
+        Places (K, 2), values (K,), and their variance (K,) in shares of the mean one.
     """
     edges = [np.arange(np.floor(side.min() * 4), np.floor(side.max() * 4) + 2) / 4 for side in (rows, columns)]
     cell = [
@@ -127,10 +138,21 @@ def _thinned(rows: Floats, columns: Floats, values: Floats) -> tuple[Floats, Flo
     order = np.argsort(group, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
     places = np.array([[rows[part].mean(), columns[part].mean()] for part in parts])
-    return places, np.array([np.median(values[part]) for part in parts])
+    found = np.array([_weighted_median(values[part], 1.0 / variance[part]) for part in parts])
+    doubt = np.array([1.0 / np.mean(1.0 / variance[part]) for part in parts])
+    return places, found, doubt / doubt.mean()
 
 
-def _choose_smoothing(places: Floats, values: Floats) -> float:
+def _weighted_median(values: Floats, weights: Floats) -> float:
+    """The median, where each value counts by its weight; the usual one for equal weights."""
+    if np.ptp(weights) == 0.0:
+        return float(np.median(values))
+    order = np.argsort(values)
+    total = np.cumsum(weights[order]) - weights[order] / 2
+    return float(np.interp(weights.sum() / 2, total, values[order]))
+
+
+def _choose_smoothing(places: Floats, values: Floats, doubt: Floats) -> float:
     """The smoothing whose surface best predicts points that it was not fitted to (five folds, at most 1500 points)."""
     order = np.random.default_rng(0).permutation(len(places))[:_MOST_TO_CHOOSE]
     if len(order) < 4 * FEWEST_POINTS:
@@ -141,13 +163,14 @@ def _choose_smoothing(places: Floats, values: Floats) -> float:
         misses = []
         for fold in range(5):
             known, asked = order[folds != fold], order[folds == fold]
-            misses.append(np.abs(_surface(places[known], values[known], smoothing)(places[asked]) - values[asked]))
+            surface = _surface(places[known], values[known], smoothing * doubt[known])
+            misses.append(np.abs(surface(places[asked]) - values[asked]) / doubt[asked])
         return float(np.mean(np.concatenate(misses)))
 
     return min(_SMOOTHINGS, key=error)
 
 
-def _surface(places: Floats, values: Floats, smoothing: float) -> RBFInterpolator:
+def _surface(places: Floats, values: Floats, smoothing: Floats) -> RBFInterpolator:
     """Kriging with a linear variogram and a nugget.
 
     It asks for no slope, which points on a straight track leave open: a thin-plate spline with neighbours on one line

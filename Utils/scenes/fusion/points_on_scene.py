@@ -13,9 +13,12 @@ from rasterio.errors import CRSError
 
 from Utils.core.errors import UserError
 from Utils.rasters.coordinates import TRANSFORM_ERRORS, horizontal_crs, on_earth
+from Utils.rasters.datum_shift import DatumShift
 from Utils.rasters.geometry import Geometry
 from Utils.rasters.suspect_heights import NO_HEIGHT, find_fill_values, ground_limits
+from Utils.rasters.vertical_datum import UNKNOWN, VerticalDatum, datum_of_system, suggested_datum
 from Utils.scenes.fusion.anchors import Points
+from Utils.scenes.fusion.point_files import VECTORS, read_point_file
 from Utils.scenes.fusion.point_table import COLUMNS, PointTable, read_table
 
 __all__ = ["FEWEST_POINTS", "read_points"]
@@ -38,6 +41,10 @@ def read_points(
     scene: Geometry,
     columns: Sequence[str] = COLUMNS,
     keep_outliers: bool = False,
+    datum: VerticalDatum = UNKNOWN,
+    fewest: int = FEWEST_POINTS,
+    label: str = "",
+    said: VerticalDatum = UNKNOWN,
 ) -> Points:
     """Read a table with the columns x, y and height (others are ignored); points beside the scene are left out.
 
@@ -45,26 +52,34 @@ def read_points(
     warning counts them, and ``Points.left_out`` has the numbers for the results.
 
     Args:
-        path: the table, see ``read_table``.
-        crs: CRS of x and y, such as ``EPSG:4326``, where x is the longitude.
+        path: the table, see ``read_table``; or a GeoJSON, GeoPackage or shapefile, whose own system counts.
+        crs: CRS of x and y, such as ``EPSG:4326``, where x is the longitude. One with heights, such as
+            ``EPSG:4326+3855`` or ``EPSG:4979``, says what the heights refer to.
         scene: where its pixels lie.
-        columns: the names of the columns with x, y and height.
+        columns: the names of the columns with x, y and height, and perhaps that with the heights' accuracy.
         keep_outliers: whether fill values and impossible heights are taken as heights.
+        datum: what the heights shall refer to; where the CRS says another one, they are brought to it.
+        fewest: points that are needed.
+        label: a column with classes; empty for none.
+        said: what the heights refer to, where no system with heights says it.
 
     Raises:
         UserError: an unreadable table, columns missing, most rows bad, an unusable CRS, too few points on the scene.
     """
-    table = read_table(path, columns)
+    if path.suffix.lower() in VECTORS:
+        table, crs = read_point_file(path, columns, label)
+    else:
+        table = read_table(path, columns, label)
     system = _system(crs, scene)
-    xs, ys, heights = table.values.T
+    xs, ys, heights = table.values.T[:3]
     readable = (np.abs(table.values[:, :2]) < NO_HEIGHT).all(axis=1) & ~np.isnan(heights)
     rows, columns_ = _pixels(system, scene, xs, ys)
     placed = readable & np.isfinite(rows) & np.isfinite(columns_)
     inside = placed & _on(scene, rows, columns_)
     fill, impossible = _suspects(np.where(readable, heights, np.nan), scene, keep_outliers)
     used = inside & ~fill & ~impossible
-    if 2 * placed.sum() <= len(xs) or used.sum() < FEWEST_POINTS:
-        raise _unusable(path, crs, system, scene, table, placed, used)
+    if 2 * placed.sum() <= len(xs) or used.sum() < fewest:
+        raise _unusable(path, crs, system, scene, table, placed, used, fewest)
     _warn(path, table, readable, placed, fill, impossible)
     logger.info("%d of %d points lie on the scene", inside.sum(), len(xs))
     reasons = {
@@ -74,7 +89,65 @@ def read_points(
         "impossible": inside & impossible,
     }
     left_out = {reason: int(rows_.sum()) for reason, rows_ in reasons.items() if rows_.any()}
-    return Points(rows[used], columns_[used], heights[used], left_out)
+    own = _datum(path, crs, said)
+    heights, own = _brought_to(path, datum, own, heights[used], (xs[used], ys[used]), system)
+    sigma = _sigma(path, table.values[used, 3]) if len(columns) > 3 else None
+    labels = None if table.labels is None else table.labels[used]
+    return Points(rows[used], columns_[used], heights, left_out, own, sigma, labels)
+
+
+def _sigma(path: Path, given: Floats) -> Floats:
+    """One standard deviation (N,), in metres; where none is given, the median of the others."""
+    known = np.isfinite(given) & (given > 0.0) & (given < NO_HEIGHT)
+    if not known.any():
+        raise UserError(f"--points '{path}': the column of --points-accuracy holds no number above 0")
+    usual = float(np.median(given[known]))
+    if not known.all():
+        logger.warning(
+            "--points '%s': %d of %d points have no accuracy above 0; that of the others, %.3g m, counts for them",
+            path,
+            (~known).sum(),
+            len(known),
+            usual,
+        )
+    return np.where(known, given, usual)
+
+
+def _datum(path: Path, crs: str, said: VerticalDatum) -> VerticalDatum:
+    """What the heights refer to, as the CRS or else the user says it."""
+    own = datum_of_system(CRS.from_user_input(crs))
+    if own is not None and said.known and not own.same_as(said):
+        raise UserError(f"--points '{path}': its CRS says {own}, and --truth-datum {said.label}; leave one out")
+    own = own or (said if said.known else None)
+    suggestion = "" if own is not None else suggested_datum(path.name)
+    if suggestion:
+        remedy = suggestion.format(option="--points-crs with heights, of")
+        logger.info("--points '%s': --points-crs '%s' does not say what heights refer to; %s", path, crs, remedy)
+    return own or UNKNOWN
+
+
+def _brought_to(
+    path: Path, wanted: VerticalDatum, own: VerticalDatum, heights: Floats, at: tuple[Floats, Floats], system: CRS
+) -> tuple[Floats, VerticalDatum]:
+    """Heights in the wanted datum, and the datum that they are in then."""
+    if not wanted.known:
+        return heights, own
+    if not own.known:
+        logger.info(
+            "--points '%s': its heights are taken as those of %s, for nothing says another datum", path, wanted.label
+        )
+        return heights, own
+    if own.same_as(wanted):
+        return heights, wanted
+    metres = DatumShift(own, wanted, system, f"--points '{path}'").at(*at)
+    logger.info(
+        "--points '%s': heights brought from %s to %s, %+.2f m in the mean",
+        path,
+        own.label,
+        wanted.label,
+        metres.mean(),
+    )
+    return heights + metres, wanted
 
 
 def _system(crs: str, scene: Geometry) -> CRS:
@@ -122,11 +195,11 @@ def _suspects(heights: Floats, scene: Geometry, keep_outliers: bool) -> tuple[Ma
 
 
 def _unusable(
-    path: Path, crs: str, system: CRS, scene: Geometry, table: PointTable, placed: Mask, used: Mask
+    path: Path, crs: str, system: CRS, scene: Geometry, table: PointTable, placed: Mask, used: Mask, fewest: int
 ) -> UserError:
     """Say why a table gives too little, and what would do."""
     count = len(placed)
-    unread = np.isnan(table.values).any(axis=1)
+    unread = np.isnan(table.values[:, :3]).any(axis=1)
     if table.unreadable and 2 * unread.sum() >= count:
         return UserError(f"--points '{path}': {unread.sum()} of {count} rows cannot be read; {table.unreadable}")
     what = f"--points '{path}': {used.sum()} of {count} points lie on the scene"
@@ -148,8 +221,7 @@ def _unusable(
     if 2 * placed.sum() <= count:
         what += f", and {count - placed.sum()} lie outside of what '{crs}' can express or lack a number"
     return UserError(
-        f"{what}, at least {FEWEST_POINTS} with a height are needed; check --points-crs (now '{crs}') and which "
-        "column is x"
+        f"{what}, at least {fewest} with a height are needed; check --points-crs (now '{crs}') and which column is x"
     )
 
 

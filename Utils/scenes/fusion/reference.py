@@ -16,6 +16,7 @@ from rasterio.vrt import WarpedVRT
 
 from Utils.core.errors import UserError
 from Utils.rasters.coordinates import horizontal_crs, longitude_period
+from Utils.rasters.datum_shift import DatumShift
 from Utils.rasters.environment import gdal_environment
 from Utils.rasters.geometry import Geometry
 from Utils.rasters.ground import has_transform
@@ -23,6 +24,7 @@ from Utils.rasters.height_units import height_unit
 from Utils.rasters.places import gdal_name, raster_place
 from Utils.rasters.tile_files import GDAL_ERRORS, check_blocks
 from Utils.rasters.trusted_heights import Doubts, Place, trusted_heights
+from Utils.rasters.vertical_datum import UNKNOWN, VerticalDatum, datum_of
 from Utils.scenes.fusion.cell_plan import CellPlan, plan_cells
 from Utils.scenes.fusion.cells import Cells, CoarseHeights, average_onto, border_cells
 from Utils.scenes.fusion.uneven_cells import UnevenCells
@@ -39,7 +41,11 @@ _REMEDY = "--keep-outliers takes them as heights, --reference-nodata names a voi
 
 
 def read_reference(
-    path: Path, scene: Geometry, nodata: float | None = None, keep_outliers: bool = False
+    path: Path,
+    scene: Geometry,
+    nodata: float | None = None,
+    keep_outliers: bool = False,
+    datum: VerticalDatum = UNKNOWN,
 ) -> CoarseHeights:
     """Read a reference DEM under a scene.
 
@@ -48,6 +54,7 @@ def read_reference(
         scene: the place under which it is read.
         nodata: a value that means no data, in addition to the one that the file names.
         keep_outliers: whether undeclared void values, impossible heights and wrong single cells are taken as heights.
+        datum: what the heights shall refer to; where the file says another one, they are brought to it.
 
     Raises:
         UserError: unreadable, no CRS, more bands, no overlap, cells too wide for the scene, or nothing but voids under
@@ -60,7 +67,7 @@ def read_reference(
             _check(path, source)
             check_blocks(path, source)
             plan = plan_cells(path, source, scene)
-            name, crs = source.name, source.crs
+            name, crs, own = source.name, source.crs, datum_of(path, source)
             _, unit = height_unit(f"--reference {path}", source, 1)
             place = Place(plan.grid.crs, plan.grid.transform, plan.grid.height, plan.grid.width)
             doubts = Doubts(f"--reference '{path}'", _REMEDY, unit, nodata, not keep_outliers, not keep_outliers)
@@ -72,6 +79,7 @@ def read_reference(
     if unit != 1.0:
         logger.info("reference: heights in units of %g m, converted to metres", unit)
         heights = heights * np.float32(unit)
+    heights, own = _brought_to(datum, own, heights, plan.grid, path)
     uneven = None if plan.even is None else UnevenCells(heights, plan.grid)
     grid = plan.grid if plan.even is None else plan.even
     heights = heights if uneven is None else uneven.shown(grid)
@@ -83,10 +91,29 @@ def read_reference(
         "pixels_a_cell": round(plan.pixels, 3),
         "void_share": float(np.isnan(heights).mean()),
         "left_out": left_out.describe(),
+        "vertical_datum": own.describe(),
     }
-    found = CoarseHeights(heights, grid, plan.pixels, described, uneven)
+    found = CoarseHeights(heights, grid, plan.pixels, described, uneven, own)
     _check_support(path, found, scene)
     return found
+
+
+def _brought_to(
+    wanted: VerticalDatum, own: VerticalDatum, heights: Cells, grid: Geometry, path: Path
+) -> tuple[Cells, VerticalDatum]:
+    """Cells in the wanted datum, and the datum that they are in then: the file's where none is wanted."""
+    if not wanted.known:
+        return heights, own
+    if not own.known:
+        logger.info("--reference '%s': its heights are taken as those of %s", path, wanted.label)
+        return heights, wanted
+    if own.same_as(wanted):
+        return heights, wanted
+    shift = DatumShift(own, wanted, grid.crs, f"--reference '{path}'")
+    metres = shift.over(grid.transform, 0, 0, grid.height, grid.width).astype(np.float32)
+    middle = float(metres[grid.height // 2, grid.width // 2])
+    logger.info("reference: heights brought from %s to %s, %+.2f m in the middle", own.label, wanted.label, middle)
+    return heights + metres, wanted
 
 
 def _check(path: Path, source: Any) -> None:

@@ -65,7 +65,9 @@ def _cheap_model() -> Iterator[None]:
     """In place of the module that opens trained models, whose imports take seconds."""
     name = "Systems.models"
     before = sys.modules.get(name)
-    sys.modules[name] = SimpleNamespace(load_predictor=lambda *_, **__: _MODEL)  # type: ignore[assignment]
+    sys.modules[name] = SimpleNamespace(  # type: ignore[assignment]
+        load_predictor=lambda *_, **__: _MODEL, holds_detail_model=lambda *_: False, load_detail_model=None
+    )
     try:
         yield
     finally:

@@ -1,0 +1,54 @@
+"""The keys of configs that read land-cover tiles."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from Utils.config.sections import MAY_CHANGE, Fraction, Positive, PositiveNumber, Section, Share, ShareBelowOne
+
+__all__ = ["AugmentationSection", "ColourChange", "DepthSource", "WithLandCover"]
+
+ColourChange = Literal["none", "mild", "strong"]
+DepthSource = Literal["true", "constant", "shuffled", "grey"]
+
+
+class AugmentationSection(Section):
+    """``augmentation``: how training samples change at random. Image, map and mask move together."""
+
+    crop: Positive | None = 512
+    """Side in pixels of a random square; null for whole tiles, which then have one size."""
+    scales: Annotated[list[PositiveNumber], Field(min_length=2, max_length=2)] = [0.5, 2.0]
+    """crop: the smallest and the largest factor by which tiles are enlarged before."""
+    largest_share: Share = 0.75
+    """crop: the share of its labelled pixels that one class may have; up to ten squares are drawn."""
+    turns: bool = True
+    """crop: whether squares are turned by quarters of a circle; `flips` mirrors them."""
+    colours: ColourChange = "strong"
+    """How brightness, contrast, saturation and hue of the image change: none, mild or strong."""
+    grey: Fraction = 0.0
+    """Chance of a grey image."""
+    blur: Fraction = 0.0
+    """Chance of a blurred image."""
+    depth_jitter: bool = True
+    """Whether gain, offset and gamma of the relative depth map change."""
+    depth_drop: ShareBelowOne = 0.1
+    """Chance of a map without relief, 0 everywhere, so that the network can do without."""
+
+
+class WithLandCover(Section):
+    """How tiles, their classes and their relative depth maps are found and read."""
+
+    description: Annotated[str, MAY_CHANGE] = ""
+    """A line that says what the config is for; the log begins with it."""
+    class_table: str | None = None
+    """JSON with one's own classes (names, colours, values); by default those of LoveDA."""
+    relative_depth_folder: str = "depth_png"
+    """Folder of the relative depth maps beside that of the images; networks that see none read none."""
+    relative_depth_rises: Literal["auto", "depth", "height"] = "auto"
+    """What rises in these maps: depth (near is dark) or height (near is bright). By default what the JSON beside a map
+    says, as python -m Systems.relative_depth writes it, and height where there is none."""
+    depth_source: DepthSource = "true"
+    """What stands for the map: true, the maps themselves; or a control: constant, shuffled (maps of other tiles) or
+    grey (a grey copy of the image)."""

@@ -1,0 +1,1 @@
+"""Scores of class maps: one confusion matrix over all tiles, boundaries, calibration, and published numbers."""
