@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -202,10 +203,7 @@ def _worthwhile_surface(places: Floats, values: Floats, doubt: Floats) -> Surfac
         return float(np.mean(np.concatenate(misses))) if misses else np.inf
 
     candidates: list[tuple[str, Fit]] = [("nothing: the DEM is as good as it is", _nothing), ("one level", _level)]
-    candidates += [
-        ("a surface", lambda at, height, sigma, smoothing=smoothing: _surface(at, height, smoothing * sigma))
-        for smoothing in _SMOOTHINGS
-    ]
+    candidates += [("a surface", partial(_smoothed, smoothing)) for smoothing in _SMOOTHINGS]
     errors = [error(fit) for _, fit in candidates]
     best = int(np.argmin(errors))
     name, fit = candidates[best if errors[best] < _WORTHWHILE * errors[0] else 0]
@@ -216,6 +214,11 @@ def _worthwhile_surface(places: Floats, values: Floats, doubt: Floats) -> Surfac
         errors[0],
     )
     return fit(places, values, doubt)
+
+
+def _smoothed(smoothing: float, places: Floats, values: Floats, doubt: Floats) -> Surface:
+    found = _surface(places, values, smoothing * doubt)
+    return lambda at: np.asarray(found(at))
 
 
 def _nothing(places: Floats, values: Floats, doubt: Floats) -> Surface:
