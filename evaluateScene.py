@@ -24,11 +24,27 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit status."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    missing = [name for name in ("prediction", "truth") if getattr(given, name) is None]
+    if given.several is None and missing:
+        parser.error(f"the following arguments are required: {', '.join(f'--{name}' for name in missing)}")
+    if given.several is not None and len(missing) < 2:
+        parser.error("--several ranks results that are there: leave --prediction and --truth out")
 
     # One pass over a few rasters: in a launch of several processes the first one makes it.
     def work() -> None:
-        on_main(score)
+        on_main(score if given.several is None else rank)
+
+    def rank() -> None:
+        from Utils.scenes.accuracy.accuracy_tables import check_output, writing
+        from Utils.scenes.accuracy.ranking import rank_results, write_ranking
+
+        check_output(given.output, [])
+        ranking = rank_results(given.several)
+        with writing(given.output):
+            print(write_ranking(given.output, ranking))
+        print(f"\nranking: {given.output}")
 
     def score() -> None:
         # Only now, so that --help and a wrong argument are answered at once.
@@ -114,11 +130,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     text = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=text)
-    parser.add_argument("--prediction", type=Path, required=True, metavar="TIF", help="of predict.py, or any DEM")
+    parser.add_argument("--prediction", type=Path, metavar="TIF", help="of predict.py, or any DEM")
     parser.add_argument(
         "--truth", type=Path, required=True, metavar="DEM", help="true heights: a raster, or checkpoints"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for tables, JSON and figure")
+    parser.add_argument(
+        "--several",
+        type=Path,
+        nargs="+",
+        metavar="RESULTS",
+        help="rank the maps over several scenes that were scored: the folders of their results",
+    )
     parser.add_argument("--baseline", type=Path, metavar="DEM", help="another DEM to score beside")
     fused = parser.add_mutually_exclusive_group()
     fused.add_argument(
