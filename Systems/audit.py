@@ -17,6 +17,7 @@ from Systems.d3rsmde.config import DiffusionTrainingConfig, ViTTrainingConfig
 from Systems.d3rsmde.dem_prior.config import DemTrainingConfig
 from Systems.depth.config import DepthTrainingConfig
 from Systems.kinds import kind_of
+from Systems.segmentation.config import SegmentationTrainingConfig
 from Systems.stereo.config import StereoTrainingConfig
 from Utils.config.config_files import load_config, read_merged
 from Utils.config.training_keys import TrainingConfig
@@ -96,6 +97,11 @@ def _training(given: argparse.Namespace, config: TrainingConfig | None) -> Audit
         return audited_depth(config.model_copy(update=changes))
     if isinstance(config, DemTrainingConfig):
         return audited_dem_refiner(config.model_copy(update=changes))
+    if isinstance(config, SegmentationTrainingConfig):
+        raise UserError(
+            f"'{given.config}' trains on land cover, which is checked by: python trainSegmentation.py --config "
+            f"{given.config} --dry-run"
+        )
     assert isinstance(config, ViTTrainingConfig)
     return audited_coarse(config.model_copy(update=changes))
 

@@ -13,6 +13,7 @@ from Systems.d3rsmde.config import (
 )
 from Systems.d3rsmde.dem_prior.config import DemTrainingConfig
 from Systems.depth.config import DepthEvaluationConfig, DepthTrainingConfig
+from Systems.segmentation.config import SegmentationEvaluationConfig, SegmentationTrainingConfig
 from Systems.stereo.config import StereoEvaluationConfig, StereoTrainingConfig
 from Utils.config.sections import Section
 
@@ -42,6 +43,8 @@ KINDS = (
     ConfigKind("trainDiffusion.py", "Diffusion", DemTrainingConfig, 'with `"prior": "dem"`'),
     ConfigKind("trainDepth.py", "Depth", DepthTrainingConfig),
     ConfigKind("evaluateDepth.py", "Depth", DepthEvaluationConfig),
+    ConfigKind("trainSegmentation.py", "Segmentation", SegmentationTrainingConfig),
+    ConfigKind("evaluateSegmentation.py", "Segmentation", SegmentationEvaluationConfig),
     ConfigKind("trainStereo.py", "Stereo", StereoTrainingConfig),
     ConfigKind("evaluateStereo.py", "Stereo", StereoEvaluationConfig),
 )

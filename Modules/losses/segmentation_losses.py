@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,3 +51,22 @@ class CrossEntropyLoss(nn.Module):
             share = weights[label.long().where(counted, 0)] * counted
         sums = each.flatten(1).sum(dim=1), share.flatten(1).sum(dim=1)
         return (sums[0] / sums[1].clamp_min(torch.finfo(torch.float32).tiny)).mean()
+
+
+def build_segmentation_loss(
+    names: Sequence[str], weights: Sequence[float] | None = None
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The mean of the losses with some names.
+
+    Args:
+        names: of ``SEGMENTATION_LOSSES`` in ``Modules.segmentation.names``.
+        weights: weight of each class; None for equal ones.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    unknown = [name for name in names if name != "CrossEntropyLoss"]
+    if unknown or not names:
+        raise ValueError(f"unknown loss '{unknown[0] if unknown else ''}'; known: CrossEntropyLoss")
+    # There is one, so that its mean over any list of names is itself.
+    return CrossEntropyLoss(weights)

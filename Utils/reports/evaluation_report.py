@@ -41,7 +41,7 @@ from Utils.reports.tile_panels import tile_panels
 from Utils.reports.training_curves import training_curves
 from Utils.scoring.scores import Row, ScoreProtocol, Scorer, Summary
 
-__all__ = ["REPORT_FILE", "choose_examples", "write_report"]
+__all__ = ["REPORT_FILE", "choose_examples", "evaluation_document", "tile_rows", "write_report"]
 
 REPORT_FILE = "report.html"
 
@@ -74,10 +74,10 @@ def write_report(
         UserError: a file that cannot be written, or a tile or map that can no longer be read.
     """
     folder = Path(config.output_dir)
-    document = _document(found, config, facts)
+    document = evaluation_document(found, config, facts)
     table = "\n\n".join([format_report(found), *_beside_controls(found, document)])
     with writing(folder / "metrics.json"):
-        write_csv(folder / "tiles.csv", _tile_rows(found))
+        write_csv(folder / "tiles.csv", tile_rows(found))
         write_json(folder / "metrics.json", document)
         (folder / "table.md").write_text(table + "\n", encoding="utf-8")
     sections = _sections(found, config, document, dataset, entries or {})
@@ -107,7 +107,8 @@ def choose_examples(found: Evaluation) -> dict[str, list[str]]:
     return {"best": best, "median": rest[middle : middle + count], "worst": worst}
 
 
-def _tile_rows(found: Evaluation) -> list[dict[str, object]]:
+def tile_rows(found: Evaluation) -> list[dict[str, object]]:
+    """What ``tiles.csv`` holds: the scores of each tile."""
     # One map needs no prefix in its columns.
     prefix = {name: "" if len(found.rows) == 1 else f"{name}." for name in found.rows}
     by_name = {name: found.tile_scores(name) for name in found.rows}
@@ -118,7 +119,7 @@ def _tile_rows(found: Evaluation) -> list[dict[str, object]]:
     ]
 
 
-def _document(found: Evaluation, config: ScoringConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
+def evaluation_document(found: Evaluation, config: ScoringConfig, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What ``metrics.json`` holds."""
     document: dict[str, Any] = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

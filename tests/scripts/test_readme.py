@@ -89,7 +89,9 @@ NOT_RUN = {
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(
-    f"{verb}{kind}.py" for verb in ("train", "evaluate") for kind in ("ViT", "Diffusion", "Depth", "Stereo")
+    f"{verb}{kind}.py"
+    for verb in ("train", "evaluate")
+    for kind in ("ViT", "Diffusion", "Depth", "Segmentation", "Stereo")
 )
 # Names that stand for a reader's own, or that a run writes.
 PLACEHOLDERS = ("<", "MyTiles", "MyGround", "Dataset/BASE_DATA_DIR", "Dataset/splitTextFiles")

@@ -183,7 +183,12 @@ def _table(document: Any) -> ClassTable:
     ignored = document.get("ignored_values", [])
     if not isinstance(ignored, list) or not all(_is_whole(value) for value in ignored):
         raise ValueError(f"ignored_values is {ignored!r}, and no list of whole numbers")
-    for what, found in (("name", names), ("colour", colours), ("value", [*values, *ignored])):
+    every: tuple[tuple[str, list[Any]], ...] = (
+        ("name", names),
+        ("colour", colours),
+        ("value", [*values, *ignored]),
+    )
+    for what, found in every:
         twice = [one for one in found if found.count(one) > 1]
         if twice:
             raise ValueError(f"the {what} {twice[0]} stands twice")

@@ -40,15 +40,14 @@ class ClassScorer(LabelScorer):
             if absent == "count as 0"
             else "means leave out classes that neither truth nor prediction has"
         )
-        percent = {"digits": 2, "percent": True}
         overall = (
-            Metric("miou", "Mean IoU", "higher", **percent),
-            Metric("accuracy", "Accuracy", "higher", **percent),
-            Metric("f1", "Mean F1", "higher", **percent),
-            Metric("boundary_iou", "Mean boundary IoU", "higher", **percent),
-            Metric("calibration", "Calibration error", "lower", **percent),
+            Metric("miou", "Mean IoU", "higher", digits=2, percent=True),
+            Metric("accuracy", "Accuracy", "higher", digits=2, percent=True),
+            Metric("f1", "Mean F1", "higher", digits=2, percent=True),
+            Metric("boundary_iou", "Mean boundary IoU", "higher", digits=2, percent=True),
+            Metric("calibration", "Calibration error", "lower", digits=2, percent=True),
         )
-        by_class = tuple(Metric(f"iou_{name}", name, "higher", **percent) for name in self.classes)
+        by_class = tuple(Metric(f"iou_{name}", name, "higher", digits=2, percent=True) for name in self.classes)
         definition = f"one confusion matrix over all labelled pixels of all tiles; {rule}"
         if boundaries:
             definition += "; boundaries are 2 % of a tile's diagonal wide"

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 import evaluateDepth
 import evaluateDiffusion
+import evaluateSegmentation
 import evaluateStereo
 import evaluateViT
 import trainDepth
 import trainDiffusion
+import trainSegmentation
 import trainStereo
 import trainViT
 from Modules.d3rsmde.autoencoders import AutoencoderShape, build_autoencoder
@@ -33,6 +35,7 @@ from Systems.d3rsmde.config import (
     ViTTrainingConfig,
 )
 from Systems.depth.config import DepthEvaluationConfig, DepthTrainingConfig
+from Systems.segmentation.config import SegmentationEvaluationConfig, SegmentationTrainingConfig
 from Systems.stereo.config import StereoEvaluationConfig, StereoTrainingConfig
 from tests.conftest import (
     Config,
@@ -46,6 +49,7 @@ from tests.conftest import (
 )
 from tests.depth_sets import write_cityscapes
 from tests.fuzzing import is_clean
+from tests.land_cover_sets import write_loveda
 from tests.paths import ROOT
 from tests.stereo_sets import copy_set
 from Utils.config.config_files import load_config, parse_config
@@ -59,6 +63,8 @@ SCRIPTS: dict[str, type[Section]] = {
     "Diffusion/evaluate": DiffusionEvaluationConfig,
     "Depth/train": DepthTrainingConfig,
     "Depth/evaluate": DepthEvaluationConfig,
+    "Segmentation/train": SegmentationTrainingConfig,
+    "Segmentation/evaluate": SegmentationEvaluationConfig,
     "Stereo/train": StereoTrainingConfig,
     "Stereo/evaluate": StereoEvaluationConfig,
 }
@@ -429,6 +435,21 @@ def test_every_key_is_read_by_a_script(
     views = {"dataset_path": str(scenes), "views": 3, "output_dir": str(tmp_path / "stereo")}
     maps = {"checkpoint_path": str(tmp_path / "stereo"), "output_dir": str(tmp_path / "stereo maps"), "sweep_planes": 8}
     for script, config in ((trainStereo, views | trained), (evaluateStereo, views | maps)):
+        assert script.main(["--config", str(write_config(tmp_path / "c.json", config))]) == 0
+    land = {
+        "dataset_path": str(write_loveda(tmp_path / "land", parts=["Train"])),
+        "output_dir": str(tmp_path / "cover"),
+    }
+    network = {"backbone": "test_convnext", "depth_backbone": "test_convnext", "channels": 8, "pretrained": False}
+    learnt = {"source": ["Urban"], "batch_size": 3, "max_steps": 1, "model": network, "augmentation": {"crop": 32}}
+    scored = {
+        "checkpoint_path": str(tmp_path / "cover"),
+        "output_dir": str(tmp_path / "classes"),
+        "part": "Train",
+        "domains": ["Rural"],
+        "confidence": True,
+    }
+    for script, config in ((trainSegmentation, land | learnt), (evaluateSegmentation, land | scored)):
         assert script.main(["--config", str(write_config(tmp_path / "c.json", config))]) == 0
     assert sorted(ALL_KEYS - read) == []
 

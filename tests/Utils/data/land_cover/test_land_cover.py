@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.conftest import write_raster
 from tests.land_cover_sets import tile_classes, write_loveda, write_tile
+from tests.paths import SHARED
 from Utils.config.land_cover_keys import AugmentationSection
 from Utils.core.errors import UserError
 from Utils.data.land_cover.class_table import LOVEDA
@@ -23,7 +24,7 @@ from Utils.data.land_cover.listing import LandCoverFiles, domains_of, list_land_
 from Utils.data.sample import IGNORED_LABEL
 
 HOW = HowRead(LOVEDA)
-REAL = Path(__file__).resolve().parents[4] / "shared" / "real_data" / "loveda"
+REAL = SHARED / "real_data" / "loveda"
 
 
 @pytest.fixture(scope="module")

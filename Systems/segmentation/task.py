@@ -1,0 +1,90 @@
+"""A network of land cover, seen from the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from Modules.losses.segmentation_losses import build_segmentation_loss
+from Modules.segmentation.names import SEGMENTATION_TASK
+from Modules.segmentation.networks import SegmentationNetwork
+from Modules.segmentation.sliding import sliding_probabilities
+from Systems.segmentation.build import table_of
+from Systems.segmentation.monitor import MONITORED
+from Systems.segmentation.pictures import class_panels
+from Systems.segmentation.rates import decayed_groups
+from Utils.data.sample import Batch, item
+from Utils.scoring.land_cover.class_scorer import AbsentClasses, ClassScorer
+from Utils.scoring.scores import Scorer
+from Utils.training.task import Monitor, ParameterGroup, View
+
+
+@dataclass(frozen=True)
+class LandCoverSettings:
+    """How the network is trained and validated, with the names of the config."""
+
+    layer_decay: float = 1.0
+    auxiliary_weight: float = 0.0
+    class_weights: Sequence[float] | None = None
+    losses: Sequence[str] = ("CrossEntropyLoss",)
+    window: int | None = None
+    stride: int | None = None
+    absent_classes: AbsentClasses = "count as 0"
+
+
+class SegmentationTask:
+    """It learns to draw the classes of an image: ``label`` of a batch of ``LandCoverDataset``."""
+
+    name = SEGMENTATION_TASK
+    monitor = Monitor(MONITORED, lower_is_better=False)
+
+    def __init__(self, network: SegmentationNetwork, settings: LandCoverSettings) -> None:
+        self.network: nn.Module = network
+        self._segmentation = network
+        self._settings = settings
+        self.loss_name = "+".join(settings.losses)
+        self._loss = build_segmentation_loss(settings.losses, settings.class_weights)
+        self._table = table_of(network)
+        # Outlines take seconds a tile: they are for evaluations.
+        self.scorer: Scorer = ClassScorer(self._table.names, settings.absent_classes, boundaries=False)
+
+    def architecture(self) -> Mapping[str, Any]:
+        """The network's config."""
+        # Without the library's private entries it is fit for JSON, and for the class itself.
+        return {key: value for key, value in self._segmentation.config.items() if not key.startswith("_")}
+
+    def parameter_groups(self) -> Sequence[ParameterGroup]:
+        """All parameters, with rates that fall towards the encoders' first blocks."""
+        return decayed_groups(self._segmentation, self._settings.layer_decay)
+
+    def to(self, device: torch.device) -> None:
+        """Move the network."""
+        nn.Module.to(self.network, device)
+
+    def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
+        """The loss of the head and, weighted, of the auxiliary head; nothing is drawn at random."""
+        scores, *others = self._segmentation.all_scores(batch["image"], batch.get("depth"))
+        loss = self._loss(scores, batch["label"])
+        for other in others:
+            loss = loss + self._settings.auxiliary_weight * self._loss(other, batch["label"])
+        return loss
+
+    @torch.no_grad()
+    def predict(self, batch: Batch) -> Tensor:
+        """Class probabilities (B, classes, H, W), from windows."""
+        settings = self._settings
+        return sliding_probabilities(
+            self._segmentation, batch["image"], batch.get("depth"), settings.window, settings.stride
+        )
+
+    def panels(self, batch: Batch) -> Sequence[View]:
+        """Image, relative depth, true and drawn classes of each tile."""
+        drawn = self.predict(batch).argmax(dim=1).cpu().numpy()
+        return [
+            View(name, class_panels(item(batch, place), drawn[place], self._table))
+            for place, name in enumerate(batch["id"])
+        ]

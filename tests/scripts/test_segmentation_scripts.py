@@ -1,0 +1,216 @@
+"""trainSegmentation.py and evaluateSegmentation.py on small synthetic tiles: train, resume, score, submit, refuse."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import evaluateSegmentation
+import trainSegmentation
+from Modules.common.components import load_component
+from Modules.segmentation import SegmentationNetwork
+from Systems.segmentation.rates import LAYER_GROUPS, decayed_groups
+from tests.conftest import Config, write_config
+from tests.land_cover_sets import write_loveda
+from Utils.core.tables import read_csv
+from Utils.data.land_cover.class_table import LOVEDA, read_mask
+from Utils.data.sample import IGNORED_LABEL
+from Utils.training.checkpoint import load_checkpoint
+
+MODEL = {"backbone": "test_convnext", "depth_backbone": "test_convnext2", "channels": 8, "pretrained": False}
+
+
+@pytest.fixture(scope="module")
+def loveda(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two domains of three parts; read only."""
+    return write_loveda(tmp_path_factory.mktemp("loveda"))
+
+
+def training(loveda: Path, folder: Path, **changes: Any) -> Config:
+    return {
+        "dataset_path": str(loveda),
+        "output_dir": str(folder),
+        "source": ["Urban"],
+        "batch_size": 2,
+        "lr": 1e-2,
+        "lr_schedule": "polynomial",
+        "max_steps": 4,
+        "window": 48,
+        "stride": 32,
+        "model": MODEL,
+        "augmentation": {"crop": 32},
+    } | changes
+
+
+def evaluation(loveda: Path, model: Path, results: Path, **changes: Any) -> Config:
+    return {
+        "dataset_path": str(loveda),
+        "output_dir": str(results),
+        "checkpoint_path": str(model),
+        "domains": ["Rural"],
+        "pictures": 1,
+        "window": 48,
+        "stride": 32,
+    } | changes
+
+
+def run(script: Any, folder: Path, config: Config, *more: str) -> int:
+    status: int = script.main(["--config", str(write_config(folder / "config.json", config)), *more])
+    return status
+
+
+@pytest.fixture(scope="module")
+def trained(loveda: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four steps in two epochs; read only."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert run(trainSegmentation, folder, training(loveda, folder / "run")) == 0
+    return folder / "run"
+
+
+def test_a_run_leaves_a_model_that_knows_its_classes_and_domains(trained: Path) -> None:
+    network = load_component(SegmentationNetwork, trained / "model")
+    config = network.config
+    assert list(config["classes"]) == list(LOVEDA.names) and config["fusion"] == "gate"
+    assert (list(config["trained_on"]), config["selected_on"], config["tile_size"]) == (["Urban"], "source", 32)
+    rows = [json.loads(line) for line in (trained / "final" / "log.jsonl").read_text().splitlines()]
+    assert len(rows) == 2 and all(np.isfinite(row["validation/pooled.miou"]) for row in rows)
+
+
+def test_scores_are_those_of_the_written_class_maps(loveda: Path, trained: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    assert run(evaluateSegmentation, tmp_path, evaluation(loveda, trained, results)) == 0
+    document = json.loads((results / "metrics.json").read_text())
+    assert (document["domain"], document["selected_on"], document["scored_on"]) == ("target", "source", "Val: Rural")
+    hits = pixels = 0
+    for tile in ("0", "1"):
+        label = read_mask(loveda / "Val" / "Rural" / "masks_png" / f"{tile}.png", LOVEDA)
+        picture = Image.open(results / "classes" / f"Rural-{tile}.png")
+        drawn = np.asarray(picture)
+        assert picture.mode == "P" and picture.getpalette()[:6] == [255, 255, 255, 255, 0, 0]  # type: ignore[index]
+        known = label != IGNORED_LABEL
+        hits, pixels = hits + (drawn == label)[known].sum(), pixels + known.sum()
+    summary = document["summary"]["classes"]
+    assert summary["pooled.accuracy"]["mean"] == pytest.approx(hits / pixels)
+    assert {"pooled.f1", "pooled.boundary_iou", "pooled.calibration", "classes.iou_water"} <= summary.keys()
+    assert "counts as 0" in document["protocols"]["pooled"]
+    assert [row["id"] for row in read_csv(results / "tiles.csv", text_columns=["id"])] == ["Rural-0", "Rural-1"]
+    table = (results / "table.md").read_text()
+    assert "ConvNeXt B + S, depth" in table and "no label of the target" in table and "PyCDA" in table
+    assert (results / "report.html").is_file() and len(list((results / "pictures").glob("*.png"))) == 1
+
+
+def test_two_and_two_steps_are_four(loveda: Path, trained: Path, tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    config = training(loveda, parts, max_steps=2, lr_schedule="plateau", warmup_steps=3)
+    assert run(trainSegmentation, tmp_path, config) == 0
+    assert trainSegmentation.main(["--resume", str(parts), "--set", "max_steps=4"]) == 0
+    whole = tmp_path / "whole"
+    assert run(trainSegmentation, tmp_path, config | {"output_dir": str(whole), "max_steps": 4}) == 0
+    one, two = (load_checkpoint(place / "final/checkpoints/last.safetensors").network for place in (whole, parts))
+    assert one.keys() == two.keys() and all(torch.equal(value, two[name]) for name, value in one.items())
+
+
+def test_a_submission_is_flat_and_of_plain_numbers(loveda: Path, trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "sent" / "submission.zip"
+    config = evaluation(loveda, trained, tmp_path / "results", part="Test", submission=str(path))
+    assert run(evaluateSegmentation, tmp_path, config) == 0
+    with zipfile.ZipFile(path) as archive:
+        assert sorted(archive.namelist()) == ["0.png", "1.png"]
+        with archive.open("1.png") as file:
+            picture = Image.open(file)
+            assert picture.mode == "L" and picture.size == (64, 64)
+            drawn = np.asarray(picture)
+    assert drawn.max() <= 6
+    assert np.array_equal(drawn, np.asarray(Image.open(tmp_path / "results" / "classes" / "Rural-1.png")))
+
+
+def test_the_oracle_is_named(loveda: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = training(loveda, tmp_path / "run", oracle=["Rural"], max_steps=1, class_weights="balanced")
+    assert run(trainSegmentation, tmp_path, config | {"auxiliary_weight": 0.4}) == 0
+    said = capsys.readouterr().err
+    assert "oracle: labels of Rural select the weights" in said and "class weights: background" in said
+    assert run(evaluateSegmentation, tmp_path, evaluation(loveda, tmp_path / "run", tmp_path / "r")) == 0
+    assert "(oracle): not comparable" in (tmp_path / "r" / "table.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("fusion", "source"), [("none", "true"), ("depth_alone", "true"), ("gate", "shuffled"), ("add", "grey")]
+)
+def test_controls_are_trained_alike(loveda: Path, fusion: str, source: str, tmp_path: Path) -> None:
+    """Without maps where none are read; a training whose part Val is missing holds tiles out."""
+    shutil.copytree(loveda / "Train", tmp_path / "set" / "Train")
+    if fusion == "none" or source == "grey":
+        shutil.rmtree(tmp_path / "set" / "Train" / "Urban" / "depth_png")
+    more = {"model": MODEL | {"fusion": fusion}, "depth_source": source, "max_steps": 1}
+    assert run(trainSegmentation, tmp_path, training(tmp_path / "set", tmp_path / "run", **more)) == 0
+    log = (tmp_path / "run" / "final" / "log.jsonl").read_text()
+    assert "validation/pooled.miou" in log
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"source": ["Forest"]}, "has no domain 'Forest' in its part Train: it has Rural, Urban"),
+        ({"oracle": ["Urban"]}, "which is a source"),
+        ({"validate_on": "test"}, "the part Test has no labels"),
+        ({"relative_depth_folder": "maps"}, "python -m Systems.relative_depth"),
+        ({"class_weights": [1.0, 2.0]}, "class_weights has 2 numbers, and there are 7 classes"),
+        ({"model": MODEL | {"fusion": "none"}, "depth_source": "grey"}, "model.fusion none sees no map"),
+        ({"model": MODEL | {"backbone": "test_convnot"}}, "unknown backbone 'test_convnot'"),
+        ({"root": "elsewhere"}, "root belongs to a table"),
+        ({"loss_types": "HDNLoss"}, "unknown loss 'HDNLoss'"),
+        ({"stride": 60}, "stride 60 leaves pixels out between windows of 48"),
+        ({"class_table": "nowhere.json"}, "class_table 'nowhere.json': No such file"),
+    ],
+)
+def test_mistakes_get_one_line(
+    changes: Config, said: str, loveda: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(trainSegmentation, tmp_path, training(loveda, tmp_path / "run") | changes) == 2
+    shown = capsys.readouterr().err
+    assert said in shown and "Traceback" not in shown
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluations_that_cannot_be(
+    loveda: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = {"classes": [{"name": "sand", "colour": [1, 2, 3]}, {"name": "sea", "colour": [4, 5, 6]}]}
+    table = write_config(tmp_path / "classes.json", own)
+    for changes, said in (
+        ({"part": "Test"}, "has no masks"),
+        ({"class_table": str(table)}, "draws background, building"),
+        ({"domains": ["Urban", "Rural"], "submission": "s.zip"}, "a challenge is of one domain"),
+        ({"checkpoint_path": str(loveda)}, "no finished model"),
+    ):
+        config = evaluation(loveda, trained, tmp_path / "results") | changes
+        assert run(evaluateSegmentation, tmp_path, config) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_dry_runs_write_nothing(loveda: Path, trained: Path, tmp_path: Path) -> None:
+    assert run(trainSegmentation, tmp_path, training(loveda, tmp_path / "run"), "--dry-run") == 0
+    assert run(evaluateSegmentation, tmp_path, evaluation(loveda, trained, tmp_path / "results"), "--dry-run") == 0
+    assert not (tmp_path / "run").exists() and not (tmp_path / "results").exists()
+
+
+def test_the_first_blocks_learn_most_slowly_and_vectors_do_not_decay() -> None:
+    network = SegmentationNetwork("test_convnext", "test_convnext2", classes=LOVEDA.names, channels=8)
+    groups = decayed_groups(network, 0.9)
+    parameters = [value for group in groups for value in group.parameters]
+    assert len(parameters) == len(set(parameters)) == len(list(network.parameters()))
+    scale = {value: group.lr_scale for group in groups for value in group.parameters}
+    for encoder in network.encoders:
+        rates = [scale[value] for value in encoder.parameters()]
+        assert rates == sorted(rates) and rates[0] == pytest.approx(0.9**LAYER_GROUPS) and rates[-1] < 1
+    assert all(scale[value] == 1.0 for value in network.classifier.parameters())
+    for group in groups:
+        assert all((value.ndim <= 1) == (group.weight_decay == 0.0) for value in group.parameters)
