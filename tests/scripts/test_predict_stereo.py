@@ -16,6 +16,9 @@ from rasterio.warp import transform
 
 import predictStereo
 from Systems.stereo.dsm.matchers import SweepMatcher
+from Systems.stereo.dsm.options import DsmOptions
+from Systems.stereo.dsm.point_cloud import write_points
+from Systems.stereo.dsm.views import opened_views
 from tests.rational_cameras import camera, write_image
 from tests.rational_views import TILTS, hills, metres, write_views
 from Utils.rasters.rational import read_rational
@@ -160,12 +163,11 @@ def test_holes_are_filled_and_flagged_on_request(tmp_path: Path) -> None:
         pixels[50:68, 55:73] = 600  # a lake without detail
         source.write(pixels, 1)
     area = "9.9997,-0.0003,10.0003,0.0003"
-    for fill in ((), ("--fill",)):
-        assert run(images, tmp_path / "dsm.tif", *FAST, "--aoi", area, "--overwrite", *fill) == 0
-        found = made(tmp_path / "dsm.tif")
-        hole = found.flags == (1 if fill else 4)
-        assert 50 < hole.sum() < 1500
-        assert np.isfinite(found.height[hole]).all() == bool(fill)
+    assert run(images, tmp_path / "dsm.tif", *FAST, "--aoi", area, "--fill") == 0
+    found = made(tmp_path / "dsm.tif")
+    hole = found.flags == 1
+    assert 50 < hole.sum() < 1500
+    assert np.isfinite(found.height[hole]).all() and not (found.views[hole] > 0).any()
     assert np.median(np.abs(found.error[hole])) < 2.0
 
 
@@ -196,20 +198,21 @@ def test_a_dem_says_where_to_search(pair: list[Path], tmp_path: Path) -> None:
 
 
 def test_points_as_laz_where_laspy_is_installed(
-    pair: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    disturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     laspy = pytest.importorskip("laspy")
-    area = ("--aoi", "9.9998,-0.0002,10.0002,0.0002")
-    assert run(pair, tmp_path / "dsm.tif", *FAST, *area, "--points", str(tmp_path / "dsm.laz")) == 0
+    images = tuple(sorted(disturbed.glob("view_*.tif")))
+    with opened_views(DsmOptions(images, disturbed / "dsm.tif")) as views:
+        write_points(tmp_path / "dsm.laz", disturbed / "dsm.tif", views, "the WGS 84 ellipsoid")
     with laspy.open(tmp_path / "dsm.laz") as file:
         points, crs = file.read(), file.header.vlrs
-    with rasterio.open(tmp_path / "dsm.tif") as source:
+    with rasterio.open(disturbed / "dsm.tif") as source:
         height = source.read(1, masked=True)
         columns, rows = (np.floor(axis).astype(int) for axis in ~source.transform @ (points.x, points.y))
     assert len(points) == height.count() and "UTM zone 32N" in crs[0].string
     np.testing.assert_allclose(points.z, height.data[rows, columns], atol=6e-4)
     monkeypatch.setitem(sys.modules, "laspy", None)  # as where it is not installed
-    assert run(pair, tmp_path / "other.tif", "--points", str(tmp_path / "dsm.las")) == 2
+    assert run(list(images), tmp_path / "other.tif", "--points", str(tmp_path / "dsm.las")) == 2
     assert "needs laspy" in capsys.readouterr().err
 
 
@@ -232,7 +235,6 @@ def test_clouds_leave_a_holed_raster_that_is_not_called_done(
     said = capsys.readouterr().err
     assert "dsm.tif' was written, but only" in said and "--min-coverage asks for 50 %" in said
     assert made(tmp_path / "dsm.tif").document["coverage"]["share"] < 0.5
-    assert run(images, tmp_path / "dsm.tif", *FAST, "--min-coverage", "0.1", "--overwrite") == 0
 
 
 def test_images_of_nothing_in_common_write_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
