@@ -204,7 +204,7 @@ def tables(found: dict[str, dict[str, Any]]) -> str:
         # A column that says the same in every row goes into the heading.
         varying = [name for name in shown if len({entry["case"][name] for entry in entries}) > 1]
         same = ", ".join(f"{name} {entries[0]['case'][name]}" for name in shown if name not in varying)
-        rows = [[*(entry["case"][name] for name in varying), *_numbers(entry["found"])] for entry in entries]
+        rows = [[*(str(entry["case"][name]) for name in varying), *_numbers(entry["found"])] for entry in entries]
         heading = [*varying, "processor seconds", "peak GiB", "TFLOP"]
         parts.append(f"{group} ({same})\n\n{format_table(heading, rows)}")
     return "\n\n".join(parts)

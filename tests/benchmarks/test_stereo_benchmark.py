@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -39,7 +39,8 @@ def test_cases_are_measured_once_and_told_in_tables(tmp_path: Path, monkeypatch:
     assert "volume (network CasMVSNet" in table and "| direct" in table
 
 
-def test_a_case_that_died_is_told() -> None:
-    case = Case("growth")
-    told = tables({case.key: {"case": case.__dict__, "found": {"died": 1.0}}})
-    assert "died" in told
+def test_a_case_that_died_is_told_beside_others_that_differ_in_a_number() -> None:
+    found = {"seconds": 1.0, "peak_bytes": 2.0**30, "parameters": 5.0}
+    both = {"a": (Case("growth", views=2), found), "b": (Case("growth", views=9), {"died": 1.0})}
+    told = tables({name: {"case": asdict(case), "found": numbers} for name, (case, numbers) in both.items()})
+    assert "died" in told and "1.00" in told and "views" in told
