@@ -131,9 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     text = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=text)
     parser.add_argument("--prediction", type=Path, metavar="TIF", help="of predict.py, or any DEM")
-    parser.add_argument(
-        "--truth", type=Path, required=True, metavar="DEM", help="true heights: a raster, or checkpoints"
-    )
+    parser.add_argument("--truth", type=Path, metavar="DEM", help="true heights: a raster, or checkpoints")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for tables, JSON and figure")
     parser.add_argument(
         "--several",
