@@ -20,7 +20,7 @@ from Utils.config.sections import (
     ShareBelowOne,
 )
 from Utils.config.training_keys import TrainingConfig
-from Utils.scoring.land_cover.class_scorer import AbsentClasses
+from Utils.scoring.land_cover.rule_names import AbsentClasses
 
 
 class SegmentationNetworkSection(Section):

@@ -8,6 +8,7 @@ from typing import Any
 
 from Systems.segmentation.config import SegmentationEvaluationConfig
 from Systems.segmentation.pictures import legend
+from Systems.segmentation.tiles import TRAIN
 from Utils.core.tables import format_table, write_csv, write_json
 from Utils.data.land_cover.class_table import LOVEDA, ClassTable
 from Utils.reports.drawing import encode
@@ -69,7 +70,9 @@ def verdict(summary: Summary, facts: Mapping[str, Any]) -> str:
         how = "weights selected by labels of the target (oracle): not comparable with results without them"
     else:
         how = f"weights selected on {facts['selected_on']}, no label of the target"
-    if facts["domain"] == "source":
+    if facts["domain"] != "target" and str(facts["scored_on"]).startswith(TRAIN):
+        how = "tiles that it may have learnt from: no result"
+    elif facts["domain"] == "source":
         how = f"the domain that it was trained on; weights selected on {facts['selected_on']}"
     return f"{said}; trained on {trained}, scored on {facts['scored_on']}; {how}."
 

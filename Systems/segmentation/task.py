@@ -18,7 +18,8 @@ from Systems.segmentation.monitor import MONITORED
 from Systems.segmentation.pictures import class_panels
 from Systems.segmentation.rates import decayed_groups
 from Utils.data.sample import Batch, item
-from Utils.scoring.land_cover.class_scorer import AbsentClasses, ClassScorer
+from Utils.scoring.land_cover.class_scorer import ClassScorer
+from Utils.scoring.land_cover.rule_names import AbsentClasses
 from Utils.scoring.scores import Scorer
 from Utils.training.task import Monitor, ParameterGroup, View
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -12,12 +11,10 @@ from Utils.data.sample import IGNORED_LABEL, Batch
 from Utils.scoring.labels import LabelScorer
 from Utils.scoring.land_cover.boundaries import boundary_counts, boundary_width
 from Utils.scoring.land_cover.calibration import BINS, calibration_counts, expected_calibration_error
+from Utils.scoring.land_cover.rule_names import AbsentClasses
 from Utils.scoring.scores import Metric, Row, ScoreProtocol, mean_of
 
-__all__ = ["AbsentClasses", "ClassScorer"]
-
-AbsentClasses = Literal["count as 0", "left out"]
-"""What a class that neither truth nor prediction has anywhere does in means over classes."""
+__all__ = ["ClassScorer"]
 
 _CONFUSION, _BOUNDARY, _CALIBRATION = "confusion", "boundary", "calibration"
 
