@@ -384,7 +384,9 @@ def test_configs_that_are_shown_can_be_loaded(in_place: Path) -> None:
     for name in shown_configs():
         keys = read_merged(Path(name))[0]
         kinds = [kind for kind in KINDS if kind.folder == Path(name).parent.name]
-        kinds = [kind for kind in kinds if ("checkpoint_path" in kind.config.model_fields) == ("checkpoint_path" in keys)]
+        kinds = [
+            kind for kind in kinds if ("checkpoint_path" in kind.config.model_fields) == ("checkpoint_path" in keys)
+        ]
         load_config(Path(name), (kinds[0] if len(kinds) == 1 else kind_of(keys)).config)
 
 
