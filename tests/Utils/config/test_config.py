@@ -34,6 +34,7 @@ from Systems.d3rsmde.config import (
     ViTEvaluationConfig,
     ViTTrainingConfig,
 )
+from Systems.d3rsmde.dem_prior.config import DemTrainingConfig
 from Systems.depth.config import DepthEvaluationConfig, DepthTrainingConfig
 from Systems.segmentation.config import SegmentationEvaluationConfig, SegmentationTrainingConfig
 from Systems.stereo.config import StereoEvaluationConfig, StereoTrainingConfig
@@ -52,7 +53,7 @@ from tests.fuzzing import is_clean
 from tests.land_cover_sets import write_loveda
 from tests.paths import ROOT
 from tests.stereo_sets import copy_set
-from Utils.config.config_files import load_config, parse_config
+from Utils.config.config_files import load_config, parse_config, read_merged
 from Utils.config.sections import Section, section_in
 from Utils.core.errors import UserError
 
@@ -478,7 +479,8 @@ def test_shipped_files_load(path: Path) -> None:
         }[family]
     else:
         family = path.parent.name
-    load_config(path, SCRIPTS[f"{family}/{step}"])
+    refines_dems = "prior" in read_merged(path)[0]
+    load_config(path, DemTrainingConfig if refines_dems else SCRIPTS[f"{family}/{step}"])
 
 
 def test_files_are_shipped_for_every_script() -> None:
