@@ -109,7 +109,8 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     low, high = float(min(values)), float(max(values))
     if low < high:
         return low, high
-    around = 0.5 if low == 0.0 else 0.5 * abs(low)
+    # Half of the smallest number above 0 is 0.
+    around = 0.5 * abs(low) or 0.5
     return low - around, high + around
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.conftest import (
@@ -205,6 +205,8 @@ COORDINATE = st.floats(-1e9, 1e9) | st.sampled_from([math.nan, math.inf, 0.0, 1.
 
 
 @given(st.lists(st.lists(st.tuples(COORDINATE, COORDINATE), max_size=12), max_size=4))
+@example([[(5e-324, 0.0)]])
+@example([[(0.0, -1e-323), (1.0, -1e-323)]])
 def test_points_lie_in_the_frame_and_ticks_on_it(series: list[list[tuple[float, float]]]) -> None:
     plot = lay_out("x", "y", {str(number): points for number, points in enumerate(series)})
     places = [
