@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
 
 from Utils.core.errors import write_error
-from Utils.reports.drawing import draw_relief, encode
-from Utils.reports.items import Item, Number, Picture, Section, Slider, Table, Text
+from Utils.reports.items import Item, Number, Picture, Section, Table, Text
 from Utils.reports.page import write_page
-from Utils.scenes.output.preview import write_preview
+from Utils.scenes.output.scene_report import image_slider, preview_picture
 
 __all__ = ["summary", "write_dsm_report"]
 
-_LONGEST, _SLIDER = 1200, 900
+_CAPTION = "The first image on the grid, and the heights."
 
 _POINTING = (
     "Each view's image was moved by so many pixels, right and down, so that rays of the same point meet. The residual "
@@ -70,7 +66,14 @@ def write_dsm_report(path: Path, output: Path, image: NDArray[np.float32], docum
     """
     facts = {name: value for name, value in document.items() if name not in ("tiles", "pointing")}
     sections = [
-        Section("Result", [Text("", summary(document)), Picture("Heights", _picture(output)), _slider(output, image)]),
+        Section(
+            "Result",
+            [
+                Text("", summary(document)),
+                Picture("Heights", preview_picture(output)),
+                image_slider(output, image, _CAPTION),
+            ],
+        ),
         Section("Pointing", _pointing(document["pointing"])),
         Section("Tiles", [_tiles(document["tiles"]), Text("How to read the table", [_TILES])]),
     ]
@@ -78,26 +81,6 @@ def write_dsm_report(path: Path, output: Path, image: NDArray[np.float32], docum
         write_page(path, f"Heights of {output.name}", sections, facts)
     except OSError as error:
         raise write_error(path, error, f"'{output}' itself is whole") from error
-
-
-def _picture(output: Path) -> bytes:
-    with tempfile.TemporaryDirectory() as folder:
-        drawn = Path(folder) / "preview.png"
-        write_preview(drawn, output, longest_side=_LONGEST)
-        return drawn.read_bytes()
-
-
-def _slider(output: Path, image: NDArray[np.float32]) -> Item:
-    height, width = image.shape[1:]
-    with rasterio.open(output) as source:
-        heights = source.read(1, out_shape=(height, width), resampling=Resampling.average, masked=True)
-    valid = ~np.ma.getmaskarray(heights)
-    low, high = np.percentile(heights.compressed(), (0.5, 99.5)) if valid.any() else (0.0, 1.0)
-    levels = np.clip((heights.filled(low).astype(np.float64) - low) / max(high - low, 1e-9), 0.0, 1.0) * 255.0
-    picture = np.rint(np.moveaxis(np.clip(image, 0.0, 1.0), 0, -1) * 255.0).astype(np.uint8)
-    caption = "The first image on the grid, and the heights. Move the line: drag, tap, or arrow keys."
-    relief = encode(draw_relief(levels, valid), _SLIDER)
-    return Slider("Image and heights", encode(picture, _SLIDER), relief, "image", "heights", caption)
 
 
 def _pointing(found: Mapping[str, Any] | None) -> list[Item]:

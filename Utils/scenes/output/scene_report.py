@@ -48,7 +48,7 @@ def write_scene_report(
     """
     facts = {name: value for name, value in document.items() if name != "tiles"}
     sections = [
-        Section("Result", [Text("", lines), Picture("Heights", _picture(output)), _slider(output, image)]),
+        Section("Result", [Text("", lines), Picture("Heights", preview_picture(output)), image_slider(output, image)]),
         *(
             [Section("Tiles", [_tiles(document["tiles"]), Text("How to read the table", _HOW_TO_READ)])]
             if document["tiles"]
@@ -61,14 +61,16 @@ def write_scene_report(
         raise write_error(path, error, f"'{output}' itself is whole") from error
 
 
-def _picture(output: Path) -> bytes:
+def preview_picture(output: Path) -> bytes:
+    """The preview of a height raster, as a page holds it."""
     with tempfile.TemporaryDirectory() as folder:
         drawn = Path(folder) / "preview.png"
         write_preview(drawn, output, longest_side=_LONGEST)
         return drawn.read_bytes()
 
 
-def _slider(output: Path, image: NDArray[np.float32]) -> Item:
+def image_slider(output: Path, image: NDArray[np.float32], before: str = "") -> Item:
+    """A slider between an image (3, H, W) in [0, 1] and the relief of a height raster; ``before`` opens its caption."""
     height, width = image.shape[1:]
     with rasterio.open(output) as source:
         heights = source.read(1, out_shape=(height, width), resampling=Resampling.average, masked=True)
@@ -76,7 +78,7 @@ def _slider(output: Path, image: NDArray[np.float32]) -> Item:
     low, high = np.percentile(heights.compressed(), (0.5, 99.5)) if valid.any() else (0.0, 1.0)
     levels = np.clip((heights.filled(low).astype(np.float64) - low) / max(high - low, 1e-9), 0.0, 1.0) * 255.0
     picture = np.rint(np.moveaxis(np.clip(image, 0.0, 1.0), 0, -1) * 255.0).astype(np.uint8)
-    caption = "Move the line: drag, tap, or arrow keys."
+    caption = f"{before} Move the line: drag, tap, or arrow keys.".strip()
     return Slider(
         "Image and heights",
         encode(picture, _SLIDER),
