@@ -98,7 +98,7 @@ class ProductLabel:
 
     @property
     def height_reference(self) -> str | None:
-        """What heights are above, "areoid" or "radius", as the note on the pixels' values says; None where it does not."""
+        """What heights are, by the note on the values: "areoid" (above it) or "radius"; None if it does not say."""
         note = " ".join(item.value for key in ("NOTE", "DESCRIPTION") for item in self._all(key)).lower()
         if "equipotential" in note or "areoid" in note or "elevation" in note:
             return "areoid"
