@@ -26,6 +26,8 @@ from Utils.scenes.options import DETAILS, MOST_ORIENTATIONS, SceneOptions
 
 logger = logging.getLogger(__name__)
 
+_USUAL_STRETCH = "usual"  # what the model learnt from decides, where the command does not
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit status."""
@@ -56,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             size, in_metres = given.tile_size or predictor.tile_size, predictor.predicts == "height"
             options, described = replace(options, tile_size=size, model_in_metres=in_metres), predictor.describe()
+            if predictor.full_range and given.stretch == _USUAL_STRETCH:
+                logger.info("the model learnt from brightness as it is in files: scenes are not stretched (--stretch)")
+                options = replace(options, stretch=None)
         failures, checked = SceneFailures(scenes), {}
         for scene, output in zip(scenes, outputs, strict=True):
             with failures.noted(scene):
@@ -84,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
     reading = parser.add_argument_group("reading")
     add_reading_arguments(reading, "the whole scene")
+    parser.set_defaults(stretch=_USUAL_STRETCH)
 
     model = parser.add_argument_group("model")
     model.add_argument("--tile-size", type=int, metavar="PIXELS", help="(the size that the model was trained on)")
@@ -187,7 +193,7 @@ def _options(given: argparse.Namespace) -> SceneOptions:
         bands=given.bands,
         nodata=None if given.nodata == NO_VOIDS else given.nodata,
         suspect_voids=given.nodata != NO_VOIDS,
-        stretch=given.stretch,
+        stretch=(2.0, 98.0) if given.stretch == _USUAL_STRETCH else given.stretch,
         batch_size=given.batch_size,
         orientations=given.uncertainty,
         tilt=given.tilt,
