@@ -64,6 +64,8 @@ SCRIPTS: dict[str, type[Section]] = {
     "Diffusion/evaluate": DiffusionEvaluationConfig,
     "Depth/train": DepthTrainingConfig,
     "Depth/evaluate": DepthEvaluationConfig,
+    "Mars/train": DepthTrainingConfig,
+    "Mars/evaluate": DepthEvaluationConfig,
     "Segmentation/train": SegmentationTrainingConfig,
     "Segmentation/evaluate": SegmentationEvaluationConfig,
     "Stereo/train": StereoTrainingConfig,
