@@ -86,6 +86,8 @@ NOT_RUN = {
     "python predictStereo.py --images a.tif b.tif c.tif --output dsm.tif --heights 100,600 --points dsm.ply": (
         "tests/scripts/test_predict_stereo.py runs it on pictures of known ground"
     ),
+    "python predictStereo.py --dataset Dataset/BASE_DATA_DIR/WHU_MVS/test --output maps --model output/WHU_MVS/model "
+    "--dsm dsm.tif": "tests/scripts/test_predict_stereo_folder.py runs it on synthetic folders",
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from Modules.stereo.networks import StereoNetwork
-from Systems.stereo.build import load_stereo
+from Systems.stereo.build import identity, load_stereo
 from Systems.stereo.dsm.matchers import Matched, stacked
 from Systems.stereo.dsm.views import Crop
 from Utils.core.errors import UserError
@@ -68,9 +68,7 @@ class NetworkMatcher:
 
     def describe(self) -> Mapping[str, Any]:
         """The network and a digest of its weights."""
-        total = sum(float(value.double().abs().sum()) for value in self._network.state_dict().values())
-        config = {key: value for key, value in self._network.config.items() if not key.startswith("_")}
-        return {"name": self.name, "network": config, "weights": f"{total:.9g}"}
+        return {"name": self.name, **identity(self._network)}
 
 
 def _standardised(images: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
