@@ -295,8 +295,9 @@ def test_bands_and_plain_images_are_taken_on_request_and_one_bad_pair_does_not_s
     images = [sorted((tmp_path / name).rglob("images/*/*.tif")) for name in ("colours", "label")]
     assert [path.name for path in images[0]] == [path.name for path in images[1]] != []
     for paths in zip(*images, strict=True):
-        one, other = (rasterio.open(path).read(1) for path in paths)
-        assert (one == other).all()
+        one, other = (rasterio.open(path).read(1).astype(int) for path in paths)
+        # The two ways say where it lies with other last digits, which decide roundings of means.
+        assert np.abs(one - other).max() <= 1
     second = sorted(folder.rglob("DTEEC*.IMG"))[1]
     cut_short(second, next(second.parent.glob("*.JP2")))
     capsys.readouterr()
