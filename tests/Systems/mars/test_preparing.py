@@ -271,6 +271,37 @@ def test_what_cannot_be_used_is_refused_in_one_line(
     assert not (tmp_path / "dataset").exists()
 
 
+def test_every_null_of_the_archive_is_masked_in_pds3_and_pds4(products: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "products"
+    shutil.copytree(a_pair(products)[0].parent, folder)
+    dtm, ortho = a_pair(folder)
+    with rasterio.open(dtm) as source:
+        heights, where = source.read(1), {"crs": source.crs, "transform": source.transform}
+    specials = [*np.arange(0xFF7FFFFB, 0xFF800000, dtype=np.uint32).view(np.float32), np.nan, np.inf, -np.inf]
+    heights[40, 20 : 20 + len(specials)] = specials
+    # Floats at the edge of what ground can be stay.
+    heights[41, 20:22] = -8528.0, 21241.0
+    dtm.write_bytes(dtm.read_bytes()[: -heights.nbytes] + heights.astype("<f4").tobytes())
+    other = tmp_path / "pds4" / f"{dtm.stem}.xml"
+    other.parent.mkdir()
+    shape = {"height": heights.shape[0], "width": heights.shape[1], "count": 1, "dtype": "float32"}
+    with rasterio.open(other, "w", driver="PDS4", nodata=float(NULL), **shape, **where) as target:
+        target.write(heights, 1)
+    for number, given in enumerate((dtm, other, other.with_suffix(".img"))):
+        output = tmp_path / str(number)
+        assert prepare("--dtm", given, "--ortho", ortho, "--output", output, "--test", 0, "--validation", 0) == 0
+        for row in rows(output / "tiles.csv"):
+            found = read_height(output / row["height"])
+            place = np.s_[int(row["row"]) : int(row["row"]) + SIZE, int(row["column"]) : int(row["column"]) + SIZE]
+            true = heights[place]
+            sane = np.abs(true) < 1e30
+            assert (found.values[found.valid] == true[found.valid]).all() and not (found.valid & ~sane).any()
+            line = 40 - place[0].start
+            if 0 <= line < SIZE - 1 and place[1].start <= 20:
+                inside = np.s_[line + 1, 20 - place[1].start : 22 - place[1].start]
+                assert found.valid[inside].all() and found.values[inside].tolist() == [-8528.0, 21241.0]
+
+
 def test_bands_and_plain_images_are_taken_on_request_and_one_bad_pair_does_not_stop_a_folder(
     products: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
