@@ -157,7 +157,7 @@ def _load_depth(
 
     network = load_depth(path)
     folder, target = model_folder(path), network.config["target"]
-    direction = _direction(network, path, polarity)
+    direction = depth_direction(network, path, polarity)
     metres = target != "relative"
     unit = f"metres of {direction}" if metres else f"relative {direction}"
     logger.info(
@@ -187,7 +187,7 @@ def _load_depth(
     return Predictor(draw, predicts, direction, network.encoder.strides[-1], size, facts, side)
 
 
-def _direction(network: EncDec, path: Path, polarity: Direction | None) -> Direction:
+def depth_direction(network: EncDec, path: Path, polarity: Direction | None) -> Direction:
     """What rises in a depth network's maps; never a guess.
 
     Raises:
