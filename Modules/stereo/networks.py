@@ -61,6 +61,8 @@ class StereoNetwork(ModelMixin, ConfigMixin):
         least_intervals: UCSNet: intervals on each side that are tried at least.
         geometry: kind of the cameras it learnt from; None where nobody has said it. Values are depth in metres with
             ``pinhole``, and height in metres with ``rpc``.
+        interval_parallax: pixels by which an interval moved points between the views that it learnt from; None where
+            nobody has said it.
 
     Raises:
         ValueError: settings that do not exist or do not fit together.
@@ -81,6 +83,7 @@ class StereoNetwork(ModelMixin, ConfigMixin):
         spread_factor: float = 1.5,
         least_intervals: float = 1.0,
         geometry: Literal["pinhole", "rpc"] | None = None,
+        interval_parallax: float | None = None,
     ) -> None:
         super().__init__()
         _check(network, relative_depth, hypotheses, ratios, counting, norm)
