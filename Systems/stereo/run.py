@@ -105,6 +105,7 @@ class StereoRun(Run):
         pixels = interval_parallax(list(setup.training.values()))
         logger.info("an interval moves points by %.2f pixels between the views (median of samples)", pixels)
         self._network = build_stereo(self.config, setup.cameras, round(pixels, 4))
+        self._network.recompute = self.config.recompute
 
     def train(self, setup: RunSetup, stage: StagePlan, folder: Path) -> None:
         """Train the network and save it."""
