@@ -17,8 +17,12 @@ from Utils.training.checkpointed_network import give_first_weights, is_checkpoin
 logger = logging.getLogger(__name__)
 
 
-def build_stereo(config: StereoTrainingConfig, cameras: CameraKind) -> StereoNetwork:
+def build_stereo(
+    config: StereoTrainingConfig, cameras: CameraKind, interval_parallax: float | None = None
+) -> StereoNetwork:
     """The network with its first weights: random ones, or ``pretrained_model_path``'s.
+
+    It remembers the kind of its cameras, and pixels of parallax of an interval, for those who use it elsewhere.
 
     That path is a run, a model folder or a checkpoint of this project (the whole network) or, with the published fusion
     of relative depth, a file of ResNet-18's weights in timm's layout.
@@ -40,6 +44,7 @@ def build_stereo(config: StereoTrainingConfig, cameras: CameraKind) -> StereoNet
             spread_factor=section.spread_factor,
             least_intervals=section.least_intervals,
             geometry=cameras,
+            interval_parallax=interval_parallax,
         )
         given = config.pretrained_model_path
         if given is not None and not fused and Path(given).is_file() and not is_checkpoint(Path(given)):

@@ -319,7 +319,7 @@ def _document(
         ],
         "matcher": dict(matcher.describe()),
         "grid": _described(plan.ground),
-        "datum": datum_of(options),
+        "datum": datum_of(options, plan.views),
         "pixel": round(plan.pixel, 3),
         "limits": [round(float(value), 1) for value in plan.limits],
         "coverage": {

@@ -30,7 +30,7 @@ _MANY_APART = 0.2
 
 
 def write_folder_dsm(
-    path: Path, scenes: Sequence[KeptScene], resolution: float, crs: Any, tags: Mapping[str, str]
+    path: Path, scenes: Sequence[KeptScene], resolution: float, crs: Any, tags: Mapping[str, str], datum: str
 ) -> dict[str, Any]:
     """Write the raster, strip by strip; gives its grid and coverage.
 
@@ -40,6 +40,7 @@ def write_folder_dsm(
         resolution: metres of a cell.
         crs: its system; ``LOCAL`` writes none.
         tags: of the file.
+        datum: what its heights refer to, in words.
 
     Raises:
         UserError: too many cells, or a file that cannot be written.
@@ -53,7 +54,7 @@ def write_folder_dsm(
     named = None if crs == LOCAL else crs
     found, cells = 0, 0
     shared, apart = 0, 0
-    with HeightWriter(path, ground.height, ground.width, _bands(tags), named, ground.transform, tags) as writer:
+    with HeightWriter(path, ground.height, ground.width, _bands(datum), named, ground.transform, tags) as writer:
         rows = max(1, min(ground.height, _STRIP // ground.width))
         for row in range(0, ground.height, rows):
             layers, conflicts = _strip(ground.window(row, 0, min(rows, ground.height - row), ground.width), scenes)
@@ -82,9 +83,9 @@ def write_folder_dsm(
     }
 
 
-def _bands(tags: Mapping[str, str]) -> list[Band]:
+def _bands(datum: str) -> list[Band]:
     return [
-        Band("height", f"height in metres above {tags['VERTICAL_DATUM']}", "metre"),
+        Band("height", f"height in metres above {datum}", "metre"),
         Band("uncertainty", "one standard deviation of the height in metres", "metre"),
         Band("views", "how many views agree about the cell", ""),
         Band("flags", f"{UNSEEN}: seen by fewer than two views, {NO_MATCH}: seen but without heights that agree", ""),

@@ -18,6 +18,7 @@ from rasterio.crs import CRS
 from tqdm import tqdm
 
 from Systems.stereo.dsm.ground import projected_crs, round_number, utm_crs
+from Systems.stereo.dsm.views import datum_words
 from Systems.stereo.folder.folder_dsm import write_folder_dsm
 from Systems.stereo.folder.folder_options import FolderOptions
 from Systems.stereo.folder.folder_samples import folder_samples
@@ -31,6 +32,8 @@ from Utils.data.stereo.reading import geometry_of_view
 from Utils.data.stereo.stereo_dataset import StereoDataset
 from Utils.data.stereo.view_choice import PinholeView
 from Utils.data.stereo.view_files import CameraKind, StereoFiles
+from Utils.rasters.rational import height_datum
+from Utils.rasters.vertical_datum import TAG
 
 __all__ = ["check_folder_coverage", "folder_summary", "predict_folder"]
 
@@ -41,10 +44,6 @@ FACTS = "predictions.json"
 
 # Share of values at the ends of a range from which it is suspected, and what counts as an end, as a share of the range.
 _MANY_AT_ENDS, _END = 0.1, 0.01
-_DATUMS: dict[CameraKind, str] = {
-    "pinhole": "an unknown zero: that of the cameras' world",
-    "rpc": "the zero of the RPCs' heights (the WGS 84 ellipsoid, if they are a vendor's)",
-}
 
 
 @dataclass
@@ -78,7 +77,7 @@ def predict_folder(options: FolderOptions, drawer_for: Callable[[CameraKind], Ma
         document = settings | {"cameras": kind, "maps": made.maps, "agreement": _agreement(made.maps)}
         _check_matched(document)
         if options.dsm is not None:
-            document["dsm"] = _dsm(options, made.scenes, kind, drawer)
+            document["dsm"] = _dsm(options, made.scenes, drawer)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     document["seconds"] = round(time.monotonic() - started, 1)
@@ -202,7 +201,7 @@ def _drawn(options: FolderOptions, samples: Mapping[str, StereoFiles], drawer: M
         for row, result in zip(made.maps[-len(maps) :], results, strict=True):
             row |= {"seen": result.seen, "agreed": result.agreed}
         if options.dsm is not None:
-            kept = _kept(options, scratch / f"{len(made.scenes)}.npz", maps, results)
+            kept = _kept(options, scratch / f"{len(made.scenes)}.npz", next(iter(views.values())), maps, results)
             made.scenes.extend([] if kept is None else [kept])
     todo.close()
     return made
@@ -262,7 +261,9 @@ def _check_matched(document: Mapping[str, Any]) -> None:
         )
 
 
-def _kept(options: FolderOptions, path: Path, maps: Sequence[ViewMap], results: Sequence[Checked]) -> KeptScene | None:
+def _kept(
+    options: FolderOptions, path: Path, files: StereoFiles, maps: Sequence[ViewMap], results: Sequence[Checked]
+) -> KeptScene | None:
     """The points of a scene in a scratch file; None where its views agree on nothing."""
     if not any(len(result.points) for result in results):
         return None
@@ -270,7 +271,10 @@ def _kept(options: FolderOptions, path: Path, maps: Sequence[ViewMap], results: 
     crs = _system(options, geometries[0])
     found = ScenePoints.of(results, geometries, crs)
     level = float(np.nanmedian(maps[0].values)) if np.isfinite(maps[0].values).any() else sum(geometries[0].values) / 2
-    return KeptScene.keep(path, found, geometries, pixel_of(geometries[0], level, crs))
+    camera = files.reference.camera
+    # Pinhole cameras have a world of their own; RPCs are above the ellipsoid where they do not say otherwise.
+    datum = height_datum(camera) if files.kind == "rpc" and isinstance(camera, Path) else ""
+    return KeptScene.keep(path, found, geometries, pixel_of(geometries[0], level, crs), datum)
 
 
 def _system(options: FolderOptions, view: Any) -> CRS:
@@ -283,7 +287,7 @@ def _system(options: FolderOptions, view: Any) -> CRS:
     return utm_crs(float(middle[0, 0]), float(middle[0, 1]))
 
 
-def _dsm(options: FolderOptions, scenes: Sequence[KeptScene], kind: CameraKind, drawer: MapDrawer) -> dict[str, Any]:
+def _dsm(options: FolderOptions, scenes: Sequence[KeptScene], drawer: MapDrawer) -> dict[str, Any]:
     """The height raster and its picture."""
     assert options.dsm is not None
     crs = _system(options, scenes[0].geometries[0])
@@ -294,9 +298,14 @@ def _dsm(options: FolderOptions, scenes: Sequence[KeptScene], kind: CameraKind, 
         )
     pixel = float(np.median([scene.pixel for scene in scenes]))
     resolution = options.resolution or round_number(pixel)
-    datum = _DATUMS[kind]
-    tags = {"D3RSMDE_KIND": "metric", "D3RSMDE_MODEL": drawer.name, "VERTICAL_DATUM": datum}
-    found = write_folder_dsm(options.dsm, scenes, resolution, crs, tags) | {"path": str(options.dsm), "datum": datum}
+    codes = {scene.datum for scene in scenes}
+    code = codes.pop() if len(codes) == 1 else ""
+    datum = datum_words(code)
+    tags = {"D3RSMDE_KIND": "metric", "D3RSMDE_MODEL": drawer.name} | ({TAG: code} if code else {})
+    found = write_folder_dsm(options.dsm, scenes, resolution, crs, tags, datum) | {
+        "path": str(options.dsm),
+        "datum": datum,
+    }
     if options.preview:
         from Utils.scenes.output.preview import write_preview
 

@@ -11,21 +11,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from Modules.stereo.geometry import Geometry
 from Modules.stereo.plane_sweep import plane_sweep
 from Systems.stereo.build import identity, load_fitting
+from Systems.stereo.parallax import parallax_rate
 from Systems.stereo.task import batch_geometry, estimates
 from Utils.data.sample import Batch
 from Utils.data.stereo.view_files import CameraKind
 
-__all__ = ["MapDrawer", "NetworkDrawer", "SweepDrawer", "parallax_rate"]
+__all__ = ["MapDrawer", "NetworkDrawer", "SweepDrawer"]
 
 logger = logging.getLogger(__name__)
 
 # Pixels of parallax from one plane of the sweep to the next, and the most planes.
 _STEP, _MOST_PLANES = 0.5, 4096
-# Pixels along each side of the reference at which parallax is measured.
-_NODES = 5
 
 
 class MapDrawer(Protocol):
@@ -103,26 +101,3 @@ class NetworkDrawer:
     def describe(self) -> Mapping[str, Any]:
         """The network and a digest of its weights."""
         return {"name": self.name, **identity(self._network)}
-
-
-def parallax_rate(geometry: Geometry, views: int, values: tuple[float, float], size: tuple[int, int]) -> float:
-    """Pixels that a metre of depth or height moves a point in the source that sees it move most, near the middle.
-
-    Args:
-        geometry: the cameras of one sample.
-        views: how many there are.
-        values: lowest and highest value in metres; the rate is that between them and their middle.
-        size: height and width of the images.
-    """
-    stride = max(1, min(size) // _NODES)
-    grid = (max(1, size[0] // stride), max(1, size[1] // stride))
-    middle, step = sum(values) / 2, (values[1] - values[0]) / 100
-    tried = torch.tensor([middle - step, middle + step], dtype=torch.float64)
-    rates = [0.0]
-    for source in range(1, views):
-        found = geometry.positions(source, tried[None, :, None, None].expand(1, 2, *grid), stride, size)
-        moved = torch.hypot(found.x[0, 1] - found.x[0, 0], found.y[0, 1] - found.y[0, 0]) * stride / (2 * step)
-        placed = found.placed[0].all(dim=0)
-        if placed.any():
-            rates.append(float(moved[placed].double().median()))
-    return max(rates)

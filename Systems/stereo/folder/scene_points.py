@@ -75,6 +75,7 @@ class KeptScene:
         bounds: west, south, east and north of its points.
         height: their median height in metres.
         pixel: metres of a pixel of its views on the ground.
+        datum: the code of what its heights refer to; "" where it is unknown.
     """
 
     path: Path
@@ -82,15 +83,16 @@ class KeptScene:
     bounds: tuple[float, float, float, float]
     height: float
     pixel: float
+    datum: str
 
     @staticmethod
-    def keep(path: Path, found: ScenePoints, geometries: Sequence[ViewGeometry], pixel: float) -> KeptScene:
+    def keep(path: Path, found: ScenePoints, geometries: Sequence[ViewGeometry], pixel: float, datum: str) -> KeptScene:
         """Write the points of a scene that has some."""
         p = found.points
         parts = {"x": p.x, "y": p.y, "height": p.height, "weight": p.weight, "views": p.views}
         np.savez(path, allow_pickle=False, **parts, deviation=found.deviation, tolerance=np.array(found.tolerance))
         bounds = float(p.x.min()), float(p.y.min()), float(p.x.max()), float(p.y.max())
-        return KeptScene(path, tuple(geometries), bounds, float(np.median(p.height)), pixel)
+        return KeptScene(path, tuple(geometries), bounds, float(np.median(p.height)), pixel, datum)
 
     def load(self) -> ScenePoints:
         """Its points."""
