@@ -86,6 +86,16 @@ NOT_RUN = {
     "python predictStereo.py --images a.tif b.tif c.tif --output dsm.tif --heights 100,600 --points dsm.ply": (
         "tests/scripts/test_predict_stereo.py runs it on pictures of known ground"
     ),
+    **dict.fromkeys(
+        (
+            "python predict.py --model output/LandCover --input scene.tif --output classes.tif "
+            "--relative-depth dsm.tif --preview",
+            "python predict.py --model output/LandCover --input scene.tif --output classes.tif "
+            "--depth-model depth-anything/Depth-Anything-V2-Small-hf --polygons",
+            "python evaluateScene.py --prediction classes.tif --truth labels.tif --output results/classes",
+        ),
+        "tests/scripts/test_class_scenes.py draws and scores classes of a scene of its own",
+    ),
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(
