@@ -1,9 +1,12 @@
 """Height rasters from whole scenes: any raster in, a GeoTIFF out, seamless, in metres where a reference is given.
 
+A model of land cover draws classes instead.
+
 python predict.py --model output/Demo/diffusion/model --input scene.tif --output height.tif
 python predict.py --model FOLDER --input scene.tif --output height.tif --reference dem.tif --uncertainty --preview
 python predict.py --input scene.tif --output height.tif --reference dem.tif --detail shading
 python predict.py --model output/Diffusion/DEM --input scene.tif --output height.tif --reference dem.tif
+python predict.py --model output/LandCover --input scene.tif --output classes.tif --relative-depth depth.tif --preview
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from Modules.common.precision import PRECISIONS
+from Systems.class_scenes import add_class_arguments, draw_classes, refuse_class_arguments
 from Utils.core.command_line import run_script
 from Utils.core.errors import UserError
 from Utils.core.predictor import DIRECTIONS
@@ -28,10 +32,12 @@ logger = logging.getLogger(__name__)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit status."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
 
     def work() -> None:
         # Only now, so that --help and a wrong argument are answered at once.
+        from Systems.models import holds_class_model
         from Systems.scene_model import SceneModel, open_scene_model
         from Utils.core.device import pick_device
         from Utils.rasters.source.scene_source import find_scenes
@@ -44,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outputs = on_main(lambda: name_outputs(scenes, given.output))
         options = everywhere(lambda: _options(given))
         device = pick_device()
+        if given.model is not None and holds_class_model(given.model):
+            return draw_classes(given, parser, scenes, outputs, device)
+        refuse_class_arguments(given)
         model = SceneModel()
         if options.uses_model:
             model = everywhere(
@@ -169,8 +178,10 @@ def _parser() -> argparse.ArgumentParser:
         "of --reference or --points do); known heights of another datum are brought to it",
     )
 
+    add_class_arguments(parser)
+
     writing = parser.add_argument_group("writing")
-    writing.add_argument("--preview", action="store_true", help="also a PNG: relief in colours")
+    writing.add_argument("--preview", action="store_true", help="also a PNG: relief, or classes, in colours")
     writing.add_argument("--report", action="store_true", help="also report.html beside the output")
     writing.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     writing.add_argument("--overwrite", action="store_true", help="replace an output, or an interrupted run's remains")

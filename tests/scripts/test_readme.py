@@ -88,6 +88,16 @@ NOT_RUN = {
     ),
     "python predictStereo.py --dataset Dataset/BASE_DATA_DIR/WHU_MVS/test --output maps --model output/WHU_MVS/model "
     "--dsm dsm.tif": "tests/scripts/test_predict_stereo_folder.py runs it on synthetic folders",
+    **dict.fromkeys(
+        (
+            "python predict.py --model output/LandCover --input scene.tif --output classes.tif "
+            "--relative-depth dsm.tif --preview",
+            "python predict.py --model output/LandCover --input scene.tif --output classes.tif "
+            "--depth-model depth-anything/Depth-Anything-V2-Small-hf --polygons",
+            "python evaluateScene.py --prediction classes.tif --truth labels.tif --output results/classes",
+        ),
+        "tests/scripts/test_class_scenes.py draws and scores classes of a scene of its own",
+    ),
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(
