@@ -85,7 +85,7 @@ def test_tiles_are_scored_pair_by_pair_beside_controls(table: Path, trained: Pat
     ("changes", "said"),
     [
         ({"scores": "depth"}, "set height or relief"),
-        ({"scores": "height"}, "control 'shading' is for scores of relief"),
+        ({"scores": "height"}, "control 'zero' is for scores of relief"),
     ],
 )
 def test_scores_that_do_not_fit_are_refused(
