@@ -109,7 +109,8 @@ def _kind(folder: Path) -> str:
     """What a model folder predicts, by its JSON; empty where it is none."""
     index = _read(folder / "model_index.json")
     if index.get("_class_name") == "D3RSMDE":
-        return _KINDS["D3RSMDE"] if "coarse" in index else ""  # the refiner alone does not start from an image
+        # A part that a model lacks is a pair of nulls. The refiner alone does not start from an image.
+        return _KINDS["D3RSMDE"] if index.get("coarse") not in (None, [None, None]) else ""
     config = _read(folder / "config.json")
     if config.get("model_type") and config.get("architectures"):
         return "height (depth model of transformers)"

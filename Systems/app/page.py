@@ -60,19 +60,19 @@ def make_page(workshop: Workshop, examples: Mapping[str, Example]) -> gr.Blocks:
                 image = gr.File(
                     label="Image: GeoTIFF, JPEG 2000, PNG or JPEG",
                     file_types=[".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"],
-                    height=110,
+                    height=140,
                     elem_id="image",
                 )
                 reference = gr.File(
                     label="Coarse DEM in metres (optional)",
                     file_types=[".tif", ".tiff", ".jp2", ".png"],
-                    height=110,
+                    height=140,
                     elem_id="reference",
                 )
                 points = gr.File(
                     label="Heights at points: CSV or GeoJSON (optional)",
                     file_types=[".csv", ".txt", ".geojson", ".json"],
-                    height=110,
+                    height=140,
                     elem_id="points",
                 )
                 with gr.Accordion("Options", open=False, elem_id="options"):
@@ -81,18 +81,17 @@ def make_page(workshop: Workshop, examples: Mapping[str, Example]) -> gr.Blocks:
                     )
                     detail = gr.Dropdown(list(DETAILS), value="both", label="What adds detail to the DEM")
                     register = gr.Checkbox(label="Move a shifted DEM onto the image")
-                    bands = gr.Textbox(label="Bands, such as 4,3,2 (the file's own colours)", elem_id="bands")
+                    bands = gr.Textbox("", label="Bands, such as 4,3,2 (the file's own colours)", elem_id="bands")
                     stretch = gr.Textbox("2,98", label="Percentiles that become black and white, or none")
-                    nodata = gr.Textbox(label="Value without data, or none")
+                    nodata = gr.Textbox("", label="Value without data, or none")
                     points_crs = gr.Textbox("EPSG:4326", label="System of the points")
                     points_columns = gr.Textbox("x,y,height", label="Columns of the points")
                 with gr.Row():
                     run = gr.Button("Predict", variant="primary", elem_id="run")
                     cancel = gr.Button("Cancel", variant="stop", elem_id="cancel")
                 status = gr.HTML(_status(_READY, "Choose an image, or take an example."), elem_id="status")
-                with gr.Row():
-                    example = gr.Dropdown(list(examples), value=next(iter(examples)), label="Synthetic example")
-                    take = gr.Button("Take it", elem_id="example")
+                example = gr.Dropdown(list(examples), value=next(iter(examples)), label="Synthetic example")
+                take = gr.Button("Take the example", elem_id="example")
             with gr.Column(scale=5, min_width=480), gr.Tabs():
                 with gr.Tab("Relief"):
                     relief = gr.Image(label="Heights", interactive=False, format="png", elem_id="relief")
