@@ -1,9 +1,10 @@
-"""Score a whole scene's heights against a true DEM on another grid, CRS or resolution.
+"""Score a whole scene's heights against a true DEM, or its classes against labels, on another grid, CRS or resolution.
 
 python evaluateScene.py --prediction height.tif --truth dem.tif --output results/scene
 python evaluateScene.py --prediction height.tif --truth lidar.tif --reference dem.tif --output FOLDER --error-map
 python evaluateScene.py --prediction height.tif --truth lidar.tif --output FOLDER --coregister
 python evaluateScene.py --prediction height.tif --truth points.csv --output FOLDER
+python evaluateScene.py --prediction classes.tif --truth labels.tif --output FOLDER
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from Utils.scenes.accuracy.checkpoints import holds_points
         from Utils.scenes.accuracy.fused_reference import find_reference
         from Utils.scenes.accuracy.scene_scoring import parse_slope_classes, score_scene
+        from Utils.scenes.classes.class_scoring import holds_classes
 
+        if given.class_table is not None or holds_classes(given.prediction):
+            return score_labels()
         datums = {
             "prediction": parse_datum(given.vertical_datum),
             "truth": parse_datum(given.truth_datum, "--truth-datum"),
@@ -94,6 +98,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(write_tables(scores, given.output))
             save_accuracy_figure(given.output / "figure.png", scores)
             write_accuracy_report(given.output / "report.html", scores, given.output / "figure.png")
+        print(f"\ntables, numbers, figure and report: {given.output}")
+
+    def score_labels() -> None:
+        from Utils.rasters.places import container
+        from Utils.scenes.accuracy.accuracy_tables import check_output, writing
+        from Utils.scenes.classes.class_score_report import write_class_scores
+        from Utils.scenes.classes.class_scoring import score_classes
+
+        taken = ("prediction", "truth", "output", "nodata", "class_table", "absent_classes")
+        for option, value in vars(given).items():
+            if option not in taken and value != parser.get_default(option):
+                what = option.replace("_", "-")
+                raise UserError(f"--{what} belongs to heights, and '{given.prediction}' holds classes; leave it out")
+        check_output(given.output, [container(path) for path in (given.prediction, given.truth)])
+        absent = given.absent_classes
+        scores = score_classes(given.prediction, given.truth, given.class_table, given.nodata, absent)
+        with writing(given.output):
+            print(write_class_scores(given.output, scores))
         print(f"\ntables, numbers, figure and report: {given.output}")
 
     def score_points(datums: dict[str, VerticalDatum]) -> None:
@@ -186,6 +208,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--classes", type=Path, metavar="TIF", help="classes of the ground, for a table (a flag band of the prediction)"
+    )
+    labels = parser.add_argument_group("classes: --prediction of a model of land cover, --truth a raster of labels")
+    labels.add_argument(
+        "--class-table", type=Path, metavar="JSON", help="classes of both rasters (those that predict.py wrote)"
+    )
+    labels.add_argument(
+        "--absent-classes",
+        choices=("count as 0", "left out"),
+        default="count as 0",
+        help="in means: classes that neither raster has (count as 0)",
     )
     points = parser.add_argument_group("checkpoints: --truth points.csv, .geojson, .gpkg or .shp")
     points.add_argument(

@@ -1,9 +1,12 @@
 """Height rasters from whole scenes: any raster in, a GeoTIFF out, seamless, in metres where a reference is given.
 
+A model of land cover draws classes instead.
+
 python predict.py --model output/Demo/diffusion/model --input scene.tif --output height.tif
 python predict.py --model FOLDER --input scene.tif --output height.tif --reference dem.tif --uncertainty --preview
 python predict.py --input scene.tif --output height.tif --reference dem.tif --detail shading
 python predict.py --model output/Diffusion/DEM --input scene.tif --output height.tif --reference dem.tif
+python predict.py --model output/LandCover --input scene.tif --output classes.tif --relative-depth depth.tif --preview
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from Modules.common.precision import PRECISIONS
+from Systems.class_scenes import add_class_arguments, draw_classes, refuse_class_arguments
 from Utils.core.command_line import run_script
 from Utils.core.errors import UserError
 from Utils.core.predictor import DIRECTIONS
@@ -26,16 +30,18 @@ from Utils.scenes.options import DETAILS, MOST_ORIENTATIONS, SceneOptions
 
 logger = logging.getLogger(__name__)
 
-_USUAL_STRETCH = "usual"  # what the model learnt from decides, where the command does not
+_USUAL_STRETCH = (2.0, 98.0)  # itself, where the command says nothing and the model may decide
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit status."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
 
     def work() -> None:
         # Only now, so that --help and a wrong argument are answered at once.
-        from Systems.models import holds_detail_model, load_detail_model, load_predictor
+        from Systems.models import holds_class_model
+        from Systems.scene_model import SceneModel, open_scene_model
         from Utils.core.device import pick_device
         from Utils.rasters.source.scene_source import find_scenes
         from Utils.scenes.output.last_guard import check_refused
@@ -47,20 +53,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outputs = on_main(lambda: name_outputs(scenes, given.output))
         options = everywhere(lambda: _options(given))
         device = pick_device()
-        predictor, refine, described = None, None, {"name": ""}
-        if options.uses_model and holds_detail_model(given.model):
-            _check_options_of_tiles(given)
-            refiner = everywhere(lambda: load_detail_model(given.model, device, given.precision, given.compile))
-            refine, described, options = refiner.draw, refiner.describe(), replace(options, refines_dem=True)
-        elif options.uses_model:
-            predictor = everywhere(
-                lambda: load_predictor(given.model, device, given.precision, given.steps, given.compile, given.polarity)
+        if given.model is not None and holds_class_model(given.model):
+            return draw_classes(given, parser, scenes, outputs, device)
+        refuse_class_arguments(given)
+        model = SceneModel()
+        if options.uses_model:
+            model = everywhere(
+                lambda: open_scene_model(
+                    given.model,
+                    device,
+                    given.precision,
+                    given.compile,
+                    steps=given.steps,
+                    polarity=given.polarity,
+                    of_tiles={"tile_size": given.tile_size, "overlap": given.overlap},
+                )
             )
-            size, in_metres = given.tile_size or predictor.tile_size, predictor.predicts == "height"
-            options, described = replace(options, tile_size=size, model_in_metres=in_metres), predictor.describe()
-            if predictor.full_range and given.stretch == _USUAL_STRETCH:
-                logger.info("the model learnt from brightness as it is in files: scenes are not stretched (--stretch)")
-                options = replace(options, stretch=None)
+            options = model.fitted(options, given.tile_size)
+        predictor, refine = model.predictor, model.refiner.draw if model.refiner else None
+        if predictor is not None and predictor.full_range and given.stretch is _USUAL_STRETCH:
+            logger.info("the model learnt from brightness as it is in files: scenes are not stretched (--stretch)")
+            options = replace(options, stretch=None)
         failures, checked = SceneFailures(scenes), {}
         for scene, output in zip(scenes, outputs, strict=True):
             with failures.noted(scene):
@@ -71,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if len(scenes) > 1:
                 logger.info("%s", scene)
             with failures.noted(scene):
-                result = predict_scene(scene, output, predictor, options, described, device, checked.pop(scene), refine)
+                known = checked.pop(scene)
+                result = predict_scene(scene, output, predictor, options, model.facts, device, known, refine)
                 tell(summary(result))
                 check_refused(output, result.document)
         failures.tell()
@@ -171,8 +185,10 @@ def _parser() -> argparse.ArgumentParser:
         "of --reference or --points do); known heights of another datum are brought to it",
     )
 
+    add_class_arguments(parser)
+
     writing = parser.add_argument_group("writing")
-    writing.add_argument("--preview", action="store_true", help="also a PNG: relief in colours")
+    writing.add_argument("--preview", action="store_true", help="also a PNG: relief, or classes, in colours")
     writing.add_argument("--report", action="store_true", help="also report.html beside the output")
     writing.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     writing.add_argument("--overwrite", action="store_true", help="replace an output, or an interrupted run's remains")
@@ -193,7 +209,7 @@ def _options(given: argparse.Namespace) -> SceneOptions:
         bands=given.bands,
         nodata=None if given.nodata == NO_VOIDS else given.nodata,
         suspect_voids=given.nodata != NO_VOIDS,
-        stretch=(2.0, 98.0) if given.stretch == _USUAL_STRETCH else given.stretch,
+        stretch=given.stretch,
         batch_size=given.batch_size,
         orientations=given.uncertainty,
         tilt=given.tilt,
@@ -213,14 +229,6 @@ def _options(given: argparse.Namespace) -> SceneOptions:
         resume=given.resume,
         overwrite=given.overwrite,
     )
-
-
-def _check_options_of_tiles(given: argparse.Namespace) -> None:
-    """Refuse options that say how a model draws tiles, where it draws none."""
-    for name in ("steps", "polarity", "tile_size", "overlap"):
-        if getattr(given, name) is not None:
-            option = name.replace("_", "-")
-            raise UserError(f"--{option}: the model '{given.model}' refines a DEM, and draws no tiles; leave it out")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Height rasters from several images of the same ground, with their RPCs: a cloud-optimised GeoTIFF on a UTM grid.
+"""Heights from several images of the same ground: a raster of images with RPCs, or maps of a dataset folder's views.
 
 python predictStereo.py --images a.tif b.tif --output dsm.tif --preview --report
 python predictStereo.py --images a.tif b.tif c.tif --output dsm.tif --reference dem.tif --aoi 55.71,-21.24,55.72,-21.23
 python predictStereo.py --images a.tif b.tif --output dsm.tif --model output/WHU_TLC/model
+python predictStereo.py --dataset WHU_MVS/test --output maps --model output/WHU_MVS/model --dsm dsm.tif
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from Systems.stereo.dsm.matchers import Matcher
     from Systems.stereo.dsm.options import DsmOptions
+    from Systems.stereo.folder.folder_options import FolderOptions
+    from Systems.stereo.folder.map_drawers import MapDrawer
+    from Utils.data.stereo.view_files import CameraKind
 
 logger = logging.getLogger(__name__)
 
@@ -31,33 +35,97 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
 
     def work() -> None:
-        # Only now, so that --help and a wrong argument are answered at once.
-        from Systems.stereo.dsm.dsm_report import summary
-        from Systems.stereo.dsm.dsm_run import check_coverage, predict_dsm
-        from Systems.stereo.dsm.matchers import SweepMatcher
-        from Utils.core.device import pick_device
-
-        options, device = _options(given), pick_device()
-        looker: Matcher = SweepMatcher(options.window, device)
-        document = predict_dsm(options, _network(given.model, device) if given.model else looker, looker)
-        for line in summary(document):
-            logger.info("%s", line)
-        check_coverage(options, document)
+        if given.dataset is None:
+            _predict_images(given)
+        else:
+            _predict_folder(given)
 
     with interrupted_by_termination():
         return run_script(work)
 
 
+def _predict_images(given: argparse.Namespace) -> None:
+    """A height raster from images with RPCs."""
+    # Only now, so that --help and a wrong argument are answered at once.
+    from Systems.stereo.dsm.dsm_report import summary
+    from Systems.stereo.dsm.dsm_run import check_coverage, predict_dsm
+    from Systems.stereo.dsm.matchers import SweepMatcher
+    from Utils.core.device import pick_device
+
+    _refuse(given, _FOLDER_ONLY, "belongs to --dataset")
+    options, device = _options(given), pick_device()
+    looker: Matcher = SweepMatcher(options.window, device)
+    document = predict_dsm(options, _network(given.model, device) if given.model else looker, looker)
+    for line in summary(document):
+        logger.info("%s", line)
+    check_coverage(options, document)
+
+
+def _predict_folder(given: argparse.Namespace) -> None:
+    """Maps of all views of a dataset folder, and a height raster on request."""
+    from Systems.stereo.folder.folder_run import check_folder_coverage, folder_summary, predict_folder
+    from Systems.stereo.folder.map_drawers import NetworkDrawer, SweepDrawer
+    from Utils.core.device import pick_device
+
+    _refuse(given, _IMAGES_ONLY, "belongs to --images; a dataset folder says it itself")
+    options, device = _folder_options(given), pick_device()
+
+    def drawer_for(cameras: CameraKind) -> MapDrawer:
+        if given.model is None:
+            return SweepDrawer(options.window, device)
+        return NetworkDrawer(given.model, cameras, options.relative_depth is not None, device)
+
+    document = predict_folder(options, drawer_for)
+    for line in folder_summary(document):
+        logger.info("%s", line)
+    check_folder_coverage(options, document)
+
+
+# Options that only one of the two kinds of input knows.
+_IMAGES_ONLY = (
+    "rpcs", "bands", "nodata", "aoi", "heights", "reference", "reference_geoid", "references", "no_pointing", "geoid",
+    "fill", "report", "points",
+)  # fmt: skip
+_FOLDER_ONLY = ("part", "views", "interval", "values", "dsm")
+
+
+def _refuse(given: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    from Utils.core.errors import UserError
+
+    for name in names:
+        if getattr(given, name) not in (None, "", False):
+            raise UserError(f"--{name.replace('_', '-')} {why}; leave it out")
+
+
 def _parser() -> argparse.ArgumentParser:
     text = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=text)
-    parser.add_argument(
-        "--images", type=Path, required=True, nargs="+", metavar="IMAGE", help="two or more, not rectified"
+    inputs = parser.add_mutually_exclusive_group(required=True)
+    inputs.add_argument("--images", type=Path, nargs="+", metavar="IMAGE", help="two or more, not rectified")
+    inputs.add_argument(
+        "--dataset", type=Path, metavar="FOLDER", help="WHU-MVS, WHU-TLC or a views.csv: maps of each of its views"
     )
     parser.add_argument(
         "--rpcs", type=Path, nargs="+", metavar="FILE", help="their RPCs, where they are not beside them"
     )
-    parser.add_argument("--output", type=Path, required=True, help="GeoTIFF to write")
+    parser.add_argument("--output", type=Path, required=True, help="GeoTIFF to write; with --dataset the maps' folder")
+
+    folder = parser.add_argument_group("a dataset folder (--dataset)")
+    folder.add_argument("--part", help="train or test (test, or the part that is named)")
+    folder.add_argument("--views", type=int, help="views that are matched together (all, at most 5)")
+    folder.add_argument(
+        "--values", type=_numbers(2), metavar="LOW,HIGH", help="metres of depth or height to search (the cameras' own)"
+    )
+    folder.add_argument(
+        "--interval",
+        type=float,
+        metavar="METRES",
+        help="to which a network's steps refer (the cameras'; RPCs: 2.5)",
+    )
+    folder.add_argument(
+        "--relative-depth", metavar="NAME", help="folder of relative depth maps beside the images', as depthAnything"
+    )
+    folder.add_argument("--dsm", type=Path, metavar="FILE", help="also one height raster of all scenes")
 
     reading = parser.add_argument_group("reading")
     reading.add_argument(
@@ -154,6 +222,30 @@ def _options(given: argparse.Namespace) -> DsmOptions:
         preview=given.preview,
         report=given.report,
         points=given.points,
+        resume=given.resume,
+        overwrite=given.overwrite,
+    )
+
+
+def _folder_options(given: argparse.Namespace) -> FolderOptions:
+    from Systems.stereo.folder.folder_options import FolderOptions
+
+    return FolderOptions(
+        dataset=given.dataset,
+        output=given.output,
+        part=given.part,
+        views=given.views,
+        interval=given.interval,
+        values=given.values,
+        relative_depth=given.relative_depth,
+        window=given.window,
+        agreeing=given.agreeing,
+        tolerance=given.tolerance,
+        dsm=given.dsm,
+        resolution=given.resolution,
+        crs=given.crs,
+        least_coverage=given.min_coverage,
+        preview=given.preview,
         resume=given.resume,
         overwrite=given.overwrite,
     )

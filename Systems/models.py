@@ -1,4 +1,4 @@
-"""Opens any trained model as a predictor that says what it predicts: a D³ folder, a depth network, or transformers'."""
+"""Opens any trained model as what whole scenes ask for, which says what it predicts: heights, detail, or classes."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from Modules.depth.enc_dec import EncDec
+    from Utils.scenes.classes.class_model import ClassModel
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +68,67 @@ def load_predictor(
         return _load_depth(folder, device, precision, compile, polarity)
     if polarity is not None:
         raise UserError(f"--polarity {polarity}: '{model}' is no depth model; leave it out")
+    if holds_class_model(folder):
+        raise UserError(f"the model '{folder}' draws classes, and no heights: give a model that draws depth or height")
     if holds_detail_model(folder):
         raise UserError(f"--model '{folder}' refines coarse DEMs, and draws nothing without one: give --reference")
     return _load_d3rsmde(folder, device, precision, steps, compile)
+
+
+def holds_class_model(model: str | os.PathLike[str]) -> bool:
+    """Whether a path is a run, a model folder or a checkpoint of a network of land cover: see ``load_class_model``."""
+    from Modules.segmentation.names import SEGMENTATION_TASK
+    from Modules.segmentation.networks import SegmentationNetwork
+    from Utils.training.checkpointed_network import holds_network
+
+    return holds_network(Path(model), SegmentationNetwork, SEGMENTATION_TASK)
+
+
+def load_class_model(
+    model: str | os.PathLike[str], device: torch.device, precision: Precision = "fp32", compile: bool = False
+) -> ClassModel:
+    """Load a network of land cover.
+
+    Args:
+        model: folder of the model or of its run, or a checkpoint.
+        device: device on which it runs.
+        precision: number format that it computes in; weights stay fp32.
+        compile: whether to use torch.compile.
+
+    Raises:
+        UserError: no such model there, or a damaged one.
+    """
+    import torch
+    from torch import nn
+
+    from Modules.common.number_formats import DTYPES, compile_networks
+    from Systems.segmentation.build import load_segmentation, table_of
+    from Utils.scenes.classes.class_model import ClassModel
+    from Utils.training.checkpointed_network import model_folder
+
+    network = load_segmentation(Path(model))
+    folder = model_folder(Path(model))
+    nn.Module.to(network, device)
+    size = network.config["tile_size"] or _USUAL_TILE
+    if compile:
+        probe = torch.zeros(1, 3, size, size, device=device)
+        compile_networks([network], lambda: network(probe, probe[:, :1]))
+
+    @torch.no_grad()
+    def draw(images: Tensor, maps: Tensor | None) -> Tensor:
+        with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
+            scores: Tensor = network(images, maps)
+        return scores.float().softmax(dim=1)
+
+    facts = {
+        "name": folder.parent.name if folder.name == MODEL_FOLDER else folder.name,
+        "type": type(network).__name__,
+        "trained_on": list(network.config["trained_on"]),
+        "selected_on": network.config["selected_on"],
+        "weights": _digest(folder),
+        "precision": precision,
+    }
+    return ClassModel(draw, table_of(network), network.uses_depth, size, network.config["white"], facts)
 
 
 def holds_detail_model(model: str | os.PathLike[str]) -> bool:
@@ -157,7 +216,7 @@ def _load_depth(
 
     network = load_depth(path)
     folder, target = model_folder(path), network.config["target"]
-    direction = _direction(network, path, polarity)
+    direction = depth_direction(network, path, polarity)
     metres = target != "relative"
     unit = f"metres of {direction}" if metres else f"relative {direction}"
     logger.info(
@@ -188,7 +247,7 @@ def _load_depth(
     return Predictor(draw, predicts, direction, network.encoder.strides[-1], size, facts, side, full)
 
 
-def _direction(network: EncDec, path: Path, polarity: Direction | None) -> Direction:
+def depth_direction(network: EncDec, path: Path, polarity: Direction | None) -> Direction:
     """What rises in a depth network's maps; never a guess.
 
     Raises:

@@ -51,8 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         predictor = everywhere(
             lambda: load_predictor(given.model, device, given.precision, None, given.compile, given.polarity)
         )
-        if predictor.predicts == "classes":
-            raise UserError(f"--model '{given.model}' predicts classes, and no relative depth; give another model")
         meaning = {"model": predictor.describe(), "polarity": _POLARITY, "side": given.side or predictor.side}
         todo = on_main(lambda: _unfinished(images, outputs, meaning, given.overwrite))
         batches = on_main(lambda: _batches(todo, given.batch_size))

@@ -210,7 +210,8 @@ class D3RSMDE(DiffusionPipeline):
         steps = self.config["steps"] if steps is None else steps
         both = torch.cat([to_vae(images), to_vae(priors)])  # one pass of the encoder for image and prior
         padded = pad_to_multiple(both, self.size_multiple, self.config["margin"])
-        image_latent, coarse_latent = encode(self.vae, padded).chunk(2)
+        latents = encode(self.vae, padded)
+        image_latent, coarse_latent = latents[: len(images)], latents[len(images) :]
         trail = walk(self.unet, self.scheduler, image_latent, coarse_latent, steps)
         wanted = trail if keep_steps else trail[-1:]
         maps = [_cut(from_vae(decode(self.vae, latent)), images, self.config["margin"]) for latent in wanted]

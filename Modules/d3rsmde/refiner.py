@@ -106,7 +106,7 @@ def walk(
     scheduler.set_timesteps(steps)
     latent = coarse
     trail: list[Tensor] = []
-    for timestep in scheduler.timesteps.tolist():
+    for timestep in scheduler.walk:
         at = torch.full((len(coarse),), timestep, dtype=torch.int64, device=coarse.device)
         latent = scheduler.step(predict_truth(unet, image, latent, at), timestep, coarse)
         trail.append(latent)

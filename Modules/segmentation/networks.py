@@ -37,6 +37,8 @@ class SegmentationNetwork(ModelMixin, ConfigMixin):
         classes: names of the classes, by number.
         colours: red, green and blue (0..255) of each class; None where nobody has said them.
         values: value of each class in the files that it was trained on; None where they are its numbers.
+        ignored: values in these files that mean that nothing is known.
+        white: the value that counted as 1 in images of more than 8 bits; None for what the files said.
         channels: channels of every level after fusion.
         head_width: channels of UPerNet's head.
         dropout: share of channels that the head drops in training.
@@ -63,6 +65,8 @@ class SegmentationNetwork(ModelMixin, ConfigMixin):
         classes: Sequence[str] = ("background", "other"),
         colours: Sequence[Sequence[int]] | None = None,
         values: Sequence[int] | None = None,
+        ignored: Sequence[int] = (),
+        white: float | None = None,
         channels: int = 256,
         head_width: int = 512,
         dropout: float = 0.1,

@@ -33,6 +33,8 @@ def build_segmentation(config: SegmentationTrainingConfig, table: ClassTable) ->
             table.names,
             colours=[list(colour) for colour in table.colours],
             values=table.values,
+            ignored=table.ignored,
+            white=config.image_full_scale,
             channels=section.channels,
             head_width=section.head_width,
             dropout=section.dropout,
@@ -59,9 +61,11 @@ def load_segmentation(path: Path) -> SegmentationNetwork:
     return load_network(path, SegmentationNetwork, SEGMENTATION_TASK)
 
 
-def table_of(network: SegmentationNetwork, ignored: tuple[int, ...] = ()) -> ClassTable:
-    """The classes that a network draws; ``ignored`` are the values of masks that mean nothing is known."""
+def table_of(network: SegmentationNetwork) -> ClassTable:
+    """The classes that a network draws."""
     names = tuple(network.config["classes"])
     values = network.config["values"] or range(len(names))
     colours = network.config["colours"] or [[9 * number % 256] * 3 for number in range(len(names))]
-    return ClassTable(names, tuple((int(r), int(g), int(b)) for r, g, b in colours), tuple(values), ignored)
+    return ClassTable(
+        names, tuple((int(r), int(g), int(b)) for r, g, b in colours), tuple(values), tuple(network.config["ignored"])
+    )

@@ -11,6 +11,7 @@ from torch import Tensor
 from Utils.data.land_cover.class_table import ClassTable
 from Utils.data.sample import IGNORED_LABEL
 from Utils.pictures.comparison import Panel
+from Utils.pictures.legend import draw_legend
 
 _WRONG, _RIGHT = (0.8, 0.1, 0.1), (0.85, 0.85, 0.85)
 
@@ -39,14 +40,4 @@ def class_panels(tile: Mapping[str, Tensor], drawn: NDArray[np.integer], table: 
 
 def legend(table: ClassTable) -> NDArray[np.uint8]:
     """A picture (H, W, 3) of all classes' colours beside their names."""
-    from PIL import Image, ImageDraw
-
-    line, square = 22, 14
-    longest = max(len(name) for name in table.names)
-    picture = Image.new("RGB", (2 * line + 8 * longest, line * len(table.names) + 8), "white")
-    draw = ImageDraw.Draw(picture)
-    for number, (name, colour) in enumerate(zip(table.names, table.colours, strict=True)):
-        top = 6 + number * line
-        draw.rectangle((6, top, 6 + square, top + square), fill=colour, outline="black")
-        draw.text((14 + square, top + 1), name, fill="black")
-    return np.asarray(picture)
+    return draw_legend(dict(zip(table.names, table.colours, strict=True)))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DIRECTIONS", "DetailModel", "Direction", "Predictor", "Predicts"]
 
-Predicts = Literal["relative height", "height", "classes"]
+Predicts = Literal["relative height", "height"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class Predictor:
 
     Attributes:
         draw: images (B, 3, H, W) in [0, 1], of any H and W, to the model's own maps (B, H, W).
-        predicts: ``relative height`` has an unknown scale and shift; ``height`` is in metres with an unknown shift;
-            ``classes`` are numbers of classes.
+        predicts: ``relative height`` has an unknown scale and shift; ``height`` is in metres with an unknown shift.
         direction: what rises in the model's own maps: the height of the ground, the distance from the camera, or its
             inverse.
         multiple: heights and widths that the model takes without padding or resizing are multiples of this many pixels.

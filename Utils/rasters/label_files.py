@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,10 @@ from Utils.core.files import atomic_write_bytes
 from Utils.rasters.colours import opaque_bands
 from Utils.rasters.tile_files import opened_tile
 
-__all__ = ["LabelRaster", "encode_labels", "read_labels", "write_labels"]
+__all__ = ["LabelRaster", "encode_labels", "label_bands", "labels_of", "read_labels", "write_labels"]
 
 Colour = tuple[int, int, int]
+Palette = Mapping[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,38 @@ def read_labels(path: str | os.PathLike[str]) -> LabelRaster:
         RasterError: missing, damaged or too large file, another band count, numbers that are not whole.
     """
     with opened_tile(path) as source:
-        opaque = opaque_bands(source)
-        if source.count > 4 or len(opaque) not in (1, 3):
-            raise RasterError(path, f"a mask with {source.count} bands", "give one band of numbers, or RGB colours")
-        palette = source.colormap(1) if source.colorinterp[0] == ColorInterp.palette else None
+        opaque, palette = label_bands(path, source)
         bands: NDArray[np.generic] = source.read(indexes=opaque)  # (1 or 3, H, W)
         unknown = source.dataset_mask() == 0
+    return labels_of(path, bands, unknown, palette)
+
+
+def label_bands(path: str | os.PathLike[str], source: Any) -> tuple[list[int], Palette | None]:
+    """The numbers of an open mask's bands that count, one or three, and its palette, if it has one.
+
+    Raises:
+        RasterError: another band count.
+    """
+    opaque = opaque_bands(source)
+    if source.count > 4 or len(opaque) not in (1, 3):
+        raise RasterError(path, f"a mask with {source.count} bands", "give one band of numbers, or RGB colours")
+    return opaque, source.colormap(1) if source.colorinterp[0] == ColorInterp.palette else None
+
+
+def labels_of(
+    path: str | os.PathLike[str], bands: NDArray[Any], unknown: NDArray[np.bool_], palette: Palette | None
+) -> LabelRaster:
+    """What bands (1 or 3, H, W) of a mask hold.
+
+    Args:
+        path: their file, for messages.
+        bands: one band of whole numbers, or three of colours.
+        unknown: (H, W) where the file says that it holds nothing.
+        palette: the colours of numbers.
+
+    Raises:
+        RasterError: colours that have not 8 bits, or numbers that are not whole.
+    """
     if len(bands) == 3 and not all(np.array_equal(bands[0], other) for other in bands[1:]):
         if bands.dtype != np.uint8:
             raise RasterError(path, f"colours of type {bands.dtype}", "save them with 8 bits")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from Utils.core.errors import UserError
+from Utils.core.watching import note_step
 from Utils.rasters.geometry import Geometry
 from Utils.rasters.places import place_beside, raster_place
 from Utils.rasters.source.scene_source import SceneSource
@@ -144,6 +145,7 @@ class Finisher:
 
         def strips() -> Iterator[tuple[int, NDArray[np.float32]]]:
             for row in range(0, source.height, _STRIP):
+                note_step("rows that are read", row, source.height)
                 _, valid = source.read(row, 0, min(_STRIP, source.height - row), source.width)
                 nothing = np.where(valid, np.float32(0.0), np.float32(np.nan))
                 yield row, np.stack([nothing, nothing + 1.0])
@@ -197,7 +199,8 @@ class Finisher:
         if self._geometry is None:
             return []
         found: list[Anchor | None] = []
-        for tile in self._grid.tiles:
+        for number, tile in enumerate(self._grid.tiles):
+            note_step("tiles that are fitted", number, len(self._grid))
             values = self._store.load(tile)
             if self._reference is not None:
                 found.append(anchor_to_reference(tile, values, self._geometry, self._reference))
@@ -338,4 +341,5 @@ def _check_metres(anchors: Sequence[Anchor], in_metres: bool) -> None:
 def _strips(path: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
     with rasterio.open(path) as source:
         for row in range(0, source.height, _STRIP):
+            note_step("rows that are written", row, source.height)
             yield row, source.read(window=Window(0, row, source.width, min(_STRIP, source.height - row)))

@@ -92,7 +92,7 @@ def test_bands_and_tags_say_what_they_are(disturbed: Path) -> None:
     with rasterio.open(disturbed / "dsm.tif") as source:
         assert source.descriptions == ("height", "uncertainty", "views", "flags")
         assert source.dtypes == ("float32",) * 4 and source.crs.to_epsg() == 32632
-        assert source.tags()["VERTICAL_DATUM"] == "the WGS 84 ellipsoid"
+        assert source.tags()["VERTICAL_DATUM"] == "EPSG:4979"
         assert "ellipsoid" in source.tags(1)["long_name"]
         assert source.overviews(1) == [] or source.overviews(1)[0] == 2
     found = made(disturbed / "dsm.tif")

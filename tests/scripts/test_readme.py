@@ -86,6 +86,28 @@ NOT_RUN = {
     "python predictStereo.py --images a.tif b.tif c.tif --output dsm.tif --heights 100,600 --points dsm.ply": (
         "tests/scripts/test_predict_stereo.py runs it on pictures of known ground"
     ),
+    "python predictStereo.py --dataset Dataset/BASE_DATA_DIR/WHU_MVS/test --output maps --model output/WHU_MVS/model "
+    "--dsm dsm.tif": "tests/scripts/test_predict_stereo_folder.py runs it on synthetic folders",
+    **dict.fromkeys(
+        (
+            "python predict.py --model output/LandCover --input scene.tif --output classes.tif "
+            "--relative-depth dsm.tif --preview",
+            "python predict.py --model output/LandCover --input scene.tif --output classes.tif "
+            "--depth-model depth-anything/Depth-Anything-V2-Small-hf --polygons",
+            "python evaluateScene.py --prediction classes.tif --truth labels.tif --output results/classes",
+        ),
+        "tests/scripts/test_class_scenes.py draws and scores classes of a scene of its own",
+    ),
+    "python -m Systems.mars.products list --output HiRISE --limit 5": "tests/Systems/mars/test_products.py does",
+    "python -m Systems.mars.products download --output HiRISE --grid C --limit 5": (
+        "tests/Systems/mars/test_products.py downloads from a server of its own"
+    ),
+    "python -m Systems.mars.products check --output HiRISE": "tests/Systems/mars/test_products.py checks downloads",
+    "python prepareMars.py --products HiRISE --output Dataset/BASE_DATA_DIR/Mars": (
+        "tests/Systems/mars/test_preparing.py prepares products of its own"
+    ),
+    "python prepareMars.py --dtm dtm.tif --ortho ortho.jp2 --output Dataset/BASE_DATA_DIR/MyMars --height-reference "
+    "areoid": "tests/Systems/mars/test_preparing.py prepares products of its own",
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(

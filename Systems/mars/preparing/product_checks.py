@@ -72,7 +72,8 @@ def check_pair(files: PairFiles, options: PrepareOptions) -> CheckedPair:
     check_whole_product(files.ortho)
     label, image_label = read_label(files.dtm), read_label(files.ortho)
     name = read_dtm_name(files.dtm.name)
-    grid, metres = _check_heights(files.dtm, label)
+    dtm = _readable(files.dtm)
+    grid, metres = _check_heights(dtm, label)
     if name is not None and name.grid in GRIDS and abs(metres / GRIDS[name.grid] - 1.0) > _NOMINAL:
         logger.warning(
             "%s: pixels of %.4g m, though the name says grid %s, %g m; the true size is taken",
@@ -86,7 +87,7 @@ def check_pair(files: PairFiles, options: PrepareOptions) -> CheckedPair:
     ortho, band = _check_image(files.ortho, options)
     return CheckedPair(
         files.name,
-        files.dtm,
+        dtm,
         ortho,
         grid,
         metres,
@@ -165,7 +166,7 @@ def _check_image(path: Path, options: PrepareOptions) -> tuple[Path, int]:
             "tens of metres",
             "give the ..._ORTHO.JP2, or take it as it is with --plain-rdr",
         )
-    readable = _with_georeference(path)
+    readable = _readable(path)
     with raster_errors(path), georeference_optional(), rasterio.open(readable) as source:
         _map_crs(path, source)
         if source.dtypes[0] not in ("uint8", "uint16", "float32"):
@@ -181,12 +182,16 @@ def _check_image(path: Path, options: PrepareOptions) -> tuple[Path, int]:
         return readable, options.band or 1
 
 
-def _with_georeference(path: Path) -> Path:
-    """The file itself, or its label, where the georeference stands in it alone."""
-    with raster_errors(path), georeference_optional(), rasterio.open(path) as source:
-        if source.crs is not None and has_transform(source.transform):
-            return path
-    return label_beside(path) or path
+def _readable(path: Path) -> Path:
+    """The file itself, or the label beside it, where georeference or layout stand in the label alone."""
+    label = label_beside(path)
+    if label is None:
+        return path
+    try:
+        with raster_errors(path), georeference_optional(), rasterio.open(path) as source:
+            return path if source.crs is not None and has_transform(source.transform) else label
+    except RasterError:
+        return label  # the data of PDS4 are bare numbers
 
 
 def _reference(path: Path, label: ProductLabel | None, options: PrepareOptions) -> str:

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from Utils.core.errors import UserError
-from Utils.rasters.planetary.hirise_names import GRIDS, DtmName, OrthoName, read_dtm_name, read_ortho_name
+from Utils.rasters.planetary.hirise_names import (
+    DtmName,
+    OrthoName,
+    best_ortho,
+    read_dtm_name,
+    read_ortho_name,
+)
 
 __all__ = ["PairFiles", "find_pairs"]
 
@@ -116,19 +122,5 @@ def _files(folders: Iterable[Path]) -> list[Path]:
 
 
 def _choose(dtm: DtmName, images: Sequence[tuple[OrthoName, Path]]) -> Path | None:
-    wanted = GRIDS.get(dtm.grid, 1.0)
-
-    def rank(item: tuple[OrthoName, Path]) -> tuple[bool, bool, float, bool, int, str]:
-        name, path = item
-        metres = GRIDS.get(name.grid, 1.0)
-        nearness = max(metres, wanted) / min(metres, wanted)
-        return (
-            name.filter != "RED",
-            metres > wanted,
-            nearness,
-            name.source != dtm.sources[0],
-            -name.version,
-            str(path),
-        )
-
-    return min(images, key=rank)[1] if images else None
+    best = best_ortho(dtm, [name for name, _ in images])
+    return next((path for name, path in images if name == best), None)

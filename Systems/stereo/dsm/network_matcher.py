@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from Modules.stereo.networks import StereoNetwork
-from Systems.stereo.build import load_stereo
+from Systems.stereo.build import identity, load_stereo
 from Systems.stereo.dsm.matchers import Matched, stacked
 from Systems.stereo.dsm.views import Crop
 from Utils.core.errors import UserError
@@ -20,9 +20,10 @@ __all__ = ["NetworkMatcher"]
 
 logger = logging.getLogger(__name__)
 
-# Steps of half a pixel of parallax that make the interval to which a network's hypotheses refer: about that of its
-# training, where an interval moves points by roughly a pixel.
-_STEPS_AN_INTERVAL = 2.0
+# Steps of half a pixel of parallax in a pixel.
+_STEPS_A_PIXEL = 2.0
+# Pixels of parallax of an interval, where a network does not say what it has learnt.
+_INTERVAL = 1.0
 
 
 class NetworkMatcher:
@@ -48,6 +49,11 @@ class NetworkMatcher:
                 "%s has learnt depths from pinhole cameras; here it estimates heights, which fall where depths rise",
                 path,
             )
+        # The ranges of later stages are so many intervals wide: what counts is how many pixels that is.
+        learnt = self._network.config["interval_parallax"]
+        if learnt is None:
+            logger.warning("%s does not say how many pixels its interval is; %g is assumed", path, _INTERVAL)
+        self._interval = _STEPS_A_PIXEL * (learnt or _INTERVAL)
         self._device = device
         self.name = f"{self._network.config['network']} ({path.name})"
 
@@ -57,7 +63,7 @@ class NetworkMatcher:
         seen = torch.isfinite(images)
         images = torch.where(seen, _standardised(images, seen), 0.0).expand(-1, -1, 3, -1, -1)
         values = torch.tensor([heights], dtype=torch.float32, device=self._device)
-        interval = torch.tensor([_STEPS_AN_INTERVAL * step], dtype=torch.float32, device=self._device)
+        interval = torch.tensor([self._interval * step], dtype=torch.float32, device=self._device)
         with torch.inference_mode():
             found = self._network(images, geometry, values, interval)[-1]
         rows, columns = crops[0].pixels.shape
@@ -68,9 +74,7 @@ class NetworkMatcher:
 
     def describe(self) -> Mapping[str, Any]:
         """The network and a digest of its weights."""
-        total = sum(float(value.double().abs().sum()) for value in self._network.state_dict().values())
-        config = {key: value for key, value in self._network.config.items() if not key.startswith("_")}
-        return {"name": self.name, "network": config, "weights": f"{total:.9g}"}
+        return {"name": self.name, **identity(self._network)}
 
 
 def _standardised(images: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:

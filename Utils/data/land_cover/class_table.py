@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from Modules.common.plain_json import parse_json, read_text
 from Utils.core.errors import RasterError, UserError
 from Utils.data.sample import IGNORED_LABEL
-from Utils.rasters.label_files import Colour, read_labels
+from Utils.rasters.label_files import Colour, LabelRaster, read_labels
 
-__all__ = ["LOVEDA", "ClassTable", "read_class_table", "read_mask"]
+__all__ = ["LOVEDA", "ClassTable", "class_table_of", "coded_labels", "read_class_table", "read_mask"]
 
 _MOST_CLASSES = IGNORED_LABEL  # numbers 0 to 254
 _HINT = 'give {"classes": [{"name": "water", "colour": [0, 0, 255], "value": 4}, ...], "ignored_values": [0]}'
@@ -41,6 +41,16 @@ class ClassTable:
     colours: tuple[Colour, ...]
     values: tuple[int, ...]
     ignored: tuple[int, ...] = ()
+
+    def with_values(self, values: Sequence[int]) -> ClassTable:
+        """The same classes under other values."""
+        return ClassTable(self.names, self.colours, tuple(values), self.ignored)
+
+    def describe(self) -> dict[str, Any]:
+        """The table in the JSON form that :func:`class_table_of` reads."""
+        rows = zip(self.names, self.colours, self.values, strict=True)
+        classes = [{"name": name, "colour": list(colour), "value": value} for name, colour, value in rows]
+        return {"classes": classes, "ignored_values": list(self.ignored)}
 
     def encode(self, values: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
         """Values of a mask file (any shape) as class numbers; ``IGNORED_LABEL`` for ignored values.
@@ -129,7 +139,15 @@ def read_mask(path: Path, table: ClassTable) -> NDArray[np.uint8]:
     Raises:
         RasterError: a file that cannot be read, or values or colours outside of the table.
     """
-    raster = read_labels(path)
+    return coded_labels(path, read_labels(path), table)
+
+
+def coded_labels(path: Path, raster: LabelRaster, table: ClassTable) -> NDArray[np.uint8]:
+    """What a mask holds, as class numbers (H, W), ``IGNORED_LABEL`` where none is known; see :func:`read_mask`.
+
+    Raises:
+        RasterError: values or colours outside of the table.
+    """
     problem, remedy = "", ""
     if raster.values is not None:
         try:
@@ -158,14 +176,18 @@ def read_class_table(path: Path) -> ClassTable:
         UserError: a file that cannot be read, or that does not describe two classes or more, each once.
     """
     try:
-        document = parse_json(read_text(path))
-        return _table(document)
+        return class_table_of(parse_json(read_text(path)))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"class_table '{path}': {reason}; {_HINT}") from error
 
 
-def _table(document: Any) -> ClassTable:
+def class_table_of(document: Any) -> ClassTable:
+    """A table from its JSON.
+
+    Raises:
+        ValueError: it does not describe two classes or more, each once.
+    """
     if not isinstance(document, dict) or not isinstance(document.get("classes"), list):
         raise ValueError("it has no list of classes")
     unknown = sorted(document.keys() - {"classes", "ignored_values"})

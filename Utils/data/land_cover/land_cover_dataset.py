@@ -23,12 +23,13 @@ from Utils.data.stereo.relative_maps import told
 from Utils.data.tile_check import same_size
 from Utils.rasters.tile_files import read_height, read_image
 
-__all__ = ["HowRead", "LandCoverDataset", "read_depth", "read_land_cover"]
+__all__ = ["DEPTH_PERCENTILES", "HowRead", "LandCoverDataset", "read_depth", "read_land_cover"]
 
 Rises = Literal["depth", "height"]
 
-# A pixel in fifty at each end may be an artefact of the model that drew the map.
-_LOW, _HIGH = 2.0, 98.0
+DEPTH_PERCENTILES = (2.0, 98.0)
+"""What becomes 0 and 1 in a map: a pixel in fifty at each end may be an artefact of the model that drew it."""
+
 _GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -171,7 +172,7 @@ def read_depth(path: Path, rises: Rises | None = None) -> NDArray[np.float32]:
     known = raster.values[raster.valid]
     if not known.size:
         return np.zeros_like(raster.values)
-    low, high = np.percentile(known, [_LOW, _HIGH])
+    low, high = np.percentile(known, DEPTH_PERCENTILES)
     if not high > low:
         return np.zeros_like(raster.values)
     share = np.clip((raster.values - low) / (high - low), 0.0, 1.0).astype(np.float32)

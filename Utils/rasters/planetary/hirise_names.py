@@ -7,9 +7,10 @@ A DTM is called ``DTEEC_042328_1985_033150_1985_A01.IMG`` and an orthoimage ``ES
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["GRIDS", "PRODUCERS", "DtmName", "OrthoName", "observation", "read_dtm_name", "read_ortho_name"]
+__all__ = ["GRIDS", "PRODUCERS", "DtmName", "OrthoName", "best_ortho", "read_dtm_name", "read_ortho_name"]
 
 GRIDS = {"A": 0.25, "B": 0.5, "C": 1.0, "D": 2.0}
 """Nominal metres a pixel; the true size stands in the label, such as 1.00966."""
@@ -26,8 +27,6 @@ PRODUCERS = {
 }
 """Who made a DTM, by the letter before its version."""
 
-# Orbits up to this number were taken in the primary science phase, and are called PSP.
-_LAST_PSP_ORBIT = 11_000
 _DTM = re.compile(
     r"DT(?P<reference>[ER])(?P<projection>[EP])(?P<grid>[A-Z])_(?P<first>\d{6}_\d{4})_(?P<second>\d{6}_\d{4})_"
     r"(?P<producer>[A-Z])(?P<version>\d{2})"
@@ -108,6 +107,18 @@ def read_ortho_name(text: str) -> OrthoName | None:
     return OrthoName(found[0], found["observation"], found["filter"], found["grid"], int(found["version"]))
 
 
-def observation(source: str) -> str:
-    """The full name of an observation, from its orbit and target: "ESP_042328_1985" from "042328_1985"."""
-    return f"{'PSP' if int(source[:6]) < _LAST_PSP_ORBIT else 'ESP'}_{source}"
+def best_ortho(dtm: DtmName, orthos: Sequence[OrthoName]) -> OrthoName | None:
+    """The image that a DTM is best learnt with; None where none is of its observations.
+
+    One channel (RED) comes before three, a grid as fine as the DTM's or finer before a coarser one, the nearest before
+    others, the first observation before the second, the newest version before older ones.
+    """
+    wanted = GRIDS.get(dtm.grid, 1.0)
+
+    def rank(name: OrthoName) -> tuple[bool, bool, float, bool, int, str]:
+        metres = GRIDS.get(name.grid, 1.0)
+        nearness = max(metres, wanted) / min(metres, wanted)
+        is_second = name.source != dtm.sources[0]
+        return name.filter != "RED", metres > wanted, nearness, is_second, -name.version, name.name
+
+    return min((name for name in orthos if name.source in dtm.sources), key=rank, default=None)

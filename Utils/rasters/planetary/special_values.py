@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NULL", "SATURATED_8_BITS", "UNREAL", "is_special"]
+__all__ = ["NULL", "PLANETARY_DRIVERS", "SATURATED_8_BITS", "UNREAL", "is_special"]
 
 NULL = np.uint32(0xFF7FFFFB).view(np.float32)
 """ISIS' null of 32-bit floats, -3.4028226550889045e+38; it is not the lowest float32, and GDAL may declare either."""
 
 UNREAL = 1e30
 """No measurement is of this size: null and saturation values are told by it, never by equality."""
+
+PLANETARY_DRIVERS = ("ISIS2", "ISIS3", "PDS", "PDS4", "VICAR")
+"""GDAL's names of the formats that reserve these values."""
 
 SATURATED_8_BITS = (1, 255)
 """8-bit images of HiRISE: saturated in the dark and in the light; 0 is null."""

@@ -23,6 +23,8 @@ from Utils.rasters.environment import georeference_optional, raster_errors
 from Utils.rasters.grids import straightened, upright
 from Utils.rasters.ground import ground_sample_distance, has_transform
 from Utils.rasters.places import container, gdal_name, is_file, raster_place
+from Utils.rasters.planetary.image_null import undeclared_null
+from Utils.rasters.planetary.whole_files import check_whole_product
 from Utils.rasters.png import is_png, png_is_whole
 from Utils.rasters.source.bands import BandReader, choose_bands
 from Utils.rasters.source.inputs import find_scenes
@@ -181,6 +183,7 @@ def open_scene(
     tell: bool = True,
     frames_are_void: bool = False,
     placed_by_rpc: bool = False,
+    white: float | None = None,
 ) -> SceneSource:
     """Open a scene, check it, and take its stretch; the scene is never read as a whole.
 
@@ -199,6 +202,7 @@ def open_scene(
             hold a frame. Else they are only left out of the stretch, because they may be ground.
         placed_by_rpc: whether whoever asks reads the scene's rational polynomials, so that a missing georeference is
             no news.
+        white: without a stretch, the value of more than 8 bits that becomes 1; None for what the type or the file says.
 
     Raises:
         RasterError: the file is missing, damaged, cut short, empty, absurdly large or of complex numbers.
@@ -214,10 +218,12 @@ def open_scene(
             dataset = rasterio.open(gdal_name(path))
         try:
             _check_header(path, dataset)
+            if nodata is None and suspect_voids:
+                nodata = undeclared_null(path, dataset, log)
             chosen = choose_bands(path, dataset, bands, log)
             _check_ends(BandReader(dataset, (*chosen, *_alphas(dataset))))
             reader = BandReader(dataset, chosen, nodata, opacity_bands(path, dataset, chosen, log))
-            reader, taken = _stretch(path, reader, stretch, suspect_voids, frames_are_void, log)
+            reader, taken = _stretch(path, reader, stretch, suspect_voids, frames_are_void, log, white)
             source = SceneSource(path, dataset, reader, taken)
             if not placed_by_rpc:
                 _log_georeference(source, dataset, log)
@@ -228,9 +234,10 @@ def open_scene(
 
 
 def _check_whole(path: Path) -> None:
-    """Refuse a PNG that is cut short or damaged."""
+    """Refuse a PNG that is cut short or damaged, a cut JPEG 2000, and a label without its data."""
     if path.is_file() and is_png(path) and not png_is_whole(path):
         raise RasterError(path, "the PNG is cut short or damaged", "copy or write it again")
+    check_whole_product(path)
 
 
 def _check_header(path: Path, dataset: Any) -> None:
@@ -260,6 +267,7 @@ def _stretch(
     suspect_voids: bool,
     frames_are_void: bool,
     log: logging.Logger,
+    white: float | None,
 ) -> tuple[BandReader, Stretch]:
     """The stretch, and the reader with the voids that were found on the way."""
     dataset = reader.dataset
@@ -281,7 +289,7 @@ def _stretch(
         if frames_are_void:
             reader = replace(reader, frames=found.colours)
     if percentiles is None:
-        return reader, _full_range(path, reader, sample[:, valid], log)
+        return reader, _full_range(path, reader, sample[:, valid], log, white)
     stretch, widened = percentile_stretch(sample, valid, percentiles)
     for position in widened:
         log.info(
@@ -296,10 +304,17 @@ def _stretch(
     return reader, stretch
 
 
-def _full_range(path: Path, reader: BandReader, values: NDArray[Any], log: logging.Logger) -> Stretch:
-    """The stretch of the file's type, for a sample of its valid values (C, n)."""
+def _full_range(
+    path: Path, reader: BandReader, values: NDArray[Any], log: logging.Logger, white: float | None
+) -> Stretch:
+    """The stretch of the file's type, or up to ``white``, for a sample of its valid values (C, n)."""
     remedy = "--stretch 2,98 stretches by percentiles"
-    if values.dtype.kind == "f":
+    if white is not None and values.dtype != np.uint8:
+        low, high = float(values.min()), float(values.max())
+        if low < 0.0 or high > white:
+            log.warning("%s: values from %g to %g are cut off at 0 and %g, the model's white", path, low, high, white)
+        full = white
+    elif values.dtype.kind == "f":
         low, high = float(values.min()), float(values.max())
         if low < 0.0 or high > 1.0:
             raise UserError(f"{path}: floats from {low:g} to {high:g}, not in [0, 1], need a stretch; {remedy}")

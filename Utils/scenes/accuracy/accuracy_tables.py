@@ -23,7 +23,7 @@ from Utils.scenes.accuracy.scene_scores import (
 )
 from Utils.scoring.scores import Metric
 
-RESULTS = ("metrics.json", "table.md", "classes.csv", "figure.png", "report.html", "errors.tif")
+RESULTS = ("metrics.json", "table.md", "classes.csv", "blocks.csv", "figure.png", "report.html", "errors.tif")
 """Names of the files that evaluateScene.py may write into its folder."""
 
 Rows = tuple[list[str], list[list[str]]]

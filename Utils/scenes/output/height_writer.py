@@ -1,4 +1,4 @@
-"""Writing heights: a cloud-optimised GeoTIFF, written strip by strip and read back before it gets its name."""
+"""Writing heights or classes: a cloud-optimised GeoTIFF, strip by strip, read back before it gets its name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from Utils.rasters.ground import has_transform
 from Utils.rasters.tile_files import GDAL_ERRORS
 from Utils.scenes.output.output_checks import BLOCK, check_output, space_needed
 
-__all__ = ["NODATA", "Band", "HeightWriter", "check_output", "space_needed"]
+__all__ = ["HEIGHTS", "NODATA", "Band", "HeightWriter", "Stored", "check_output", "space_needed"]
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +40,6 @@ NODATA = -9999.0
 # Strips are written here first: without compression a block can be written in parts.
 _STRIPS_PROFILE = {
     "driver": "GTiff",
-    "dtype": "float32",
-    "nodata": NODATA,
     "tiled": True,
     "blockxsize": BLOCK,
     "blockysize": BLOCK,
@@ -52,15 +50,36 @@ _COG_OPTIONS = {
     "driver": "COG",
     "BLOCKSIZE": BLOCK,
     "COMPRESS": "DEFLATE",
-    # This predictor is made for floats: neighbouring heights share their high bytes.
-    "PREDICTOR": "FLOATING_POINT",
     "OVERVIEWS": "IGNORE_EXISTING",
-    "OVERVIEW_RESAMPLING": "AVERAGE",
     "BIGTIFF": "IF_SAFER",
     "NUM_THREADS": "ALL_CPUS",
 }
 # Side files of an older file, with its statistics, overviews and mask, which no longer apply.
 _SIDE_FILES = (".aux.xml", ".ovr", ".msk")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How numbers are kept in the file.
+
+    Attributes:
+        dtype: numpy's name of their type.
+        nodata: the value of pixels without one.
+        predictor: what GDAL does to neighbours before it compresses them.
+        overviews: how several pixels become one of an overview, in GDAL's word.
+        palette: red, green and blue of each number; None for numbers that are no classes.
+    """
+
+    dtype: str
+    nodata: float
+    predictor: str
+    overviews: str
+    palette: Mapping[int, tuple[int, int, int]] | None = None
+
+
+# This predictor is made for floats: neighbouring heights share their high bytes.
+HEIGHTS = Stored("float32", NODATA, "FLOATING_POINT", "AVERAGE")
+"""Heights, and whatever else is measured."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +115,7 @@ class HeightWriter:
         crs: Any,
         transform: Affine | None,
         tags: Mapping[str, str],
+        stored: Stored = HEIGHTS,
     ) -> None:
         """Describe what will be written; nothing is on disk before the context is entered.
 
@@ -107,6 +127,7 @@ class HeightWriter:
             crs: rasterio's CRS; None writes none.
             transform: from (column, row) to map coordinates; None or the identity writes none.
             tags: tags for the default domain of the file.
+            stored: type, value without data, and palette.
         """
         if not bands or height < 1 or width < 1:
             raise ValueError(f"{path}: {len(bands)} bands of {height} x {width} pixels cannot be written")
@@ -116,7 +137,10 @@ class HeightWriter:
         georeference = {"crs": crs} if crs is not None else {}
         if transform is not None and has_transform(transform):
             georeference["transform"] = transform
-        self._profile = {**_STRIPS_PROFILE, "height": height, "width": width, "count": len(bands), **georeference}
+        kind = {"dtype": stored.dtype, "nodata": stored.nodata}
+        shape = {"height": height, "width": width, "count": len(bands)}
+        self._profile = {**_STRIPS_PROFILE, **kind, **shape, **georeference}
+        self._stored = stored
         self._tags = dict(tags)
         self._strips: list[_Strip] = []
         self._statistics = [_Statistics() for _ in bands]
@@ -142,12 +166,12 @@ class HeightWriter:
             if kind is None:
                 self._finish()
 
-    def write(self, row: int, values: NDArray[np.float32]) -> None:
+    def write(self, row: int, values: NDArray[Any]) -> None:
         """Write the strip that follows the last one.
 
         Args:
             row: its first row: the number of rows written so far.
-            values: (bands, rows, width) float32, any number of rows; what is not finite becomes no data.
+            values: (bands, rows, width) of the type stored, any number of rows; what is not finite becomes no data.
 
         Raises:
             UserError: the disk is full or cannot be written.
@@ -161,9 +185,11 @@ class HeightWriter:
         if row + values.shape[1] > height:
             raise ValueError(f"{self.path}: rows up to {row + values.shape[1]} in a file of {height}")
         finite = np.isfinite(values)
-        strip = np.where(finite, values, np.float32(NODATA)).astype(np.float32, copy=False)
-        for statistics, band, known in zip(self._statistics, strip, finite, strict=True):
-            statistics.add(band[known])
+        dtype = np.dtype(self._stored.dtype)
+        strip = np.where(finite, values, dtype.type(self._stored.nodata)).astype(dtype, copy=False)
+        if self._stored.palette is None:  # the mean of class numbers means nothing
+            for statistics, band, known in zip(self._statistics, strip, finite, strict=True):
+                statistics.add(band[known])
         with self._disk_errors():
             self._dataset.write(strip, window=Window(0, row, width, strip.shape[1]))
         self._strips.append(_Strip(row, strip.shape[1], _checksum(strip)))
@@ -171,7 +197,10 @@ class HeightWriter:
     def _describe(self) -> None:
         """Set what the file says about itself."""
         # GDAL would show three bands as red, green and blue.
-        self._dataset.colorinterp = [ColorInterp.gray] + [ColorInterp.undefined] * (len(self._bands) - 1)
+        first = ColorInterp.gray if self._stored.palette is None else ColorInterp.palette
+        self._dataset.colorinterp = [first] + [ColorInterp.undefined] * (len(self._bands) - 1)
+        if self._stored.palette is not None:
+            self._dataset.write_colormap(1, dict(self._stored.palette))
         for number, band in enumerate(self._bands, start=1):
             self._dataset.set_band_description(number, band.name)
             self._dataset.set_band_unit(number, band.unit)
@@ -188,7 +217,8 @@ class HeightWriter:
             for number, statistics in enumerate(self._statistics, start=1):
                 self._dataset.update_tags(number, **statistics.tags())
             self._dataset.close()
-            rasterio.shutil.copy(self._folder / "strips.tif", cog, **_COG_OPTIONS)
+            kind = {"PREDICTOR": self._stored.predictor, "OVERVIEW_RESAMPLING": self._stored.overviews}
+            rasterio.shutil.copy(self._folder / "strips.tif", cog, **_COG_OPTIONS, **kind)
             _flush(cog)
             self._verify(cog)
             replaces = self.path.exists()
@@ -229,8 +259,8 @@ class _Strip:
     checksum: int
 
 
-def _checksum(strip: NDArray[np.float32]) -> int:
-    return zlib.crc32(np.ascontiguousarray(strip, "<f4").data)
+def _checksum(strip: NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(strip, strip.dtype.newbyteorder("<")).data)
 
 
 class _Statistics:

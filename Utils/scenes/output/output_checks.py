@@ -85,7 +85,7 @@ def check_output(path: Path, inputs: Sequence[Path], bytes_needed: int, overwrit
     path = Path(path)
     _check_length(path)
     if path.suffix.lower() not in _SUFFIXES:
-        raise UserError(f"output '{path}': heights are written as GeoTIFF; give a name ending in .tif")
+        raise UserError(f"output '{path}': rasters are written as GeoTIFF; give a name ending in .tif")
     if not path.parent.is_dir():
         raise UserError(f"output '{path}': there is no folder '{path.parent}'; create it first")
     if path.is_dir():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from Utils.core.processes import everywhere, on_main, progress_bar, share
+from Utils.core.watching import note_step
 from Utils.rasters.source.scene_source import SceneSource
 from Utils.scenes.tiles.tile_grid import Tile, TileGrid
 from Utils.scenes.tiles.tile_store import TileStore
@@ -26,7 +27,10 @@ A ``Predictor`` is one, whatever the polarity of its model's own maps.
 _ORIENTATIONS = [(0, False), (0, True), (2, True), (2, False), (1, False), (3, False), (1, True), (3, True)]
 
 
-@torch.no_grad()
+Layers = Callable[[Sequence[Tile], Sequence[NDArray[np.float32]]], NDArray[np.floating]]
+"""Tiles, and their images (3, size, size) in [0, 1], to what is kept of each: (B, layers, size, size)."""
+
+
 def predict_tiles(
     source: SceneSource,
     grid: TileGrid,
@@ -56,23 +60,48 @@ def predict_tiles(
     Returns:
         How many tiles were predicted now, by all processes.
     """
+
+    @torch.no_grad()
+    def layers(tiles: Sequence[Tile], images: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        return _predict_batch(predictor, images, grid.size, orientations, device, scale_known)
+
+    return draw_tiles(source, grid, layers, store, batch_size)
+
+
+def draw_tiles(source: SceneSource, grid: TileGrid, layers: Layers, store: TileStore, batch_size: int) -> int:
+    """Draw every tile that the store does not hold yet; what is invalid in the scene is NaN in all layers.
+
+    The processes of a launch share the tiles.
+
+    Args:
+        source: the scene.
+        grid: its tiles.
+        layers: what is kept of a batch of tiles.
+        store: where it is kept.
+        batch_size: number of tiles that are drawn at once.
+
+    Returns:
+        How many tiles were drawn now, by all processes.
+    """
     # Agreed on before any process begins, because tiles that are done meanwhile must not change the division of work.
     todo = on_main(lambda: [tile for tile in grid.tiles if not store.holds(tile)])
     batches = share([todo[start : start + batch_size] for start in range(0, len(todo), batch_size)])
 
-    def predict() -> None:
+    def draw() -> None:
         done = len(grid) - len(todo)
         bar = progress_bar(total=done + sum(map(len, batches)), initial=done, desc="predicting", unit="tile")
         # One and the same thread reads ahead, because a GDAL dataset belongs to one thread at a time.
         with bar, ThreadPoolExecutor(max_workers=1) as reader:
             for tiles, images, valids in _read_ahead(reader, source, grid, batches):
-                layers = _predict_batch(predictor, images, grid.size, orientations, device, scale_known)
+                note_step("tiles", done, len(grid))
+                drawn = layers(tiles, images)
                 for place, tile in enumerate(tiles):
-                    found = layers[place][:, : tile.height, : tile.width]
-                    store.save(tile, np.where(valids[place], found, np.float32(np.nan)))
+                    found = drawn[place][:, : tile.height, : tile.width]
+                    store.save(tile, np.where(valids[place], found, found.dtype.type(np.nan)))
                     bar.update()
+                done += len(tiles)
 
-    everywhere(predict)
+    everywhere(draw)
     return len(todo)
 
 
@@ -86,7 +115,7 @@ def _read_ahead(
 
     def read(tiles: Sequence[Tile]) -> _Batch:
         pairs = [source.read(tile.row, tile.column, tile.height, tile.width) for tile in tiles]
-        return tiles, [_fill(image, valid, grid.size) for image, valid in pairs], [valid for _, valid in pairs]
+        return tiles, [fill_tile(image, valid, grid.size) for image, valid in pairs], [valid for _, valid in pairs]
 
     coming = None
     for tiles in batches:
@@ -98,8 +127,14 @@ def _read_ahead(
         yield coming.result()
 
 
-def _fill(image: NDArray[np.float32], valid: NDArray[np.bool_], size: int) -> NDArray[np.float32]:
-    """Fill invalid pixels with the mean colour of the others, so that a hole is not a cliff; mirror a small scene."""
+def fill_tile(image: NDArray[np.float32], valid: NDArray[np.bool_], size: int) -> NDArray[np.float32]:
+    """Fill invalid pixels with the mean of the others, so that a hole is not a cliff; mirror a small scene.
+
+    Args:
+        image: (C, H, W).
+        valid: (H, W).
+        size: side of what is given back, (C, size, size).
+    """
     if not valid.all() and valid.any():
         colours = image[:, valid].mean(axis=1)
         image = np.where(valid, image, colours[:, None, None])

@@ -74,7 +74,7 @@ class TileStore:
         """Whether the tile's map is there."""
         return self._path(tile).is_file()
 
-    def save(self, tile: Tile, layers: NDArray[np.float32]) -> None:
+    def save(self, tile: Tile, layers: NDArray[np.floating]) -> None:
         """Keep a tile's layers (C, H, W): its map, NaN where invalid, and perhaps its spread.
 
         Raises:
@@ -89,6 +89,13 @@ class TileStore:
 
     def load(self, tile: Tile, layer: int = 0) -> NDArray[np.float32]:
         """One layer (H, W) of a tile."""
+        return self._read(tile, layer)
+
+    def load_all(self, tile: Tile) -> NDArray[np.floating]:
+        """All layers (C, H, W) of a tile."""
+        return self._read(tile, slice(None))
+
+    def _read(self, tile: Tile, layer: int | slice) -> NDArray[Any]:
         try:
             # Not numpy.load, which reads archives and, if allowed, pickles too.
             layers = np.lib.format.open_memmap(self._path(tile), mode="r")

@@ -26,9 +26,16 @@ class ClassScorer(LabelScorer):
         classes: names of the classes, by number.
         absent: what an absent class does in means over classes. It has no IoU of its own either way.
         boundaries: whether boundary IoU is taken, which takes most of the time.
+        calibration: whether the calibration error is taken; class maps alone have no probabilities.
     """
 
-    def __init__(self, classes: Sequence[str], absent: AbsentClasses = "count as 0", boundaries: bool = True) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        absent: AbsentClasses = "count as 0",
+        boundaries: bool = True,
+        calibration: bool = True,
+    ) -> None:
         super().__init__(classes)
         self.absent_classes: AbsentClasses = absent
         self.boundaries = boundaries
@@ -48,19 +55,25 @@ class ClassScorer(LabelScorer):
         definition = f"one confusion matrix over all labelled pixels of all tiles; {rule}"
         if boundaries:
             definition += "; boundaries are 2 % of a tile's diagonal wide"
-        definition += f"; calibration in {BINS} bins of confidence"
+        if calibration:
+            definition += f"; calibration in {BINS} bins of confidence"
         shown = ("miou", "accuracy")
         self.protocols = (
             ScoreProtocol("pooled", definition, overall, shown, pooled=True),
             ScoreProtocol("classes", "IoU of each class, from the same matrix", by_class, pooled=True),
         )
-        self.absent = frozenset() if boundaries else frozenset({"pooled.boundary_iou"})
+        taken = (("pooled.boundary_iou", boundaries), ("pooled.calibration", calibration))
+        self.absent = frozenset(key for key, there in taken if not there)
 
     def score_batch(self, batch: Batch, prediction: Tensor) -> list[Row | None]:
         """The counts of each tile; ``prediction`` holds probabilities, which add up to 1 over the classes."""
         confidence, guesses = (found.cpu().numpy() for found in prediction.float().max(dim=1))
         labels = batch["label"].cpu().numpy()
         return [self._counts(*tile) for tile in zip(labels, guesses, confidence, strict=True)]
+
+    def count_maps(self, label: np.ndarray, guess: np.ndarray) -> Row | None:
+        """The confusion of class maps (H, W) alone, without boundaries and calibration; None where nothing counts."""
+        return self._count(label, guess)
 
     def _counts(self, label: np.ndarray, guess: np.ndarray, confidence: np.ndarray) -> Row | None:
         row = self._count(label, guess)
@@ -83,9 +96,10 @@ class ClassScorer(LabelScorer):
             "pooled.miou": self._mean(iou),
             "pooled.accuracy": float(hits.sum() / matrix.sum()),
             "pooled.f1": self._mean(_ratio(2 * hits, either)),
-            "pooled.calibration": expected_calibration_error(counts[_CALIBRATION]),
             **{f"classes.iou_{name}": float(value) for name, value in zip(self.classes, iou, strict=True)},
         }
+        if "pooled.calibration" not in self.absent:
+            found["pooled.calibration"] = expected_calibration_error(counts[_CALIBRATION])
         if self.boundaries:
             pixels = np.asarray(counts[_BOUNDARY], dtype=np.float64)
             found["pooled.boundary_iou"] = self._mean(_ratio(pixels[:, 0], pixels[:, 1]))

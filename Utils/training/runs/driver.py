@@ -6,7 +6,9 @@ import logging
 from pathlib import Path
 
 from Utils.core.processes import everywhere, on_main
+from Utils.training.run_files import MODEL_FOLDER
 from Utils.training.runs.claims import ClaimedError, claim, claimed_elsewhere
+from Utils.training.runs.model_card import write_card
 from Utils.training.runs.run import Run
 from Utils.training.runs.run_folder import open_run, resumable
 
@@ -48,4 +50,6 @@ def carry_out(run: Run, folder: Path, resume: bool) -> None:
         raise claimed_elsewhere(folder, elsewhere)
     for other in elsewhere:
         logger.info("left to another process: %s", other)
+    if (folder / MODEL_FOLDER).is_dir():
+        on_main(lambda: write_card(folder))
     run.finish(setup, folder, whole=len(chosen) == len(setup.plan) and not elsewhere)

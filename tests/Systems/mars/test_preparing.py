@@ -27,9 +27,9 @@ DTM_SHAPE = (88, 80)
 
 @pytest.fixture(scope="module")
 def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five grounds, two of which have a second pair; the image twice as fine; read only."""
+    """Four grounds, one of which has a second pair; the image twice as fine; read only."""
     folder = tmp_path_factory.mktemp("mars") / "products"
-    write_products(folder, plan_pairs(5, DTM_SHAPE, seed=2, repeats=2, finer=2, polar=1), workers=1)
+    write_products(folder, plan_pairs(4, DTM_SHAPE, seed=2, repeats=1, finer=2, polar=1), workers=1)
     return folder
 
 
@@ -88,7 +88,7 @@ def test_tiles_lie_on_the_grid_of_their_dtm_and_hold_its_heights(products: Path,
 
 def test_no_ground_and_no_tile_stands_on_two_sides(dataset: Path) -> None:
     pairs = {row["pair"]: row for row in rows(dataset / "pairs.csv")}
-    assert len(pairs) == 7 and len({row["group"] for row in pairs.values()}) == 5
+    assert len(pairs) == 5 and len({row["group"] for row in pairs.values()}) == 4
     side_of_group = {row["group"]: row["side"] for row in pairs.values()}
     assert all(side_of_group[row["group"]] == row["side"] for row in pairs.values())
     split = {side: (dataset / "splits" / f"{side}.txt").read_text().split() for side in ("train", "val", "test")}
@@ -117,7 +117,7 @@ def test_added_pairs_move_no_other_and_what_was_cut_stays(
     folders = sorted(path.parent for path in products.rglob("*.IMG"))
     # Shares so large that no side has to be filled from another, whose choice depends on all groups.
     shares = ("--test", 0.45, "--validation", 0.3, "--seed", 1)
-    for folder in folders[:5]:
+    for folder in folders[:3]:
         shutil.copytree(folder, some / folder.name)
     output = tmp_path / "dataset"
     assert prepare("--products", some, "--output", output, *shares) == 0
@@ -126,7 +126,7 @@ def test_added_pairs_move_no_other_and_what_was_cut_stays(
     times = tile.stat().st_mtime_ns
     lost = output / rows(output / "tiles.csv")[-1]["height"]
     lost.unlink()
-    for folder in folders[5:]:
+    for folder in folders[3:]:
         shutil.copytree(folder, some / folder.name)
     assert prepare("--products", some, "--output", output, *shares) == 0
     after = {row["pair"]: row["side"] for row in rows(output / "pairs.csv")}
@@ -137,7 +137,7 @@ def test_added_pairs_move_no_other_and_what_was_cut_stays(
     )
     assert tile.stat().st_mtime_ns == times and lost.is_file()
     told = capsys.readouterr().err
-    assert "4 of 7 pairs were cut before" in told and "another side" not in told
+    assert "2 of 5 pairs were cut before" in told and "another side" not in told
     assert prepare("--products", some, "--output", output, *shares[:-1], 3, "--dry-run") == 0
     assert "another side than in the former run" in capsys.readouterr().err
 
@@ -271,6 +271,37 @@ def test_what_cannot_be_used_is_refused_in_one_line(
     assert not (tmp_path / "dataset").exists()
 
 
+def test_every_null_of_the_archive_is_masked_in_pds3_and_pds4(products: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "products"
+    shutil.copytree(a_pair(products)[0].parent, folder)
+    dtm, ortho = a_pair(folder)
+    with rasterio.open(dtm) as source:
+        heights, where = source.read(1), {"crs": source.crs, "transform": source.transform}
+    specials = [*np.arange(0xFF7FFFFB, 0xFF800000, dtype=np.uint32).view(np.float32), np.nan, np.inf, -np.inf]
+    heights[40, 20 : 20 + len(specials)] = specials
+    # Floats at the edge of what ground can be stay.
+    heights[41, 20:22] = -8528.0, 21241.0
+    dtm.write_bytes(dtm.read_bytes()[: -heights.nbytes] + heights.astype("<f4").tobytes())
+    other = tmp_path / "pds4" / f"{dtm.stem}.xml"
+    other.parent.mkdir()
+    shape = {"height": heights.shape[0], "width": heights.shape[1], "count": 1, "dtype": "float32"}
+    with rasterio.open(other, "w", driver="PDS4", nodata=float(NULL), **shape, **where) as target:
+        target.write(heights, 1)
+    for number, given in enumerate((dtm, other, other.with_suffix(".img"))):
+        output = tmp_path / str(number)
+        assert prepare("--dtm", given, "--ortho", ortho, "--output", output, "--test", 0, "--validation", 0) == 0
+        for row in rows(output / "tiles.csv"):
+            found = read_height(output / row["height"])
+            place = np.s_[int(row["row"]) : int(row["row"]) + SIZE, int(row["column"]) : int(row["column"]) + SIZE]
+            true = heights[place]
+            sane = np.abs(true) < 1e30
+            assert (found.values[found.valid] == true[found.valid]).all() and not (found.valid & ~sane).any()
+            line = 40 - place[0].start
+            if 0 <= line < SIZE - 1 and place[1].start <= 20:
+                inside = np.s_[line + 1, 20 - place[1].start : 22 - place[1].start]
+                assert found.valid[inside].all() and found.values[inside].tolist() == [-8528.0, 21241.0]
+
+
 def test_bands_and_plain_images_are_taken_on_request_and_one_bad_pair_does_not_stop_a_folder(
     products: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,8 +326,9 @@ def test_bands_and_plain_images_are_taken_on_request_and_one_bad_pair_does_not_s
     images = [sorted((tmp_path / name).rglob("images/*/*.tif")) for name in ("colours", "label")]
     assert [path.name for path in images[0]] == [path.name for path in images[1]] != []
     for paths in zip(*images, strict=True):
-        one, other = (rasterio.open(path).read(1) for path in paths)
-        assert (one == other).all()
+        one, other = (rasterio.open(path).read(1).astype(int) for path in paths)
+        # The two ways say where it lies with other last digits, which decide roundings of means.
+        assert np.abs(one - other).max() <= 1
     second = sorted(folder.rglob("DTEEC*.IMG"))[1]
     cut_short(second, next(second.parent.glob("*.JP2")))
     capsys.readouterr()

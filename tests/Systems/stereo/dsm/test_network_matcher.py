@@ -57,3 +57,21 @@ def test_what_cannot_be_used_is_said(tmp_path: Path, caplog: pytest.LogCaptureFi
     network(geometry="pinhole").save_pretrained(tmp_path / "pinhole")
     NetworkMatcher(tmp_path / "pinhole", torch.device("cpu"))
     assert "has learnt depths from pinhole cameras" in caplog.text
+
+
+def test_an_interval_is_as_many_pixels_as_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network(interval_parallax=0.08).save_pretrained(tmp_path / "model")
+    matcher = NetworkMatcher(tmp_path / "model", torch.device("cpu"))
+    asked: list[float] = []
+    forward = StereoNetwork.forward
+
+    def watched(self, images, geometry, values, interval, relative=None):  # type: ignore[no-untyped-def]
+        asked.append(float(interval[0]))
+        return forward(self, images, geometry, values, interval, relative)
+
+    monkeypatch.setattr(StereoNetwork, "forward", watched)
+    crops = [
+        Crop(picture(camera(tilt, (32, 32)), (32, 32)).astype(np.float32), camera(tilt, (32, 32))) for tilt in TILTS
+    ]
+    matcher.match(crops, (0.0, 80.0), step=1.5)  # metres of half a pixel
+    assert asked == [pytest.approx(0.08 * 3.0)]

@@ -1,0 +1,184 @@
+"""Where scenes are predicted: one at a time or few, each watched, each in a folder of its own that goes with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from Systems.app.limits import Limits, Refusal
+from Systems.app.offered_models import OfferedModel
+from Systems.scene_model import SceneModel, open_scene_model
+from Utils.core.errors import one_line
+from Utils.core.stopping import Stopped
+from Utils.core.watching import Watcher, watched_by
+
+if TYPE_CHECKING:
+    from Utils.scenes.options import SceneOptions
+    from Utils.scenes.scene_run import SceneResult
+
+__all__ = ["Job", "Workshop"]
+
+logger = logging.getLogger(__name__)
+
+_OUTPUT = "height.tif"
+_TURN = 0.2  # seconds between two looks whether it is a job's turn, or whether it shall stop
+# A path from the root of the server, of which the last part is kept.
+_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/'\",;:()]+/)+(?=[^\s/'\",;:()]|$)")
+
+
+@dataclass
+class Job:
+    """One scene, from the upload to the result.
+
+    Attributes:
+        folder: all of its files; it is deleted at the end.
+        deadline: when it is stopped, by ``time.monotonic``.
+        part: what is being done, for users.
+        done: number of its steps that are done.
+        total: number of its steps; 0 while nothing is counted.
+        messages: what was noticed on the way, in one line each.
+    """
+
+    folder: Path
+    deadline: float
+    part: str = "waiting for its turn"
+    done: int = 0
+    total: int = 0
+    messages: list[str] = field(default_factory=list)
+    _reason: str = ""
+    _status: int = 503
+
+    def stop(self, reason: str = "cancelled", status: int = 503) -> None:
+        """Ask the job to stop at its next step."""
+        if not self._reason:
+            self._reason, self._status = reason, status
+
+    def stop_reason(self) -> str:
+        """Why the job is to stop; empty while it may go on."""
+        if not self._reason and time.monotonic() > self.deadline:
+            self.stop("it took longer than the limit on time; cut the scene up, or use predict.py", 504)
+        return self._reason
+
+    def note(self, part: str, done: int = 0, total: int = 0) -> None:
+        """Take down what is being done."""
+        self.part, self.done, self.total = part, done, total
+
+    @property
+    def status(self) -> int:
+        """The status by which HTTP says why the job was stopped."""
+        return self._status
+
+    def without_paths(self, text: str) -> str:
+        """A message as visitors see it: files by name, without the folders of the server."""
+        return _PATH.sub("", one_line(text).replace(f"{self.folder}{os.sep}", ""))
+
+
+class Workshop:
+    """Predicts scenes within limits; one for the page and the API together.
+
+    Args:
+        models: what may be chosen.
+        limits: bounds of each job, and of all.
+        root: folder in which the jobs' folders are made; it must be there as long as the workshop.
+    """
+
+    def __init__(self, models: list[OfferedModel], limits: Limits, root: Path) -> None:
+        self.models, self.limits, self._root = models, limits, root
+        self._turns = threading.Semaphore(limits.at_once)
+        self._loading = threading.Lock()
+        self._loaded: tuple[str, SceneModel] | None = None
+        self._running = 0
+
+    @property
+    def running(self) -> int:
+        """Number of scenes that are being predicted."""
+        return self._running
+
+    def open_job(self) -> Job:
+        """A job with an empty folder; whoever opens it calls ``close_job`` whatever happens."""
+        folder = Path(tempfile.mkdtemp(prefix="job-", dir=self._root))
+        return Job(folder, time.monotonic() + self.limits.seconds)
+
+    def close_job(self, job: Job) -> None:
+        """Stop the job and delete its files."""
+        job.stop()
+        shutil.rmtree(job.folder, ignore_errors=True)
+
+    def predict(self, job: Job, image: Path, model: OfferedModel | None, options: SceneOptions) -> SceneResult:
+        """Predict a scene, when it is its turn.
+
+        Raises:
+            Refusal: the job was stopped.
+            UserError: options or files that do not fit.
+            RasterError: a raster that cannot be read.
+        """
+        with self._in_turn(job), watched_by(Watcher(job.note, job.stop_reason)), _noted(job):
+            from Utils.core.device import pick_device
+            from Utils.rasters.environment import gdal_environment
+            from Utils.scenes.scene_run import check_scene, predict_scene
+
+            try:
+                job.note("opening the model")
+                device = pick_device()
+                opened = self._open(model) if options.uses_model and model is not None else SceneModel()
+                options = opened.fitted(options)
+                job.note("reading")
+                with gdal_environment():
+                    output = job.folder / _OUTPUT
+                    known = check_scene(image, output, options)
+                    refine = opened.refiner.draw if opened.refiner else None
+                    return predict_scene(image, output, opened.predictor, options, opened.facts, device, known, refine)
+            except Stopped as stopped:
+                raise Refusal(job.status, f"stopped: {stopped}") from stopped
+
+    @contextmanager
+    def _in_turn(self, job: Job) -> Iterator[None]:
+        while not self._turns.acquire(timeout=_TURN):
+            if job.stop_reason():
+                raise Refusal(job.status, f"stopped while it waited for its turn: {job.stop_reason()}")
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self._turns.release()
+
+    def _open(self, model: OfferedModel) -> SceneModel:
+        """The model, which stays open until another one is wanted."""
+        from Utils.core.device import pick_device
+
+        with self._loading:
+            if self._loaded is None or self._loaded[0] != model.place:
+                self._loaded = None  # two at once may be too many for the memory
+                self._loaded = (model.place, open_scene_model(model.place, pick_device()))
+            return self._loaded[1]
+
+
+@contextmanager
+def _noted(job: Job) -> Iterator[None]:
+    """Collect what this thread says for the visitor; the server's log gets it as well."""
+    thread = threading.get_ident()
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == thread and record.levelno >= logging.INFO:
+                message = job.without_paths(record.getMessage())
+                if message not in job.messages and len(job.messages) < 50:
+                    job.messages.append(message)
+
+    collector = Collector()
+    logging.getLogger().addHandler(collector)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(collector)
