@@ -349,6 +349,7 @@ def _made_dry(words: Words) -> None:
     said = {
         "demo": "-m Systems.d3rsmde.demo",
         "demo-depth": "-m Systems.depth.demo",
+        "demo-mars": "-m Systems.mars.demo",
         "demo-stereo": "-m Systems.stereo.demo",
         "test": "-m pytest",
     }
