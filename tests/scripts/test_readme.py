@@ -108,6 +108,24 @@ NOT_RUN = {
     ),
     "python prepareMars.py --dtm dtm.tif --ortho ortho.jp2 --output Dataset/BASE_DATA_DIR/MyMars --height-reference "
     "areoid": "tests/Systems/mars/test_preparing.py prepares products of its own",
+    **dict.fromkeys(
+        (
+            "python trainDepth.py --config Config/Mars/HiRISE_train.json --dry-run",
+            "python trainDepth.py --config Config/Mars/HiRISE_train.json",
+            "python trainDepth.py --config Config/Mars/HiRISE_folds_train.json",
+            "python evaluateDepth.py --config Config/Mars/HiRISE_evaluate.json",
+            "python evaluateDepth.py --config Config/Mars/HiRISE_folds_evaluate.json",
+            "python trainDiffusion.py --config Config/Diffusion/HiRISE_train.json",
+        ),
+        "tests/scripts/test_mars_training.py trains and scores the small one of these configs on tiles of its own",
+    ),
+    **dict.fromkeys(
+        (
+            "python predict.py --model output/Mars/HiRISE --input ortho.JP2 --output relief.tif --tilt --preview",
+            "python predict.py --model output/Mars/HiRISE --input ortho.JP2 --output heights.tif --reference mola.tif",
+        ),
+        "tests/Systems/mars/test_demo.py draws a whole image and ties it; tests/Utils/scenes/test_planetary_tie.py too",
+    ),
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(
