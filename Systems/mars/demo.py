@@ -71,10 +71,10 @@ def run_demo(seed: int) -> None:
     changes = _settings(checkpoint_path=shuffled_run, output_dir=shuffled_results, controls=[])
     steps.call("evaluateDepth", [*_arguments("mars_evaluate", seed), *changes])
 
-    ortho, dtm = product_to_draw(table)
+    ortho, dtm, reference = product_to_draw(table)
     coarse, scene = results / "coarse.tif", results / "scene.tif"
     tied = scene.with_name("scene_tied.tif")
-    write_coarse(dtm, coarse, COARSER)
+    write_coarse(dtm, coarse, COARSER, reference)
     steps.begin("predict", f"the whole of {ortho.name}: as it is, and tied to a DTM {COARSER} times coarser")
     drawn = ["--model", run, "--input", ortho, "--preview", "--overwrite"]
     steps.call("predict", [*drawn, "--output", scene])

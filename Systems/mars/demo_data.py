@@ -45,20 +45,21 @@ def write_shuffled(table: Path) -> None:
         writer.writerows(row | {"height": heights.get(row["id"], row["height"])} for row in rows)
 
 
-def product_to_draw(table: Path) -> tuple[Path, Path]:
-    """Orthoimage and DTM of the first pair of the test."""
+def product_to_draw(table: Path) -> tuple[Path, Path, str]:
+    """Orthoimage and DTM of the first pair of the test, and what its heights are counted from."""
     with (table.parent / "pairs.csv").open(encoding="utf-8", newline="") as file:
         row = next(row for row in csv.DictReader(file) if row["side"] == "test")
-    return Path(row["ortho"]), Path(row["dtm"])
+    return Path(row["ortho"]), Path(row["dtm"]), row["height_reference"]
 
 
-def write_coarse(dtm: Path, path: Path, times: int) -> None:
+def write_coarse(dtm: Path, path: Path, times: int, reference: str) -> None:
     """Write a DTM as a coarser instrument would have it: means over cells, in degrees on the sphere of MOLA's maps.
 
     Args:
         dtm: the fine one.
         path: the GeoTIFF to write.
         times: how many pixels of the fine one a cell is wide.
+        reference: what heights are counted from, for the tag.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with gdal_environment(), rasterio.open(dtm) as source:
@@ -81,3 +82,4 @@ def write_coarse(dtm: Path, path: Path, times: int) -> None:
     profile = {"driver": "GTiff", "count": 1, "dtype": "float32", "nodata": np.nan, "crs": crs, "transform": where}
     with rasterio.open(path, "w", height=cells.shape[0], width=cells.shape[1], **profile) as target:
         target.write(cells, 1)
+        target.update_tags(HEIGHT_REFERENCE=reference)
