@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from Utils.core.command_line import run_script
+from Utils.core.errors import UserError
 from Utils.core.reading_arguments import NO_VOIDS, reading_bands, reading_nodata
 from Utils.core.stopping import interrupted_by_termination
 
@@ -53,9 +54,11 @@ def _predict_images(given: argparse.Namespace) -> None:
     from Utils.core.device import pick_device
 
     _refuse(given, _FOLDER_ONLY, "belongs to --dataset")
+    if given.relative_depth is not None and given.model is None:
+        raise UserError("--relative-depth is for a network: give --model too, or leave it out")
     options, device = _options(given), pick_device()
     looker: Matcher = SweepMatcher(options.window, device)
-    document = predict_dsm(options, _network(given.model, device) if given.model else looker, looker)
+    document = predict_dsm(options, _network(given, device) if given.model else looker, looker)
     for line in summary(document):
         logger.info("%s", line)
     check_coverage(options, document)
@@ -90,8 +93,6 @@ _FOLDER_ONLY = ("part", "views", "interval", "values", "dsm")
 
 
 def _refuse(given: argparse.Namespace, names: Sequence[str], why: str) -> None:
-    from Utils.core.errors import UserError
-
     for name in names:
         if getattr(given, name) not in (None, "", False):
             raise UserError(f"--{name.replace('_', '-')} {why}; leave it out")
@@ -121,9 +122,6 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         metavar="METRES",
         help="to which a network's steps refer (the cameras'; RPCs: 2.5)",
-    )
-    folder.add_argument(
-        "--relative-depth", metavar="NAME", help="folder of relative depth maps beside the images', as depthAnything"
     )
     folder.add_argument("--dsm", type=Path, metavar="FILE", help="also one height raster of all scenes")
 
@@ -159,6 +157,12 @@ def _parser() -> argparse.ArgumentParser:
 
     how = parser.add_argument_group("matching")
     how.add_argument("--model", type=Path, metavar="FOLDER", help="a trained stereo network (the NCC sweep)")
+    how.add_argument(
+        "--relative-depth",
+        metavar="FOLDER",
+        help="a model that draws relative depth, for a network that uses it; with --dataset the maps' folder beside "
+        "the images', as depthAnything",
+    )
     how.add_argument(
         "--references", type=_places, metavar="N[,N]", help="images whose pixels become points, from 1 (all)"
     )
@@ -251,10 +255,16 @@ def _folder_options(given: argparse.Namespace) -> FolderOptions:
     )
 
 
-def _network(path: Path, device: torch.device) -> Matcher:
+def _network(given: argparse.Namespace, device: torch.device) -> Matcher:
     from Systems.stereo.dsm.network_matcher import NetworkMatcher
+    from Systems.stereo.dsm.relative_crops import RelativeCrops
 
-    return NetworkMatcher(path, device)
+    relative = None
+    if given.relative_depth is not None:
+        from Systems.models import load_predictor
+
+        relative = RelativeCrops(load_predictor(given.relative_depth, device), device)
+    return NetworkMatcher(given.model, device, relative)
 
 
 def _numbers(count: int) -> Callable[[str], tuple[float, ...]]:
