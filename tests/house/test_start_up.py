@@ -21,6 +21,8 @@ COMMANDS = (
     ["evaluateDiffusion.py"],
     ["predict.py"],
     ["evaluateScene.py"],
+    ["prepareMars.py"],
+    ["-m", "Systems.mars.products"],
     ["-m", "Systems.audit"],
     ["-m", "Systems.relative_depth"],
     ["-m", "Utils.training.runs.listing"],

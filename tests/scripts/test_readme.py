@@ -98,6 +98,16 @@ NOT_RUN = {
         ),
         "tests/scripts/test_class_scenes.py draws and scores classes of a scene of its own",
     ),
+    "python -m Systems.mars.products list --output HiRISE --limit 5": "tests/Systems/mars/test_products.py does",
+    "python -m Systems.mars.products download --output HiRISE --grid C --limit 5": (
+        "tests/Systems/mars/test_products.py downloads from a server of its own"
+    ),
+    "python -m Systems.mars.products check --output HiRISE": "tests/Systems/mars/test_products.py checks downloads",
+    "python prepareMars.py --products HiRISE --output Dataset/BASE_DATA_DIR/Mars": (
+        "tests/Systems/mars/test_preparing.py prepares products of its own"
+    ),
+    "python prepareMars.py --dtm dtm.tif --ortho ortho.jp2 --output Dataset/BASE_DATA_DIR/MyMars --height-reference "
+    "areoid": "tests/Systems/mars/test_preparing.py prepares products of its own",
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(
