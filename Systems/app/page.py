@@ -82,7 +82,9 @@ def make_page(workshop: Workshop, examples: Mapping[str, Example]) -> gr.Blocks:
                     detail = gr.Dropdown(list(DETAILS), value="both", label="What adds detail to the DEM")
                     register = gr.Checkbox(label="Move a shifted DEM onto the image")
                     bands = gr.Textbox("", label="Bands, such as 4,3,2 (the file's own colours)", elem_id="bands")
-                    stretch = gr.Textbox("2,98", label="Percentiles that become black and white, or none")
+                    stretch = gr.Textbox(
+                        "2,98", label="Percentiles that become black and white, or none", elem_id="stretch"
+                    )
                     nodata = gr.Textbox("", label="Value without data, or none")
                     points_crs = gr.Textbox("EPSG:4326", label="System of the points")
                     points_columns = gr.Textbox("x,y,height", label="Columns of the points")
