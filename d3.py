@@ -36,6 +36,8 @@ COMMANDS: Mapping[str, str] = {
     "splits": "Utils.data.splits",
     "audit": "Systems.audit",
     "export": "Systems.export.command",
+    "model-card": "Utils.training.runs.model_card",
+    "push": "Systems.push",
     "runs": "Utils.training.runs.listing",
     "demo": "Systems.d3rsmde.demo",
 }
