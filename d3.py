@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "train-segmentation": "trainSegmentation",
     "evaluate-segmentation": "evaluateSegmentation",
     "prepare-mars": "prepareMars",
+    "app": "app",
     "relative-depth": "Systems.relative_depth",
     "cut": "Utils.data.cut",
     "splits": "Utils.data.splits",
