@@ -218,8 +218,12 @@ def _classes(path: Path, image_alone: bool) -> Exportable:
         max(max(each.smallest, _TWO_CELLS * each.multiple) for each in network.encoders),
         inputs,
         tuple(network.config["classes"]),
-        {"name": _name(path), "fusion": "none" if image_alone else fusion},
+        {"name": _name(path), "fusion": "none" if image_alone else fusion, "images": _scaled(network.config["white"])},
     )
+
+
+def _scaled(white: float | None) -> str:
+    return "RGB in [0, 1]" + ("" if white is None else f"; of more than 8 bits, {white:g} counted as 1")
 
 
 def _name(path: Path) -> str:
