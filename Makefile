@@ -12,7 +12,7 @@ $(VENV)/.installed: requirements.txt
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-$(VENV)/.installed-tests: $(VENV)/.installed tests/requirements.txt benchmarks/requirements.txt requirements-survey.txt requirements-export.txt
+$(VENV)/.installed-tests: $(VENV)/.installed tests/requirements.txt benchmarks/requirements.txt requirements-survey.txt requirements-app.txt requirements-export.txt
 	$(BIN)/python -m pip install --quiet --requirement tests/requirements.txt
 	touch $@
 

@@ -17,7 +17,7 @@ ON_REQUEST = {"laspy", "pyproj"}
 
 
 # What only some commands need, and name when it is missing.
-EXTRA = ("requirements-survey.txt", "requirements-export.txt")
+EXTRA = ("requirements-survey.txt", "requirements-app.txt", "requirements-export.txt")
 
 
 def imported(*folders: str) -> set[str]:
