@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from Utils.core.stopping import interrupted_by_termination
 from Utils.scenes.options import DETAILS, MOST_ORIENTATIONS, SceneOptions
 
 logger = logging.getLogger(__name__)
+
+_USUAL_STRETCH = (2.0, 98.0)  # itself, where the command says nothing and the model may decide
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,6 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             options = model.fitted(options, given.tile_size)
         predictor, refine = model.predictor, model.refiner.draw if model.refiner else None
+        if predictor is not None and predictor.full_range and given.stretch is _USUAL_STRETCH:
+            logger.info("the model learnt from brightness as it is in files: scenes are not stretched (--stretch)")
+            options = replace(options, stretch=None)
         failures, checked = SceneFailures(scenes), {}
         for scene, output in zip(scenes, outputs, strict=True):
             with failures.noted(scene):
@@ -99,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
     reading = parser.add_argument_group("reading")
     add_reading_arguments(reading, "the whole scene")
+    parser.set_defaults(stretch=_USUAL_STRETCH)
 
     model = parser.add_argument_group("model")
     model.add_argument("--tile-size", type=int, metavar="PIXELS", help="(the size that the model was trained on)")

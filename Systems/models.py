@@ -266,7 +266,8 @@ def _load_depth(
     size, seen = network.config["tile_size"] or _USUAL_TILE, network.config["image_size"]
     predicts: Predicts = "height" if metres else "relative height"
     side = min(seen) if seen else None
-    return Predictor(draw, predicts, direction, network.encoder.strides[-1], size, facts, side)
+    full = network.config["scaling"] == "none"
+    return Predictor(draw, predicts, direction, network.encoder.strides[-1], size, facts, side, full)
 
 
 def depth_direction(network: EncDec, path: Path, polarity: Direction | None) -> Direction:

@@ -3,8 +3,8 @@
 Of ground that reflects light evenly in all directions (Lambert), under a sun of elevation e, a slope s towards the sun
 (rise over run) has the brightness of flat ground times 1 - s / tan(e), to first order. So the slope along the sun is
 known from brightness, and heights along each line towards the sun by adding it up. What the lines' offsets and tilts
-are, and whether dark ground is steep or dark, nobody knows: here both ends of each line are at one height, which of
-four simple choices met made-up relief best, and albedo is even.
+are, and whether dark ground is steep or dark, nobody knows: here lines are level on average and at one mean height,
+which of four simple choices met the training tiles of the demo best, and albedo is even.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ def shading_map(
     lines, back = _lines_to_the_sun(image.shape, math.radians(sun_azimuth))
     along = map_coordinates(rise, lines, order=1, mode="constant")
     inside = map_coordinates(valid.astype(np.float64), lines, order=1, mode="constant") > 0.5
-    # Each line for itself, from its end away from the sun, which is at height 0 as its other end is.
+    # Each line for itself: its pixels towards the sun are to the right.
     count = np.maximum(inside.sum(axis=1, keepdims=True), 1)
     level = (along * inside).sum(axis=1, keepdims=True) / count
     heights = np.cumsum(np.where(inside, along - level, 0.0), axis=1)
+    heights -= (heights * inside).sum(axis=1, keepdims=True) / count
     found = map_coordinates(heights, back, order=1, mode="nearest")
     return np.where(valid, found, 0.0).astype(np.float32)
 

@@ -29,6 +29,7 @@ COMMANDS = (
     ["-m", "Utils.data.splits"],
     ["-m", "Systems.d3rsmde.demo"],
     ["-m", "Systems.depth.demo"],
+    ["-m", "Systems.mars.demo"],
     ["-m", "Systems.stereo.demo"],
 )
 HEAVY = ("torch", "timm", "diffusers", "transformers", "accelerate", "scipy", "skimage", "matplotlib")

@@ -129,6 +129,24 @@ NOT_RUN = {
     ),
     "python -m benchmarks.exported --model output/Demo/diffusion/model --onnx height.onnx --size 1x128x128 "
     "--size 4x128x128": "needs what an export wrote; tests/Systems/export runs it on such a file",
+    **dict.fromkeys(
+        (
+            "python trainDepth.py --config Config/Mars/HiRISE_train.json --dry-run",
+            "python trainDepth.py --config Config/Mars/HiRISE_train.json",
+            "python trainDepth.py --config Config/Mars/HiRISE_folds_train.json",
+            "python evaluateDepth.py --config Config/Mars/HiRISE_evaluate.json",
+            "python evaluateDepth.py --config Config/Mars/HiRISE_folds_evaluate.json",
+            "python trainDiffusion.py --config Config/Diffusion/HiRISE_train.json",
+        ),
+        "tests/scripts/test_mars_training.py trains and scores the small one of these configs on tiles of its own",
+    ),
+    **dict.fromkeys(
+        (
+            "python predict.py --model output/Mars/HiRISE --input ortho.JP2 --output relief.tif --tilt --preview",
+            "python predict.py --model output/Mars/HiRISE --input ortho.JP2 --output heights.tif --reference mola.tif",
+        ),
+        "tests/Systems/mars/test_demo.py draws a whole image and ties it; tests/Utils/scenes/test_planetary_tie.py too",
+    ),
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(
@@ -378,6 +396,7 @@ def _made_dry(words: Words) -> None:
     said = {
         "demo": "-m Systems.d3rsmde.demo",
         "demo-depth": "-m Systems.depth.demo",
+        "demo-mars": "-m Systems.mars.demo",
         "demo-stereo": "-m Systems.stereo.demo",
         "test": "-m pytest",
     }

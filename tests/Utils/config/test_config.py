@@ -477,6 +477,7 @@ def test_shipped_files_load(path: Path) -> None:
             "diffusion": "Diffusion",
             "diffusion_light": "Diffusion",
             "depth": "Depth",
+            "mars": "Mars",
             "stereo": "Stereo",
         }[family]
     else:
