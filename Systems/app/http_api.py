@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal
 from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from Systems.app.api_page import api_page
 from Systems.app.asked_options import asked_options
 from Systems.app.gate import CLEANUP, Gate
 from Systems.app.limits import Refusal
@@ -67,6 +68,8 @@ def make_api(workshop: Workshop, local_only: bool = True) -> FastAPI:
         title="D³-RSMDE",
         description="Heights from remote-sensing images. A scene goes to /predict; options are those of predict.py.",
         version="1",
+        docs_url=None,  # FastAPI's own page fetches its script from the network
+        redoc_url=None,
     )
     api.add_middleware(Gate, limits=workshop.limits, guarded=frozenset({PREDICT}))  # type: ignore[arg-type]
     if local_only:
@@ -77,6 +80,10 @@ def make_api(workshop: Workshop, local_only: bool = True) -> FastAPI:
     def health() -> dict[str, Any]:
         """Whether the app works, and how much it has to do."""
         return {"status": "ok", "running": workshop.running, "models": len(workshop.models)}
+
+    @api.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(api_page(api.openapi()))
 
     @api.get("/models")
     def models() -> list[OfferedModelAnswer]:

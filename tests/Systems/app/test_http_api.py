@@ -186,3 +186,5 @@ def test_models_are_found_and_named_without_their_folders(tmp_path: Path, worksh
         listed = client.get("/models").json()
         assert [model["name"] for model in listed] == ["Mine/diffusion", "none"] and not SERVER.search(str(listed))
         assert "/predict" in client.get("/openapi.json").json()["paths"]
+        page = client.get("/docs").text
+        assert "POST /predict" in page and "a coarse DEM in metres" in page and "src=" not in page
