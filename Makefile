@@ -1,11 +1,11 @@
-# make demo: data, both stages, tables and pictures.  make demo-depth, demo-stereo: the same for depth and stereo networks.  make test: linters, types, contracts, all but the slow tests.
+# make demo: data, both stages, tables and pictures.  make demo-depth, demo-stereo: the same for depth and stereo networks.  make app: the page in the browser.  make test: linters, types, contracts, all but the slow tests.
 PYTHON ?= python3
 # Compiled once, not by each of the many processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-depth demo-stereo test test-slow clean
+.PHONY: demo demo-depth demo-stereo app test test-slow clean
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,13 @@ demo-depth: $(VENV)/.installed
 
 demo-stereo: $(VENV)/.installed
 	$(BIN)/python -m Systems.stereo.demo
+
+$(VENV)/.installed-app: $(VENV)/.installed requirements-app.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements-app.txt
+	touch $@
+
+app: $(VENV)/.installed-app
+	$(BIN)/python app.py
 
 test: $(VENV)/.installed-tests
 	$(BIN)/python -m ruff check .

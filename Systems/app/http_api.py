@@ -35,9 +35,9 @@ PREDICT = "/predict"
 Answer = Literal["geotiff", "json", "glb", "png"]
 
 _MEDIA = {
-    "geotiff": ("image/tiff", "height.tif"),
-    "glb": ("model/gltf-binary", "height.glb"),
-    "png": ("image/png", "height.png"),
+    "geotiff": ("image/tiff", ".tif"),
+    "glb": ("model/gltf-binary", ".glb"),
+    "png": ("image/png", ".png"),
 }
 _LOOK = 0.5  # seconds between two looks whether whoever asked is still there
 _TRIANGLES = 300_000
@@ -162,7 +162,10 @@ def _predict(
 def _answer(job: Job, image: Path, output: Path, document: Mapping[str, Any], answer: Answer) -> Response:
     if answer == "json":
         return JSONResponse(raster_statistics(output, document) | {"messages": job.messages})
-    if answer == "png":
+    if document["kind"] == "classes":
+        if answer == "glb":
+            raise Refusal(422, "this model draws classes, which have no surface; ask for geotiff, png or json")
+    elif answer == "png":
         from Utils.scenes.output.preview import write_preview
 
         write_preview(output.with_suffix(".png"), output)
@@ -170,9 +173,10 @@ def _answer(job: Job, image: Path, output: Path, document: Mapping[str, Any], an
         from Systems.app.views import scene_glb
 
         output.with_suffix(".glb").write_bytes(scene_glb(image, output, _TRIANGLES))
-    media, name = _MEDIA[answer]
+    media, suffix = _MEDIA[answer]
+    path = output.with_suffix(suffix)
     # Kept until it is sent: the gate then deletes the job's folder.
-    return FileResponse(output.with_suffix(Path(name).suffix), media_type=media, filename=name)
+    return FileResponse(path, media_type=media, filename=path.name)
 
 
 def _first(workshop: Workshop) -> str:

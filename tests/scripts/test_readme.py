@@ -129,6 +129,9 @@ NOT_RUN = {
     ),
     "python -m benchmarks.exported --model output/Demo/diffusion/model --onnx height.onnx --size 1x128x128 "
     "--size 4x128x128": "needs what an export wrote; tests/Systems/export runs it on such a file",
+    "python app.py": "serves until it is stopped; tests/Systems/app drives the page and the API",
+    "python app.py --models output FOLDER --host 0.0.0.0 --port 8000 --no-page": "the same",
+    "python -m benchmarks.app_load --output results/app_load": "takes minutes; tests/Systems/app sends them too",
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(
@@ -379,6 +382,7 @@ def _made_dry(words: Words) -> None:
         "demo": "-m Systems.d3rsmde.demo",
         "demo-depth": "-m Systems.depth.demo",
         "demo-stereo": "-m Systems.stereo.demo",
+        "app": "python app.py",
         "test": "-m pytest",
     }
     assert said.get(words[1], "") in done.stdout
