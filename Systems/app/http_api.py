@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.concurrency import run_in_threadpool
@@ -26,6 +26,11 @@ from Systems.app.statistics import raster_statistics
 from Systems.app.uploads import keep_points, keep_raster
 from Systems.app.workshop import Job, Workshop
 from Utils.core.errors import RasterError, UserError
+
+if TYPE_CHECKING:
+    from Utils.scenes.classes.class_run import ClassResult
+    from Utils.scenes.options import SceneOptions
+    from Utils.scenes.scene_run import SceneResult
 
 __all__ = ["make_api"]
 
@@ -152,14 +157,17 @@ def _predict(
             kept[name] = keep
         options = asked_options(chosen, kept.get("reference"), kept.get("points"), **asked)
         result = workshop.predict(job, kept["image"], chosen, options)
-        return _answer(job, kept["image"], result.output, result.document, answer)
+        return _answer(job, kept["image"], result, options, answer)
     except Refusal as refusal:
         return _problem(refusal.status, job.without_paths(str(refusal)))
     except (UserError, RasterError) as error:
         return _problem(422, job.without_paths(str(error)))
 
 
-def _answer(job: Job, image: Path, output: Path, document: Mapping[str, Any], answer: Answer) -> Response:
+def _answer(
+    job: Job, image: Path, result: SceneResult | ClassResult, options: SceneOptions, answer: Answer
+) -> Response:
+    output, document = result.output, result.document
     if answer == "json":
         return JSONResponse(raster_statistics(output, document) | {"messages": job.messages})
     if document["kind"] == "classes":
@@ -172,7 +180,7 @@ def _answer(job: Job, image: Path, output: Path, document: Mapping[str, Any], an
     if answer == "glb":
         from Systems.app.views import scene_glb
 
-        output.with_suffix(".glb").write_bytes(scene_glb(image, output, _TRIANGLES))
+        output.with_suffix(".glb").write_bytes(scene_glb(image, output, _TRIANGLES, options))
     media, suffix = _MEDIA[answer]
     path = output.with_suffix(suffix)
     # Kept until it is sent: the gate then deletes the job's folder.

@@ -44,7 +44,7 @@ class PageResults:
         drawn: what profiles are read from; None for classes.
         image: the scene.
         output: the height raster.
-        bands: of the scene that were used; None for the usual ones.
+        options: how the scene was read.
     """
 
     relief: Image.Image
@@ -57,7 +57,7 @@ class PageResults:
     drawn: Drawn | None
     image: Path
     output: Path
-    bands: tuple[int, ...] | None
+    options: SceneOptions
 
 
 def collect_results(job: Job, image: Path, result: SceneResult | ClassResult, options: SceneOptions) -> PageResults:
@@ -79,13 +79,13 @@ def collect_results(job: Job, image: Path, result: SceneResult | ClassResult, op
         None if slope is None else map_picture(slope, "slope (degrees)", "magma", 0.0),
         None if drawn.spread is None else map_picture(drawn.spread, f"one standard deviation{unit}", "cividis", 0.0),
         drawn.relief(),
-        _surface(image, output, options.bands),
+        _surface(image, output, options),
         _facts(job, result, slope),
         [str(path) for path in (output, picture, report, output.with_suffix(".json"))],
         drawn,
         image,
         output,
-        options.bands,
+        options,
     )
 
 
@@ -103,7 +103,7 @@ def _of_classes(job: Job, image: Path, result: SceneResult | ClassResult, option
     ]
     facts = "\n\n".join(["\n".join(rows), "\n".join(f"- {_plain(message)}" for message in job.messages)])
     files = [str(path) for path in (output, picture, report, output.with_suffix(".json"))]
-    return PageResults(drawn, None, None, np.asarray(drawn), "", facts, files, None, image, output, options.bands)
+    return PageResults(drawn, None, None, np.asarray(drawn), "", facts, files, None, image, output, options)
 
 
 def glb_file(results: PageResults | None, exaggeration: float) -> str | None:
@@ -111,13 +111,13 @@ def glb_file(results: PageResults | None, exaggeration: float) -> str | None:
     if results is None or results.drawn is None or not results.output.exists():
         return None
     path = results.output.with_suffix(".glb")
-    path.write_bytes(scene_glb(results.image, results.output, _IN_THE_FILE, results.bands, float(exaggeration)))
+    path.write_bytes(scene_glb(results.image, results.output, _IN_THE_FILE, results.options, float(exaggeration)))
     return str(path)
 
 
-def _surface(image: Path, output: Path, bands: tuple[int, ...] | None) -> str:
+def _surface(image: Path, output: Path, options: SceneOptions) -> str:
     try:
-        return render_relief(relief_item(output, scene_image(image, bands, 1024), _ON_THE_PAGE))
+        return render_relief(relief_item(output, scene_image(image, options, 1024), _ON_THE_PAGE))
     except UserError:  # a single row, or no valid height
         return ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,12 @@ def _band(values: np.ma.MaskedArray[Any, Any], is_flag: bool) -> dict[str, Any]:
     return found
 
 
-_FUNCTIONS = {"min": np.min, "max": np.max, "mean": lambda values: np.mean(values, dtype=np.float64), "std": np.std}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "min": np.min,
+    "max": np.max,
+    "mean": lambda values: np.mean(values, dtype=np.float64),
+    "std": np.std,
+}
 
 
 def _rounded(value: Any) -> float:
