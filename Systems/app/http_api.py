@@ -76,7 +76,7 @@ def make_api(workshop: Workshop, local_only: bool = True) -> FastAPI:
         docs_url=None,  # FastAPI's own page fetches its script from the network
         redoc_url=None,
     )
-    api.add_middleware(Gate, limits=workshop.limits, guarded=frozenset({PREDICT}))  # type: ignore[arg-type]
+    api.add_middleware(Gate, limits=workshop.limits, guarded=frozenset({PREDICT}))
     if local_only:
         api.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     _answer_errors(api)
