@@ -56,13 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder for table.md and results.json")
     parser.add_argument("--requests", type=int, default=50, help="at once (50)")
     parser.add_argument("--rounds", type=int, default=4, help="one after another (4); the first warms up")
+    parser.add_argument("--waiting", type=int, default=60, help="requests that the app takes in at once (60)")
     given = parser.parse_args(arguments)
     status = 0
 
     def work() -> None:
         nonlocal status
         given.output.mkdir(parents=True, exist_ok=True)
-        results = measure(given.requests, given.rounds)
+        results = measure(given.requests, given.rounds, given.waiting)
         write_json(given.output / "results.json", results)
         table = write_table(results)
         (given.output / "table.md").write_text(table, encoding="utf-8")
@@ -72,12 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_script(work) or status
 
 
-def measure(requests: int, rounds: int) -> dict[str, Any]:
+def measure(requests: int, rounds: int, waiting: int) -> dict[str, Any]:
     """Start the app as a process of its own, send it rounds of requests, and look at it after each."""
     with tempfile.TemporaryDirectory() as temporary:
         environment = {**os.environ, "TMPDIR": temporary, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "app.py", "--models", temporary, "--port", "0", "--no-page"]
-        command += ["--upload-megabytes", str(_LIMIT / 1e6), "--megapixels", "4", "--seconds", "120"]
+        command += ["--upload-megabytes", str(_LIMIT / 1e6), "--megapixels", "4", "--seconds", "300"]
+        command += ["--waiting", str(waiting)]
         with subprocess.Popen(command, cwd=_ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
             try:
                 address, log = _address(process)

@@ -242,7 +242,7 @@ def _kept(job: Job, limits: Limits, what: str, uploaded: str) -> Path:
 def _with_corner(sessions: Sessions, session: str, corners: list[Any], place: Any) -> list[Any]:
     """The line with one more corner, its picture and its profile; an empty line for no place."""
     results = sessions.results(session)
-    if results is None:
+    if results is None or results.drawn is None:
         return [[], None, None]
     corners = [*corners, [int(place[0]), int(place[1])]] if place is not None else []
     plot = profile_plot(results.drawn, corners) if len(corners) > 1 else None

@@ -147,6 +147,9 @@ NOT_RUN = {
         ),
         "tests/Systems/mars/test_demo.py draws a whole image and ties it; tests/Utils/scenes/test_planetary_tie.py too",
     ),
+    "python app.py": "serves until it is stopped; tests/Systems/app drives the page and the API",
+    "python app.py --models output FOLDER --host 0.0.0.0 --port 8000 --no-page": "the same",
+    "python -m benchmarks.app_load --output results/app_load": "takes minutes; tests/Systems/app sends them too",
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(
@@ -398,6 +401,7 @@ def _made_dry(words: Words) -> None:
         "demo-depth": "-m Systems.depth.demo",
         "demo-mars": "-m Systems.mars.demo",
         "demo-stereo": "-m Systems.stereo.demo",
+        "app": "python app.py",
         "test": "-m pytest",
     }
     assert said.get(words[1], "") in done.stdout

@@ -180,6 +180,7 @@ def test_from_an_upload_to_surface_profile_and_files(page: Chrome, scene: Path) 
     ground = until(lambda: page.find_element(By.CSS_SELECTOR, "#ground img"))
     for shift in (-0.3, 0.3):
         before = ground.get_attribute("src")
+        page.execute_script("arguments[0].scrollIntoView({block: 'center'})", ground)
         ActionChains(page).move_to_element_with_offset(ground, round(shift * ground.size["width"]), 0).click().perform()
         until(lambda before=before: page.find_element(By.CSS_SELECTOR, "#ground img").get_attribute("src") != before)
         ground = page.find_element(By.CSS_SELECTOR, "#ground img")
