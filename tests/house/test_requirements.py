@@ -10,8 +10,8 @@ from importlib.metadata import packages_distributions
 from tests.paths import ROOT
 
 OURS = {"Modules", "Utils", "Systems", "benchmarks", *(path.stem for path in ROOT.glob("*.py"))}
-# Imported only where it is known to be there: torch's interpreter of kernels, and what Windows needs.
-BROUGHT_ALONG = {"psutil": "accelerate"}
+# Imported only where another package has brought it along.
+BROUGHT_ALONG = {"psutil": "accelerate", "starlette": "fastapi"}
 # What a command asks for by name where an option needs it and it is missing (predictStereo.py --points, --geoid).
 ON_REQUEST = {"laspy", "pyproj"}
 
