@@ -1,19 +1,11 @@
-<<<<<<< HEAD
-# make demo: data, both stages, tables and pictures.  make demo-depth, demo-mars, demo-stereo: the same for depth networks, Mars and stereo.  make test: linters, types, contracts, all but the slow tests.
-=======
-# make demo: data, both stages, tables and pictures.  make demo-depth, demo-stereo: the same for depth and stereo networks.  make app: the page in the browser.  make test: linters, types, contracts, all but the slow tests.
->>>>>>> af1aa241f118d1ac889cc04aa60df38c16c03552
+# make demo: data, both stages, tables and pictures.  make demo-depth, demo-mars, demo-stereo: the same for depth networks, Mars and stereo.  make app: the page in the browser.  make test: linters, types, contracts, all but the slow tests.
 PYTHON ?= python3
 # Compiled once, not by each of the many processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 
-<<<<<<< HEAD
-.PHONY: demo demo-depth demo-mars demo-stereo test test-slow clean
-=======
-.PHONY: demo demo-depth demo-stereo app test test-slow clean
->>>>>>> af1aa241f118d1ac889cc04aa60df38c16c03552
+.PHONY: demo demo-depth demo-mars demo-stereo app test test-slow clean
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
