@@ -299,22 +299,12 @@ def _scenes(given: argparse.Namespace) -> Iterator[RealScene]:
     for name, image, truth in given.scene or []:
         yield RealScene(name, _image(Path(image), given.bands), _heights(Path(truth)))
     for folder, metres in given.tiles or []:
-        yield from read_tiles(Path(folder), float(metres))
+        images, heights = (_only(Path(folder), part) for part in ("png-", "DEM_"))
+        for path in sorted(heights.glob("*.tif")):
+            image = next(images.glob(f"{path.stem}.*"))
+            yield RealScene(path.stem, _image(image, None), float(metres) * _heights(path))
     for seed in range(given.synthetic):
         yield _synthetic(seed)
-
-
-def read_tiles(folder: Path, metres: float) -> Iterator[RealScene]:
-    """Tiles in the published layout.
-
-    Args:
-        folder: of one part, with a folder ``png-...`` and a folder ``DEM_...``.
-        metres: of one grey value.
-    """
-    images, heights = (_only(folder, part) for part in ("png-", "DEM_"))
-    for path in sorted(heights.glob("*.tif")):
-        image = next(images.glob(f"{path.stem}.*"))
-        yield RealScene(path.stem, _image(image, None), metres * _heights(path))
 
 
 def _only(folder: Path, start: str) -> Path:

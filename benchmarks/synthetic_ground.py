@@ -19,10 +19,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.real_ground import RealScene, read_tiles
+from benchmarks.real_ground import RealScene
 from Utils.core.command_line import run_script
-from Utils.core.errors import UserError
 from Utils.core.tables import format_table
+from Utils.data.published_layout import list_tiles
+from Utils.data.tile_dataset import read_tile
 from Utils.scoring.aligned import aligned_scores
 from Utils.synthetic.terrain import make_scene
 from Utils.synthetic.terrain_image import expose_tile
@@ -48,9 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
 
     def work() -> None:
-        real = list(read_tiles(given.tiles, 1.0))
-        if not real:
-            raise UserError(f"--tiles {given.tiles}: no tile")
+        real = read_tiles(given.tiles)
         size = min(min(scene.truth.shape) for scene in real)
         synthetic = [synthetic_tile(size, _FIRST_SEED + k) for k in range(len(real))]
         text = compared(real, synthetic)
@@ -61,6 +60,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(text)
 
     return run_script(work)
+
+
+def read_tiles(part: Path) -> list[RealScene]:
+    """Tiles in the published layout as training sees them: images as they are, heights stretched to 0..255.
+
+    Raises:
+        UserError: ``part`` holds no tiles, or files that cannot be read.
+    """
+    found = []
+    for name, files in list_tiles(part.parent, part.name).items():
+        item = read_tile(name, files)
+        height = np.where(item["valid"][0].numpy(), item["target"][0].numpy().astype(np.float64), np.nan)
+        low, high = np.nanmin(height), np.nanmax(height)
+        image = np.rint(255 * item["image"].numpy()).astype(np.uint8)
+        found.append(RealScene(name, image, (height - low) * (255.0 / max(high - low, 1e-9))))
+    return found
 
 
 def synthetic_tile(size: int, seed: int) -> RealScene:
