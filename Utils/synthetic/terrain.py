@@ -33,9 +33,8 @@ HEIGHT_FOLDER = "DEM_255-unique"
 
 # Below this the coarsest of the nested grids has too few cells for a valley.
 _SMALLEST_GRID = 128
-# A scene of 3 x 3 tiles: large enough for rivers of several orders, small enough to make many different ones; how many
-# kinds of land a network has seen decides what it makes of real images.
-_TILES_A_SIDE = 3
+# A scene of 4 x 4 tiles: large enough for rivers of several orders, small enough to make many different ones.
+_TILES_A_SIDE = 4
 # Of these the one with the least relief is left out: a bare plain or lake has nothing to teach.
 _TILES_A_SCENE = _TILES_A_SIDE**2 - 1
 
