@@ -21,5 +21,13 @@ ChannelOrder = Literal["RGB", "BGR"]
 Scaling = Literal["mean_std", "min_max", "none"]
 DecoderName = Literal["EncDec", "GLPN"]
 """The decoder of Enc-Dec-IRv2, or that of GLPN."""
-DEPTH_LOSSES = ("SSIMEdgeL1Loss", "SILogLoss", "L1Loss", "GradientLoss", "HDNLoss", "SSIMAELoss")
+DEPTH_LOSSES = (
+    "SSIMEdgeL1Loss",
+    "SILogLoss",
+    "L1Loss",
+    "OffsetFreeL1Loss",
+    "GradientLoss",
+    "HDNLoss",
+    "SSIMAELoss",
+)
 """Names of the losses of depth networks; ``Modules.losses.depth_losses`` builds them."""

@@ -96,6 +96,23 @@ class SILogLoss(nn.Module):
         return mean_over_images((rest + _ROOT_EPSILON).sqrt() - _ROOT_EPSILON**0.5, count)
 
 
+class OffsetFreeL1Loss(nn.Module):
+    """Mean absolute error about the mean error of each image: maps that differ by a constant are equal.
+
+    For maps in a unit whose zero no image shows, such as metres below the highest place.
+    """
+
+    def forward(self, prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+        """A scalar; prediction, target (B, 1, H, W), valid bool alike or None."""
+        prediction, target, valid = check_maps(prediction, target, valid)
+        error = torch.where(valid, prediction - target, 0)
+        count = valid.sum(dim=(1, 2, 3))
+        pixels = count.clamp(min=1)
+        mean = error.sum(dim=(1, 2, 3)) / pixels
+        about = (error - mean[:, None, None, None]).abs() * valid
+        return mean_over_images(about.sum(dim=(1, 2, 3)) / pixels, count)
+
+
 class GradientLoss(nn.Module):
     """Gradient matching at four scales: ``gradient_l1`` of every pixel, every 2nd, 4th and 8th, averaged.
 
@@ -121,6 +138,7 @@ def depth_losses(data_range: float = 1.0, forgiveness: float = 0.85) -> dict[str
     own: dict[str, Callable[[], nn.Module]] = {
         "SSIMEdgeL1Loss": lambda: SSIMEdgeL1Loss(data_range),
         "SILogLoss": lambda: SILogLoss(forgiveness),
+        "OffsetFreeL1Loss": OffsetFreeL1Loss,
         "GradientLoss": GradientLoss,
     }
     return own | LOSSES

@@ -110,7 +110,8 @@ class DepthTrainingConfig(CrossFittingConfig, WithDepthFiles):
     weight_decay: NotNegativeNumber = 0.0
     """Weight decay: decoupled in AdamW, an L2 penalty in the other optimisers."""
     loss_types: str | Annotated[list[str], Field(min_length=1)] = ["SSIMEdgeL1Loss"]
-    """SSIMEdgeL1Loss (published), SILogLoss, L1Loss, GradientLoss, HDNLoss or SSIMAELoss, or a list to average."""
+    """SSIMEdgeL1Loss (published), SILogLoss, L1Loss, OffsetFreeL1Loss, GradientLoss, HDNLoss or SSIMAELoss, or a list
+    to average."""
     loss_weights: Annotated[list[PositiveNumber], Field(min_length=1)] | None = None
     """Factor of each loss of `loss_types` before they are averaged; by default 1. Losses of metres need small ones
     beside SILogLoss, which has no unit."""
