@@ -134,13 +134,13 @@ def make_page(workshop: Workshop, examples: Mapping[str, Example]) -> gr.Blocks:
             return [examples[name].image, examples[name].reference, examples[name].points]
 
         def add_corner(corners: list[Any], request: gr.Request, event: gr.SelectData) -> list[Any]:
-            return _with_corner(sessions, str(request.session_hash), corners, event.index)
+            return workshop.draw(lambda: _with_corner(sessions, str(request.session_hash), corners, event.index))
 
         def begin_line(request: gr.Request) -> list[Any]:
             return _with_corner(sessions, str(request.session_hash), [], None)
 
         def write_glb(factor: float, request: gr.Request) -> str | None:
-            return glb_file(sessions.results(str(request.session_hash)), factor)
+            return workshop.draw(lambda: glb_file(sessions.results(str(request.session_hash)), factor))
 
         line_and_plot = [line, ground, profile]
         run.click(predict, [model, image, reference, points, *asked], shown, concurrency_limit=None)
@@ -219,10 +219,15 @@ def _work(workshop: Workshop, job: Job, given: tuple[Any, ...], outcome: _Outcom
             points_crs=crs,
             points_columns=columns,
             register=bool(register),
+            report=True,
         )
-        result = workshop.predict(job, kept["image"], model, options)
-        job.note("drawing")
-        outcome.results = collect_results(job, kept["image"], result, options)
+
+        def work() -> PageResults:
+            result = workshop.predict(job, kept["image"], model, options)
+            job.note("drawing")
+            return collect_results(job, kept["image"], result, options)
+
+        outcome.results = workshop.carry_out(job, work)
     except (UserError, RasterError) as error:
         outcome.problem = job.without_paths(str(error))
     except Exception:
