@@ -36,6 +36,7 @@ def asked_options(
     points_crs: str = "EPSG:4326",
     points_columns: str = "x,y,height",
     register: bool = False,
+    report: bool = False,
 ) -> SceneOptions:
     """The options of a scene.
 
@@ -51,6 +52,7 @@ def asked_options(
         points_crs: system of the points.
         points_columns: names of the columns of x, y and height.
         register: whether a DEM that is shifted is moved onto the image.
+        report: whether a page is written too.
 
     Raises:
         Refusal: 422, with what is allowed.
@@ -77,7 +79,7 @@ def asked_options(
         points_crs=points_crs[:_LONGEST],
         points_columns=_read("points_columns", point_columns, points_columns) or ("x", "y", "height"),
         register=register and reference is not None,
-        report=True,
+        report=report,
     )
 
 
@@ -104,7 +106,7 @@ def class_options(model: OfferedModel, opened: ClassModel, options: SceneOptions
         batch_size=1,
         relative_depth=options.reference,
         preview=True,
-        report=True,
+        report=options.report,
     )
 
 

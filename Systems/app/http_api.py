@@ -156,8 +156,12 @@ def _predict(
             keep = keep_points(path, workshop.limits) if name == "points" else keep_raster(path, name, workshop.limits)
             kept[name] = keep
         options = asked_options(chosen, kept.get("reference"), kept.get("points"), **asked)
-        result = workshop.predict(job, kept["image"], chosen, options)
-        return _answer(job, kept["image"], result, options, answer)
+
+        def work() -> Response:
+            result = workshop.predict(job, kept["image"], chosen, options)
+            return _answer(job, kept["image"], result, options, answer)
+
+        return workshop.carry_out(job, work)
     except Refusal as refusal:
         return _problem(refusal.status, job.without_paths(str(refusal)))
     except (UserError, RasterError) as error:

@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,7 +99,8 @@ class Workshop:
 
     def __init__(self, models: list[OfferedModel], limits: Limits, root: Path) -> None:
         self.models, self.limits, self._root = models, limits, root
-        self._turns = threading.Semaphore(limits.at_once)
+        self._threads = futures.ThreadPoolExecutor(limits.at_once, "scene")
+        self._drawing = futures.ThreadPoolExecutor(1, "drawing")
         self._loading = threading.Lock()
         self._loaded: tuple[str, Any] | None = None
         self._running = 0
@@ -118,27 +120,51 @@ class Workshop:
         job.stop()
         shutil.rmtree(job.folder, ignore_errors=True)
 
-    def predict(
-        self, job: Job, image: Path, model: OfferedModel | None, options: SceneOptions
-    ) -> SceneResult | ClassResult:
-        """Predict a scene, when it is its turn: heights, or classes with a model that draws these.
+    def carry_out(self, job: Job, work: Callable[[], T]) -> T:
+        """Do the work of a job when it is its turn: in one of few threads, which stay.
+
+        OpenMP keeps threads, and matplotlib keeps fonts, for each thread that ever computed or drew: with a new thread
+        for every request, memory and open files would grow.
 
         Raises:
             Refusal: the job was stopped.
+        """
+        future = self._threads.submit(self._watched, job, work)
+        while not (futures.wait([future], _TURN).done):
+            if job.stop_reason() and future.cancel():
+                raise Refusal(job.status, f"stopped while it waited for its turn: {job.stop_reason()}")
+        return future.result()
+
+    def draw(self, work: Callable[[], T]) -> T:
+        """Draw something small of a result, in a thread that stays, without waiting for scenes."""
+        return self._drawing.submit(work).result()
+
+    def _watched(self, job: Job, work: Callable[[], T]) -> T:
+        from Utils.rasters.environment import gdal_environment
+
+        self._running += 1
+        try:
+            with watched_by(Watcher(job.note, job.stop_reason)), _noted(job), gdal_environment():
+                return work()
+        except Stopped as stopped:
+            raise Refusal(job.status, f"stopped: {stopped}") from stopped
+        finally:
+            self._running -= 1
+
+    def predict(
+        self, job: Job, image: Path, model: OfferedModel | None, options: SceneOptions
+    ) -> SceneResult | ClassResult:
+        """Predict a scene, within ``carry_out``: heights, or classes with a model that draws these.
+
+        Raises:
             UserError: options or files that do not fit.
             RasterError: a raster that cannot be read.
+            Stopped: the job is to stop.
         """
-        with self._in_turn(job), watched_by(Watcher(job.note, job.stop_reason)), _noted(job):
-            from Utils.rasters.environment import gdal_environment
-
-            try:
-                job.note("opening the model")
-                with gdal_environment():
-                    if model is not None and model.draws_classes:
-                        return self._classes(job, image, model, options)
-                    return self._heights(job, image, model, options)
-            except Stopped as stopped:
-                raise Refusal(job.status, f"stopped: {stopped}") from stopped
+        job.note("opening the model")
+        if model is not None and model.draws_classes:
+            return self._classes(job, image, model, options)
+        return self._heights(job, image, model, options)
 
     def _heights(self, job: Job, image: Path, model: OfferedModel | None, options: SceneOptions) -> SceneResult:
         from Systems.models import from_hub
@@ -166,18 +192,6 @@ class Workshop:
         job.note("reading")
         asked = class_options(model, opened, options)
         return predict_class_scene(image, job.folder / _CLASSES, opened, asked, device)
-
-    @contextmanager
-    def _in_turn(self, job: Job) -> Iterator[None]:
-        while not self._turns.acquire(timeout=_TURN):
-            if job.stop_reason():
-                raise Refusal(job.status, f"stopped while it waited for its turn: {job.stop_reason()}")
-        self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
-            self._turns.release()
 
     def _open(self, place: str, opened: Callable[[], T]) -> T:
         """A model, which stays open until another one is wanted."""
