@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from Modules.common.hub import is_hub_name
-from Modules.d3rsmde.coarse import CoarseNet
+from Modules.d3rsmde.coarse import CoarseNet, StageOne
 from Modules.depth.enc_dec import EncDec
 from Modules.depth.names import DEPTH_TASK
 from Modules.segmentation.names import SEGMENTATION_TASK
@@ -177,8 +177,8 @@ def _d3rsmde(path: Path, steps: int | None, stage_one: bool) -> Exportable:
     )
 
 
-def _multiple_of_coarse(coarse: nn.Module) -> int:
-    return 2 * coarse.encoder.stride if isinstance(coarse, CoarseNet) else int(coarse.encoder.multiple)
+def _multiple_of_coarse(coarse: StageOne) -> int:
+    return 2 * coarse.encoder.stride if isinstance(coarse, CoarseNet) else coarse.encoder.multiple
 
 
 def _depth(path: Path, polarity: Direction | None) -> Exportable:
@@ -195,7 +195,7 @@ def _depth(path: Path, polarity: Direction | None) -> Exportable:
         1,
         network.config["tile_size"] or _USUAL_TILE,
         max(network.encoder.smallest, _TWO_CELLS * network.encoder.multiple),
-        facts={"name": _name(path), "target": target, "direction of its own maps": direction},
+        facts={"name": _name(path), "target": target, "own_direction": direction},
     )
 
 
