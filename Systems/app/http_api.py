@@ -82,7 +82,7 @@ def make_api(workshop: Workshop, local_only: bool = True) -> FastAPI:
     _answer_errors(api)
 
     @api.get("/health")
-    def health() -> dict[str, Any]:
+    async def health() -> dict[str, Any]:
         """Whether the app works, and how much it has to do."""
         return {"status": "ok", "running": workshop.running, "models": len(workshop.models)}
 
@@ -91,7 +91,7 @@ def make_api(workshop: Workshop, local_only: bool = True) -> FastAPI:
         return HTMLResponse(api_page(api.openapi()))
 
     @api.get("/models")
-    def models() -> list[OfferedModelAnswer]:
+    async def models() -> list[OfferedModelAnswer]:
         """The models that can be chosen; 'none' needs a coarse DEM and takes the shading of the image."""
         listed = [OfferedModelAnswer(name=model.name, predicts=model.kind) for model in workshop.models]
         return [*listed, OfferedModelAnswer(name=NO_MODEL, predicts="detail of a coarse DEM, from shading")]

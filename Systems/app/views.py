@@ -133,7 +133,7 @@ def profile_plot(drawn: Drawn, places: Sequence[tuple[int, int]]) -> Image.Image
     if drawn.spread is not None:
         spread = _sampled(drawn.spread, rows, columns)
         axes.fill_between(distance, heights - spread, heights + spread, alpha=0.25, label="± one standard deviation")
-        axes.legend(loc="best")
+        axes.legend(loc="upper left")
     axes.plot(distance, heights, color="#0a6792")
     axes.set_xlabel("distance along the line (m)" if drawn.step else "distance along the line (pixels of the picture)")
     axes.set_ylabel(f"height ({drawn.unit})" if drawn.unit else "relative height")
