@@ -22,15 +22,14 @@ from Utils.scoring.joint import JointScorer
 from Utils.scoring.map_pairs import DELTAS, as_pair, comparable, delta_shares
 from Utils.scoring.scores import Metric, PooledScorer, Row, ScoreProtocol, TileScorer
 
-_METRES = {"digits": 3, "unit": "m"}
 _RELIEF = ScoreProtocol(
     "relief",
     "metres as predicted, never scaled; the median of each tile's errors is taken away, for the MAE without plane the "
     "plane that fits its errors best; slope error: mean difference of slope angles",
     (
-        Metric("mae", "MAE", "lower", **_METRES),
-        Metric("rmse", "RMSE", "lower", **_METRES),
-        Metric("plane_removed_mae", "MAE without plane", "lower", **_METRES),
+        Metric("mae", "MAE", "lower", digits=3, unit="m"),
+        Metric("rmse", "RMSE", "lower", digits=3, unit="m"),
+        Metric("plane_removed_mae", "MAE without plane", "lower", digits=3, unit="m"),
         Metric("slope_error_degrees", "Slope error", "lower", digits=2, unit="deg"),
     ),
     ("mae", "rmse", "plane_removed_mae", "slope_error_degrees"),
@@ -39,7 +38,11 @@ _PUBLISHED = ScoreProtocol(
     "published",
     "metres below the summit of each tile, with its offset, over all pixels of all tiles together; pixels at a summit "
     "are misses in delta1 to delta3",
-    (*DELTAS, Metric("mae", "MAE", "lower", **_METRES), Metric("rmse", "RMSE", "lower", **_METRES)),
+    (
+        *DELTAS,
+        Metric("mae", "MAE", "lower", digits=3, unit="m"),
+        Metric("rmse", "RMSE", "lower", digits=3, unit="m"),
+    ),
     ("mae",),
     pooled=True,
 )
