@@ -1,18 +1,18 @@
-# make demo: data, both stages, tables and pictures.  make demo-depth, demo-mars, demo-stereo: the same for depth networks, Mars and stereo.  make test: linters, types, contracts, all but the slow tests.
+# make demo: data, both stages, tables and pictures.  make demo-depth, demo-mars, demo-stereo: the same for depth networks, Mars and stereo.  make app: the page in the browser.  make test: linters, types, contracts, all but the slow tests.
 PYTHON ?= python3
 # Compiled once, not by each of the many processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-depth demo-mars demo-stereo test test-slow clean
+.PHONY: demo demo-depth demo-mars demo-stereo app test test-slow clean
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	touch $@
 
-$(VENV)/.installed-tests: $(VENV)/.installed tests/requirements.txt benchmarks/requirements.txt requirements-survey.txt requirements-export.txt
+$(VENV)/.installed-tests: $(VENV)/.installed tests/requirements.txt benchmarks/requirements.txt requirements-survey.txt requirements-app.txt requirements-export.txt
 	$(BIN)/python -m pip install --quiet --requirement tests/requirements.txt
 	touch $@
 
@@ -27,6 +27,13 @@ demo-mars: $(VENV)/.installed
 
 demo-stereo: $(VENV)/.installed
 	$(BIN)/python -m Systems.stereo.demo
+
+$(VENV)/.installed-app: $(VENV)/.installed requirements-app.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements-app.txt
+	touch $@
+
+app: $(VENV)/.installed-app
+	$(BIN)/python app.py
 
 test: $(VENV)/.installed-tests
 	$(BIN)/python -m ruff check .

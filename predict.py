@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         # Only now, so that --help and a wrong argument are answered at once.
-        from Systems.models import holds_class_model
+        from Systems.models import from_hub, holds_class_model
         from Systems.scene_model import SceneModel, open_scene_model
         from Utils.core.device import pick_device
         from Utils.rasters.source.scene_source import find_scenes
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outputs = on_main(lambda: name_outputs(scenes, given.output))
         options = everywhere(lambda: _options(given))
         device = pick_device()
+        if given.model is not None:
+            given.model = everywhere(lambda: from_hub(given.model))
         if given.model is not None and holds_class_model(given.model):
             return draw_classes(given, parser, scenes, outputs, device)
         refuse_class_arguments(given)

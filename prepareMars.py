@@ -7,7 +7,6 @@ python prepareMars.py --dtm DTEEC_....IMG --ortho ESP_..._ORTHO.JP2 --output Dat
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -88,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     sides.add_argument("--seed", type=int, default=42, help="from which the sides follow (42)")
 
     running = parser.add_argument_group("running")
-    running.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="threads (one a core)")
+    running.add_argument("--workers", type=int, default=2, metavar="N", help="pairs that are cut at once (2)")
     running.add_argument("--dry-run", action="store_true", help="check and divide the pairs, write nothing")
     return parser
 

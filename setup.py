@@ -26,6 +26,19 @@ def folders() -> Mapping[str, str]:
     return {PACKAGE: ".", f"{PACKAGE}.Config": "Config", **inside}
 
 
+def data_files() -> Mapping[str, list[str]]:
+    """Files that are no code, such as the templates of pages, by the package that they lie in or below."""
+    found = {f"{PACKAGE}.Config": ["**/*.json"]}
+    packages = folders()
+    for top in FOLDERS:
+        for path in (ROOT / top).rglob("*"):
+            if path.is_file() and path.suffix not in (".py", ".pyc"):
+                folder = next(each for each in path.parents if each.relative_to(ROOT).as_posix() in packages.values())
+                name = f"{PACKAGE}.{'.'.join(folder.relative_to(ROOT).parts)}"
+                found.setdefault(name, []).append(path.relative_to(folder).as_posix())
+    return found
+
+
 class BuildOnePackage(build_py):
     """Also writes the package's ``__init__.py``, which the repository's root has not, and leaves this file out."""
 
@@ -44,10 +57,6 @@ if __name__ == "__main__":
     setup(
         packages=list(folders()),
         package_dir=dict(folders()),
-        package_data={
-            f"{PACKAGE}.Config": ["**/*.json"],
-            f"{PACKAGE}.Utils.reports": ["templates/*"],
-            f"{PACKAGE}.Systems.app": ["static/*"],
-        },
+        package_data=dict(data_files()),
         cmdclass={"build_py": BuildOnePackage},
     )

@@ -107,7 +107,7 @@ def walk(
     latent = coarse
     trail: list[Tensor] = []
     for timestep in scheduler.walk:
-        at = torch.full((len(coarse),), timestep, dtype=torch.int64, device=coarse.device)
+        at = torch.full((coarse.shape[0],), timestep, dtype=torch.int64, device=coarse.device)
         latent = scheduler.step(predict_truth(unet, image, latent, at), timestep, coarse)
         trail.append(latent)
     return trail

@@ -13,6 +13,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from Modules.backbones.adapters import add_adapters
 from Modules.backbones.pyramid import TimmPyramid
 from Modules.common.padding import pad_to_multiple
 from Modules.segmentation.fusion import DepthFusion, Level
@@ -43,6 +44,8 @@ class SegmentationNetwork(ModelMixin, ConfigMixin):
         head_width: channels of UPerNet's head.
         dropout: share of channels that the head drops in training.
         auxiliary: whether there is an auxiliary head on the last level but one.
+        adapter_width: channels of the adapters in the blocks of the image's encoder, which is frozen but for them; None
+            for an encoder that learns as a whole.
         options: further arguments of the image's timm model.
         depth_options: further arguments of the map's timm model.
         tile_size: side in pixels of the crops or tiles that it was trained on.
@@ -71,6 +74,7 @@ class SegmentationNetwork(ModelMixin, ConfigMixin):
         head_width: int = 512,
         dropout: float = 0.1,
         auxiliary: bool = False,
+        adapter_width: int | None = None,
         options: Mapping[str, Any] | None = None,
         depth_options: Mapping[str, Any] | None = None,
         tile_size: int | None = None,
@@ -80,7 +84,12 @@ class SegmentationNetwork(ModelMixin, ConfigMixin):
         super().__init__()
         _check(fusion, head, classes, channels)
         alone = fusion == "depth_alone"
-        self.encoder = _depth_encoder(depth_backbone, depth_options) if alone else TimmPyramid(backbone, options)
+        if alone and adapter_width is not None:
+            raise ValueError(
+                "adapter_width is of the image's encoder, and the fusion depth_alone has none; leave it out"
+            )
+        encoder = _depth_encoder(depth_backbone, depth_options) if alone else TimmPyramid(backbone, options)
+        self.encoder = _adapted(encoder, adapter_width)
         first = self.encoder.strides
         self.strides = tuple(stride for stride in first if stride >= _FINEST_STRIDE) or first[-1:]
         width = dict(zip(first, self.encoder.channels, strict=True))
@@ -127,7 +136,7 @@ class SegmentationNetwork(ModelMixin, ConfigMixin):
         if config["fusion"] == "depth_alone":
             self.encoder = _depth_encoder(config["depth_backbone"], config["depth_options"], weights)
             return
-        self.encoder = TimmPyramid(config["backbone"], config["options"], weights)
+        self.encoder = _adapted(TimmPyramid(config["backbone"], config["options"], weights), config["adapter_width"])
         if self.depth_encoder is not None and weights is True:
             self.depth_encoder = _depth_encoder(config["depth_backbone"], config["depth_options"], True)
 
@@ -186,6 +195,13 @@ class SegmentationNetwork(ModelMixin, ConfigMixin):
         multiple = math.lcm(*(encoder.multiple for encoder in self.encoders))
         smallest = max(encoder.smallest for encoder in self.encoders)
         return pad_to_multiple(image, multiple, least=-(-smallest // multiple) * multiple)
+
+
+def _adapted(encoder: TimmPyramid, width: int | None) -> TimmPyramid:
+    """The encoder; with a width frozen but for adapters."""
+    if width is not None:
+        add_adapters(encoder, width)
+    return encoder
 
 
 def _depth_encoder(backbone: str, options: Mapping[str, Any] | None, weights: bool | Path = False) -> TimmPyramid:

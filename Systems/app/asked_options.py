@@ -5,17 +5,22 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from Systems.app.limits import Refusal
 from Systems.app.offered_models import OfferedModel
 from Utils.core.reading_arguments import NO_VOIDS, point_columns, reading_bands, reading_nodata, reading_stretch
 from Utils.scenes.options import DETAILS, MOST_ORIENTATIONS, SceneOptions
 
-__all__ = ["asked_options"]
+if TYPE_CHECKING:
+    from Utils.scenes.classes.class_model import ClassModel
+    from Utils.scenes.classes.class_options import ClassOptions
+
+__all__ = ["asked_options", "class_options"]
 
 T = TypeVar("T")
 _LONGEST = 200
+_STRETCH = (2.0, 98.0)
 
 
 def asked_options(
@@ -31,6 +36,7 @@ def asked_options(
     points_crs: str = "EPSG:4326",
     points_columns: str = "x,y,height",
     register: bool = False,
+    report: bool = False,
 ) -> SceneOptions:
     """The options of a scene.
 
@@ -46,6 +52,7 @@ def asked_options(
         points_crs: system of the points.
         points_columns: names of the columns of x, y and height.
         register: whether a DEM that is shifted is moved onto the image.
+        report: whether a page is written too.
 
     Raises:
         Refusal: 422, with what is allowed.
@@ -72,7 +79,34 @@ def asked_options(
         points_crs=points_crs[:_LONGEST],
         points_columns=_read("points_columns", point_columns, points_columns) or ("x", "y", "height"),
         register=register and reference is not None,
-        report=True,
+        report=report,
+    )
+
+
+def class_options(model: OfferedModel, opened: ClassModel, options: SceneOptions) -> ClassOptions:
+    """The options of a model that draws classes, from those of heights; its relative depth is the DEM.
+
+    Raises:
+        Refusal: 422, the model sees relative depth and no DEM was given, or the other way round.
+    """
+    from Utils.scenes.classes.class_options import ClassOptions
+
+    if opened.uses_depth and options.reference is None:
+        raise Refusal(422, f"the model '{model.name}' sees heights too: give a DEM or relative heights of the place")
+    if not opened.uses_depth and options.reference is not None:
+        raise Refusal(422, f"the model '{model.name}' sees the image alone: leave the DEM out")
+    return ClassOptions(
+        tile_size=opened.tile_size,
+        bands=options.bands,
+        nodata=options.nodata,
+        suspect_voids=options.suspect_voids,
+        # The percentiles that heights take by default: such a model sees colours as in its training.
+        stretch=None if options.stretch == _STRETCH else options.stretch,
+        white=opened.white,
+        batch_size=1,
+        relative_depth=options.reference,
+        preview=True,
+        report=options.report,
     )
 
 

@@ -72,7 +72,7 @@ class Gate:
 
         # Only the body has this limit: the scene itself is stopped by its job's deadline, and then answered.
         watch = loop.create_task(_expired(body, self._limits.seconds))
-        work = loop.create_task(self._app(scope, body.receive, answer))  # type: ignore[arg-type]
+        work: asyncio.Task[None] = loop.create_task(self._app(scope, body.receive, answer))  # type: ignore[arg-type]
         try:
             await asyncio.wait({watch, work}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():

@@ -7,16 +7,17 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from Systems.app.api_page import api_page
 from Systems.app.asked_options import asked_options
 from Systems.app.gate import CLEANUP, Gate
 from Systems.app.limits import Refusal
@@ -26,6 +27,11 @@ from Systems.app.uploads import keep_points, keep_raster
 from Systems.app.workshop import Job, Workshop
 from Utils.core.errors import RasterError, UserError
 
+if TYPE_CHECKING:
+    from Utils.scenes.classes.class_run import ClassResult
+    from Utils.scenes.options import SceneOptions
+    from Utils.scenes.scene_run import SceneResult
+
 __all__ = ["make_api"]
 
 logger = logging.getLogger(__name__)
@@ -34,9 +40,9 @@ PREDICT = "/predict"
 Answer = Literal["geotiff", "json", "glb", "png"]
 
 _MEDIA = {
-    "geotiff": ("image/tiff", "height.tif"),
-    "glb": ("model/gltf-binary", "height.glb"),
-    "png": ("image/png", "height.png"),
+    "geotiff": ("image/tiff", ".tif"),
+    "glb": ("model/gltf-binary", ".glb"),
+    "png": ("image/png", ".png"),
 }
 _LOOK = 0.5  # seconds between two looks whether whoever asked is still there
 _TRIANGLES = 300_000
@@ -67,19 +73,25 @@ def make_api(workshop: Workshop, local_only: bool = True) -> FastAPI:
         title="D³-RSMDE",
         description="Heights from remote-sensing images. A scene goes to /predict; options are those of predict.py.",
         version="1",
+        docs_url=None,  # FastAPI's own page fetches its script from the network
+        redoc_url=None,
     )
-    api.add_middleware(Gate, limits=workshop.limits, guarded=frozenset({PREDICT}))  # type: ignore[arg-type]
+    api.add_middleware(Gate, limits=workshop.limits, guarded=frozenset({PREDICT}))
     if local_only:
         api.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
     _answer_errors(api)
 
     @api.get("/health")
-    def health() -> dict[str, Any]:
+    async def health() -> dict[str, Any]:
         """Whether the app works, and how much it has to do."""
         return {"status": "ok", "running": workshop.running, "models": len(workshop.models)}
 
+    @api.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        return HTMLResponse(api_page(api.openapi()))
+
     @api.get("/models")
-    def models() -> list[OfferedModelAnswer]:
+    async def models() -> list[OfferedModelAnswer]:
         """The models that can be chosen; 'none' needs a coarse DEM and takes the shading of the image."""
         listed = [OfferedModelAnswer(name=model.name, predicts=model.kind) for model in workshop.models]
         return [*listed, OfferedModelAnswer(name=NO_MODEL, predicts="detail of a coarse DEM, from shading")]
@@ -144,28 +156,39 @@ def _predict(
             keep = keep_points(path, workshop.limits) if name == "points" else keep_raster(path, name, workshop.limits)
             kept[name] = keep
         options = asked_options(chosen, kept.get("reference"), kept.get("points"), **asked)
-        result = workshop.predict(job, kept["image"], chosen, options)
-        return _answer(job, kept["image"], result.output, result.document, answer)
+
+        def work() -> Response:
+            result = workshop.predict(job, kept["image"], chosen, options)
+            return _answer(job, kept["image"], result, options, answer)
+
+        return workshop.carry_out(job, work)
     except Refusal as refusal:
         return _problem(refusal.status, job.without_paths(str(refusal)))
     except (UserError, RasterError) as error:
         return _problem(422, job.without_paths(str(error)))
 
 
-def _answer(job: Job, image: Path, output: Path, document: Mapping[str, Any], answer: Answer) -> Response:
+def _answer(
+    job: Job, image: Path, result: SceneResult | ClassResult, options: SceneOptions, answer: Answer
+) -> Response:
+    output, document = result.output, result.document
     if answer == "json":
         return JSONResponse(raster_statistics(output, document) | {"messages": job.messages})
-    if answer == "png":
+    if document["kind"] == "classes":
+        if answer == "glb":
+            raise Refusal(422, "this model draws classes, which have no surface; ask for geotiff, png or json")
+    elif answer == "png":
         from Utils.scenes.output.preview import write_preview
 
         write_preview(output.with_suffix(".png"), output)
     if answer == "glb":
         from Systems.app.views import scene_glb
 
-        output.with_suffix(".glb").write_bytes(scene_glb(image, output, _TRIANGLES))
-    media, name = _MEDIA[answer]
+        output.with_suffix(".glb").write_bytes(scene_glb(image, output, _TRIANGLES, options))
+    media, suffix = _MEDIA[answer]
+    path = output.with_suffix(suffix)
     # Kept until it is sent: the gate then deletes the job's folder.
-    return FileResponse(output.with_suffix(Path(name).suffix), media_type=media, filename=name)
+    return FileResponse(path, media_type=media, filename=path.name)
 
 
 def _first(workshop: Workshop) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from Modules.common.hub import is_hub_name
 from Systems.app.limits import Refusal
-from Systems.depth_models.files import is_hub_name
 
 __all__ = ["MAKE_ONE", "NO_MODEL", "OfferedModel", "find_models", "model_named"]
 
@@ -28,6 +28,7 @@ _KINDS = {
     "D3RSMDE": "relative height (D³-RSMDE)",
     "EncDec": "height or depth (depth network)",
     "DemRefiner": "detail of a coarse DEM",
+    "SegmentationNetwork": "classes (land cover)",
 }
 
 
@@ -44,6 +45,11 @@ class OfferedModel:
     name: str
     kind: str
     place: str
+
+    @property
+    def draws_classes(self) -> bool:
+        """Whether it draws classes in place of heights."""
+        return self.kind == _KINDS["SegmentationNetwork"]
 
 
 def find_models(places: Sequence[str]) -> list[OfferedModel]:

@@ -82,7 +82,9 @@ def make_page(workshop: Workshop, examples: Mapping[str, Example]) -> gr.Blocks:
                     detail = gr.Dropdown(list(DETAILS), value="both", label="What adds detail to the DEM")
                     register = gr.Checkbox(label="Move a shifted DEM onto the image")
                     bands = gr.Textbox("", label="Bands, such as 4,3,2 (the file's own colours)", elem_id="bands")
-                    stretch = gr.Textbox("2,98", label="Percentiles that become black and white, or none")
+                    stretch = gr.Textbox(
+                        "2,98", label="Percentiles that become black and white, or none", elem_id="stretch"
+                    )
                     nodata = gr.Textbox("", label="Value without data, or none")
                     points_crs = gr.Textbox("EPSG:4326", label="System of the points")
                     points_columns = gr.Textbox("x,y,height", label="Columns of the points")
@@ -94,18 +96,28 @@ def make_page(workshop: Workshop, examples: Mapping[str, Example]) -> gr.Blocks:
                 take = gr.Button("Take the example", elem_id="example")
             with gr.Column(scale=5, min_width=480), gr.Tabs():
                 with gr.Tab("Relief"):
-                    relief = gr.Image(label="Heights", interactive=False, format="png", elem_id="relief")
+                    relief = gr.Image(
+                        label="Heights", interactive=False, show_label=False, format="png", elem_id="relief"
+                    )
                 with gr.Tab("3-D"):
                     surface = gr.HTML(_frame(""), elem_id="surface")
                 with gr.Tab("Slope"):
-                    slope = gr.Image(label="Slope", interactive=False, format="png", elem_id="slope")
+                    gr.Markdown("Slope needs heights in metres: from a coarse DEM or from points.")
+                    slope = gr.Image(label="Slope", interactive=False, show_label=False, format="png", elem_id="slope")
                 with gr.Tab("Uncertainty"):
-                    spread = gr.Image(label="Uncertainty", interactive=False, format="png", elem_id="spread")
+                    gr.Markdown("The deviation between two or more ways to turn each tile: see the options.")
+                    spread = gr.Image(
+                        label="Uncertainty", interactive=False, show_label=False, format="png", elem_id="spread"
+                    )
                 with gr.Tab("Profile"):
                     gr.Markdown("Click the corners of a line on the relief.")
-                    ground = gr.Image(label="Line", interactive=False, format="png", elem_id="ground", buttons=[])
+                    ground = gr.Image(
+                        label="Line", interactive=False, show_label=False, format="png", elem_id="ground", buttons=[]
+                    )
                     clear = gr.Button("New line", elem_id="newline")
-                    profile = gr.Image(label="Heights along it", interactive=False, format="png", elem_id="profile")
+                    profile = gr.Image(
+                        label="Heights along it", interactive=False, show_label=False, format="png", elem_id="profile"
+                    )
                 with gr.Tab("Facts"):
                     facts = gr.Markdown(_NOTHING_YET, elem_id="facts")
                 with gr.Tab("Files"):
@@ -132,13 +144,13 @@ def make_page(workshop: Workshop, examples: Mapping[str, Example]) -> gr.Blocks:
             return [examples[name].image, examples[name].reference, examples[name].points]
 
         def add_corner(corners: list[Any], request: gr.Request, event: gr.SelectData) -> list[Any]:
-            return _with_corner(sessions, str(request.session_hash), corners, event.index)
+            return workshop.draw(lambda: _with_corner(sessions, str(request.session_hash), corners, event.index))
 
         def begin_line(request: gr.Request) -> list[Any]:
             return _with_corner(sessions, str(request.session_hash), [], None)
 
         def write_glb(factor: float, request: gr.Request) -> str | None:
-            return glb_file(sessions.results(str(request.session_hash)), factor)
+            return workshop.draw(lambda: glb_file(sessions.results(str(request.session_hash)), factor))
 
         line_and_plot = [line, ground, profile]
         run.click(predict, [model, image, reference, points, *asked], shown, concurrency_limit=None)
@@ -217,10 +229,15 @@ def _work(workshop: Workshop, job: Job, given: tuple[Any, ...], outcome: _Outcom
             points_crs=crs,
             points_columns=columns,
             register=bool(register),
+            report=True,
         )
-        result = workshop.predict(job, kept["image"], model, options)
-        job.note("drawing")
-        outcome.results = collect_results(job, kept["image"], result, options)
+
+        def work() -> PageResults:
+            result = workshop.predict(job, kept["image"], model, options)
+            job.note("drawing")
+            return collect_results(job, kept["image"], result, options)
+
+        outcome.results = workshop.carry_out(job, work)
     except (UserError, RasterError) as error:
         outcome.problem = job.without_paths(str(error))
     except Exception:
@@ -240,7 +257,7 @@ def _kept(job: Job, limits: Limits, what: str, uploaded: str) -> Path:
 def _with_corner(sessions: Sessions, session: str, corners: list[Any], place: Any) -> list[Any]:
     """The line with one more corner, its picture and its profile; an empty line for no place."""
     results = sessions.results(session)
-    if results is None:
+    if results is None or results.drawn is None:
         return [[], None, None]
     corners = [*corners, [int(place[0]), int(place[1])]] if place is not None else []
     plot = profile_plot(results.drawn, corners) if len(corners) > 1 else None

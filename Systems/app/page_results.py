@@ -17,11 +17,11 @@ from Utils.core.errors import UserError
 from Utils.reports.page import render_relief
 from Utils.scenes.output.preview import write_preview
 from Utils.scenes.relief.relief_item import relief_item
-from Utils.scenes.scene_run import summary
+from Utils.scenes.scene_run import SceneResult, summary
 
 if TYPE_CHECKING:
+    from Utils.scenes.classes.class_run import ClassResult
     from Utils.scenes.options import SceneOptions
-    from Utils.scenes.scene_run import SceneResult
 
 __all__ = ["PageResults", "collect_results", "glb_file"]
 
@@ -41,10 +41,10 @@ class PageResults:
         surface: the page of the viewer; empty where there is too little for a surface.
         facts: Markdown.
         files: to be downloaded.
-        drawn: what profiles are read from.
+        drawn: what profiles are read from; None for classes.
         image: the scene.
         output: the height raster.
-        bands: of the scene that were used; None for the usual ones.
+        options: how the scene was read.
     """
 
     relief: Image.Image
@@ -54,15 +54,17 @@ class PageResults:
     surface: str
     facts: str
     files: list[str]
-    drawn: Drawn
+    drawn: Drawn | None
     image: Path
     output: Path
-    bands: tuple[int, ...] | None
+    options: SceneOptions
 
 
-def collect_results(job: Job, image: Path, result: SceneResult, options: SceneOptions) -> PageResults:
+def collect_results(job: Job, image: Path, result: SceneResult | ClassResult, options: SceneOptions) -> PageResults:
     """Draw all that the page shows of a result."""
     output = result.output
+    if result.document["kind"] == "classes":
+        return _of_classes(job, image, result, options)
     picture, report = output.with_suffix(".png"), output.with_suffix(".html")
     write_preview(picture, output, title="")
     # The report names its raster by the path that it was written to.
@@ -77,34 +79,52 @@ def collect_results(job: Job, image: Path, result: SceneResult, options: SceneOp
         None if slope is None else map_picture(slope, "slope (degrees)", "magma", 0.0),
         None if drawn.spread is None else map_picture(drawn.spread, f"one standard deviation{unit}", "cividis", 0.0),
         drawn.relief(),
-        _surface(image, output, options.bands),
+        _surface(image, output, options),
         _facts(job, result, slope),
         [str(path) for path in (output, picture, report, output.with_suffix(".json"))],
         drawn,
         image,
         output,
-        options.bands,
+        options,
     )
+
+
+def _of_classes(job: Job, image: Path, result: SceneResult | ClassResult, options: SceneOptions) -> PageResults:
+    """Classes: their picture with its legend, and their areas; no surface."""
+    output = result.output
+    picture, report = output.with_suffix(".png"), output.with_suffix(".html")
+    report.write_text(report.read_text(encoding="utf-8").replace(f"{output.parent}/", ""), encoding="utf-8")
+    with Image.open(picture) as opened:
+        drawn = opened.convert("RGB")
+    rows = ["| class | pixels | square metres |", "| --- | ---: | ---: |"]
+    rows += [
+        f"| {_plain(one['name'])} | {one['pixels']:,} | {one.get('square_metres', 'unknown')} |"
+        for one in result.document["classes"]
+    ]
+    facts = "\n\n".join(["\n".join(rows), "\n".join(f"- {_plain(message)}" for message in job.messages)])
+    files = [str(path) for path in (output, picture, report, output.with_suffix(".json"))]
+    return PageResults(drawn, None, None, np.asarray(drawn), "", facts, files, None, image, output, options)
 
 
 def glb_file(results: PageResults | None, exaggeration: float) -> str | None:
     """Write the surface as a file, with as many triangles as other programs like; None without a result."""
-    if results is None or not results.output.exists():
+    if results is None or results.drawn is None or not results.output.exists():
         return None
     path = results.output.with_suffix(".glb")
-    path.write_bytes(scene_glb(results.image, results.output, _IN_THE_FILE, results.bands, float(exaggeration)))
+    path.write_bytes(scene_glb(results.image, results.output, _IN_THE_FILE, results.options, float(exaggeration)))
     return str(path)
 
 
-def _surface(image: Path, output: Path, bands: tuple[int, ...] | None) -> str:
+def _surface(image: Path, output: Path, options: SceneOptions) -> str:
     try:
-        return render_relief(relief_item(output, scene_image(image, bands, 1024), _ON_THE_PAGE))
+        return render_relief(relief_item(output, scene_image(image, options, 1024), _ON_THE_PAGE))
     except UserError:  # a single row, or no valid height
         return ""
 
 
-def _facts(job: Job, result: SceneResult, slope: NDArray[np.float64] | None) -> str:
+def _facts(job: Job, result: SceneResult | ClassResult, slope: NDArray[np.float64] | None) -> str:
     statistics = raster_statistics(result.output, result.document)
+    assert isinstance(result, SceneResult)
     lines = [job.without_paths(line) for line in summary(result).splitlines()]
     table = ["| | |", "| --- | --- |"]
     table += [f"| {name} | {_text(statistics[name])} |" for name in ("width", "height", "crs", "metres_a_pixel")]

@@ -17,6 +17,9 @@ from Utils.core.errors import UserError
 
 if TYPE_CHECKING:
     import uvicorn
+    from fastapi import FastAPI
+
+    from Systems.app.workshop import Workshop
 
 __all__ = ["prepared_server", "serve"]
 
@@ -73,7 +76,7 @@ def prepared_server(
         yield uvicorn.Server(config), listener
 
 
-def _with_page(app: object, workshop: object, root: Path, limits: Limits) -> object:
+def _with_page(app: FastAPI, workshop: Workshop, root: Path, limits: Limits) -> FastAPI:
     """The API with the page at its root."""
     # Read when Gradio is imported, and when it keeps an upload.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -85,13 +88,12 @@ def _with_page(app: object, workshop: object, root: Path, limits: Limits) -> obj
         from Systems.app.page import make_page
     except ModuleNotFoundError as error:
         raise UserError(f"the page needs {error.name}, which is not installed: {_EXTRA}; or --no-page") from error
-    page = make_page(workshop, make_examples(root / "examples"))  # type: ignore[arg-type]
+    page = make_page(workshop, make_examples(root / "examples"))
     return gradio.mount_gradio_app(
-        app,  # type: ignore[arg-type]
+        app,
         page,
         path="/",
         max_file_size=limits.upload_bytes,
-        allowed_paths=[str(root)],
         footer_links=[],
         ssr_mode=False,
         enable_monitoring=False,

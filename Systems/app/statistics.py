@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,9 @@ def raster_statistics(path: Path, document: Mapping[str, Any]) -> dict[str, Any]
             "crs": dataset.crs.to_string() if dataset.crs else None,
             "bounds": list(dataset.bounds) if dataset.crs else None,
             "metres_a_pixel": None if ground is None else [round(ground[1], 4), round(ground[0], 4)],
-            "bands": {
+            "bands": {}
+            if document["kind"] == "classes"
+            else {
                 dataset.descriptions[number - 1] or str(number): {
                     "unit": dataset.units[number - 1] or None,
                     **_band(dataset.read(number, masked=True), dataset.descriptions[number - 1] == "flag"),
@@ -46,6 +48,8 @@ def raster_statistics(path: Path, document: Mapping[str, Any]) -> dict[str, Any]
                 for number in dataset.indexes
             },
         }
+    if document["kind"] == "classes":
+        found |= {name: _plain(document[name]) for name in ("classes", "without_class", "mean_entropy")}
     found["model"] = {key: value for key, value in document["model"].items() if key in ("name", "predicts", "weights")}
     found["seconds"] = document["seconds"]
     if "reference" in document:
@@ -72,7 +76,12 @@ def _band(values: np.ma.MaskedArray[Any, Any], is_flag: bool) -> dict[str, Any]:
     return found
 
 
-_FUNCTIONS = {"min": np.min, "max": np.max, "mean": lambda values: np.mean(values, dtype=np.float64), "std": np.std}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "min": np.min,
+    "max": np.max,
+    "mean": lambda values: np.mean(values, dtype=np.float64),
+    "std": np.std,
+}
 
 
 def _rounded(value: Any) -> float:

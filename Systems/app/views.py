@@ -19,6 +19,7 @@ from Utils.rasters.environment import georeference_optional, raster_errors
 from Utils.rasters.ground import ground_sample_distance
 from Utils.rasters.source.scene_source import open_scene
 from Utils.reports.drawing import draw_relief
+from Utils.scenes.options import SceneOptions
 from Utils.scenes.relief.glb_file import write_glb
 from Utils.scenes.relief.relief_grid import read_relief_grid
 
@@ -82,17 +83,17 @@ def read_drawn(output: Path) -> Drawn:
     return Drawn(heights, spread, "m" if unit == "metre" else unit, step)
 
 
-def scene_image(image: Path, bands: tuple[int, ...] | None = None, longest: int = _TEXTURE) -> NDArray[np.float32]:
+def scene_image(image: Path, options: SceneOptions, longest: int = _TEXTURE) -> NDArray[np.float32]:
     """The scene's image (3, h, w) in [0, 1], as the model saw it, small enough to be draped."""
-    with open_scene(image, bands, tell=False) as source:
+    with open_scene(image, options.bands, options.nodata, options.stretch, options.suspect_voids, tell=False) as source:
         return source.thumbnail(longest)
 
 
 def scene_glb(
-    image: Path, output: Path, most_triangles: int, bands: tuple[int, ...] | None = None, exaggeration: float = 1.0
+    image: Path, output: Path, most_triangles: int, options: SceneOptions, exaggeration: float = 1.0
 ) -> bytes:
     """The surface with its image as a GLB file."""
-    return write_glb(read_relief_grid(output, most_triangles), scene_image(image, bands), exaggeration)
+    return write_glb(read_relief_grid(output, most_triangles), scene_image(image, options), exaggeration)
 
 
 def map_picture(values: NDArray[np.float64], label: str, colours: str, low: float | None = None) -> Image.Image:
@@ -132,7 +133,7 @@ def profile_plot(drawn: Drawn, places: Sequence[tuple[int, int]]) -> Image.Image
     if drawn.spread is not None:
         spread = _sampled(drawn.spread, rows, columns)
         axes.fill_between(distance, heights - spread, heights + spread, alpha=0.25, label="± one standard deviation")
-        axes.legend(loc="best")
+        axes.legend(loc="upper left")
     axes.plot(distance, heights, color="#0a6792")
     axes.set_xlabel("distance along the line (m)" if drawn.step else "distance along the line (pixels of the picture)")
     axes.set_ylabel(f"height ({drawn.unit})" if drawn.unit else "relative height")

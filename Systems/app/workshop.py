@@ -9,12 +9,14 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from Systems.app.asked_options import class_options
 from Systems.app.limits import Limits, Refusal
 from Systems.app.offered_models import OfferedModel
 from Systems.scene_model import SceneModel, open_scene_model
@@ -23,14 +25,17 @@ from Utils.core.stopping import Stopped
 from Utils.core.watching import Watcher, watched_by
 
 if TYPE_CHECKING:
+    from Utils.scenes.classes.class_run import ClassResult
     from Utils.scenes.options import SceneOptions
     from Utils.scenes.scene_run import SceneResult
 
 __all__ = ["Job", "Workshop"]
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
-_OUTPUT = "height.tif"
+_HEIGHTS, _CLASSES = "height.tif", "classes.tif"
 _TURN = 0.2  # seconds between two looks whether it is a job's turn, or whether it shall stop
 # A path from the root of the server, of which the last part is kept.
 _PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/'\",;:()]+/)+(?=[^\s/'\",;:()]|$)")
@@ -94,9 +99,10 @@ class Workshop:
 
     def __init__(self, models: list[OfferedModel], limits: Limits, root: Path) -> None:
         self.models, self.limits, self._root = models, limits, root
-        self._turns = threading.Semaphore(limits.at_once)
+        self._threads = futures.ThreadPoolExecutor(limits.at_once, "scene")
+        self._drawing = futures.ThreadPoolExecutor(1, "drawing")
         self._loading = threading.Lock()
-        self._loaded: tuple[str, SceneModel] | None = None
+        self._loaded: tuple[str, Any] | None = None
         self._running = 0
 
     @property
@@ -114,54 +120,87 @@ class Workshop:
         job.stop()
         shutil.rmtree(job.folder, ignore_errors=True)
 
-    def predict(self, job: Job, image: Path, model: OfferedModel | None, options: SceneOptions) -> SceneResult:
-        """Predict a scene, when it is its turn.
+    def carry_out(self, job: Job, work: Callable[[], T]) -> T:
+        """Do the work of a job when it is its turn: in one of few threads, which stay.
+
+        OpenMP keeps threads, and matplotlib keeps fonts, for each thread that ever computed or drew: with a new thread
+        for every request, memory and open files would grow.
 
         Raises:
             Refusal: the job was stopped.
-            UserError: options or files that do not fit.
-            RasterError: a raster that cannot be read.
         """
-        with self._in_turn(job), watched_by(Watcher(job.note, job.stop_reason)), _noted(job):
-            from Utils.core.device import pick_device
-            from Utils.rasters.environment import gdal_environment
-            from Utils.scenes.scene_run import check_scene, predict_scene
-
-            try:
-                job.note("opening the model")
-                device = pick_device()
-                opened = self._open(model) if options.uses_model and model is not None else SceneModel()
-                options = opened.fitted(options)
-                job.note("reading")
-                with gdal_environment():
-                    output = job.folder / _OUTPUT
-                    known = check_scene(image, output, options)
-                    refine = opened.refiner.draw if opened.refiner else None
-                    return predict_scene(image, output, opened.predictor, options, opened.facts, device, known, refine)
-            except Stopped as stopped:
-                raise Refusal(job.status, f"stopped: {stopped}") from stopped
-
-    @contextmanager
-    def _in_turn(self, job: Job) -> Iterator[None]:
-        while not self._turns.acquire(timeout=_TURN):
-            if job.stop_reason():
+        future = self._threads.submit(self._watched, job, work)
+        while not (futures.wait([future], _TURN).done):
+            if job.stop_reason() and future.cancel():
                 raise Refusal(job.status, f"stopped while it waited for its turn: {job.stop_reason()}")
+        return future.result()
+
+    def draw(self, work: Callable[[], T]) -> T:
+        """Draw something small of a result, in a thread that stays, without waiting for scenes."""
+        return self._drawing.submit(work).result()
+
+    def _watched(self, job: Job, work: Callable[[], T]) -> T:
+        from Utils.rasters.environment import gdal_environment
+
         self._running += 1
         try:
-            yield
+            with watched_by(Watcher(job.note, job.stop_reason)), _noted(job), gdal_environment():
+                return work()
+        except Stopped as stopped:
+            raise Refusal(job.status, f"stopped: {stopped}") from stopped
         finally:
             self._running -= 1
-            self._turns.release()
 
-    def _open(self, model: OfferedModel) -> SceneModel:
-        """The model, which stays open until another one is wanted."""
+    def predict(
+        self, job: Job, image: Path, model: OfferedModel | None, options: SceneOptions
+    ) -> SceneResult | ClassResult:
+        """Predict a scene, within ``carry_out``: heights, or classes with a model that draws these.
+
+        Raises:
+            UserError: options or files that do not fit.
+            RasterError: a raster that cannot be read.
+            Stopped: the job is to stop.
+        """
+        job.note("opening the model")
+        if model is not None and model.draws_classes:
+            return self._classes(job, image, model, options)
+        return self._heights(job, image, model, options)
+
+    def _heights(self, job: Job, image: Path, model: OfferedModel | None, options: SceneOptions) -> SceneResult:
+        from Systems.models import from_hub
         from Utils.core.device import pick_device
+        from Utils.scenes.scene_run import check_scene, predict_scene
 
+        device = pick_device()
+        opened = SceneModel()
+        if options.uses_model and model is not None:
+            opened = self._open(model.place, lambda: open_scene_model(str(from_hub(model.place)), device))
+        options = opened.fitted(options)
+        job.note("reading")
+        output = job.folder / _HEIGHTS
+        known = check_scene(image, output, options)
+        refine = opened.refiner.draw if opened.refiner else None
+        return predict_scene(image, output, opened.predictor, options, opened.facts, device, known, refine)
+
+    def _classes(self, job: Job, image: Path, model: OfferedModel, options: SceneOptions) -> ClassResult:
+        from Systems.models import load_class_model
+        from Utils.core.device import pick_device
+        from Utils.scenes.classes.class_run import predict_class_scene
+
+        device = pick_device()
+        opened = self._open(model.place, lambda: load_class_model(model.place, device))
+        job.note("reading")
+        asked = class_options(model, opened, options)
+        return predict_class_scene(image, job.folder / _CLASSES, opened, asked, device)
+
+    def _open(self, place: str, opened: Callable[[], T]) -> T:
+        """A model, which stays open until another one is wanted."""
         with self._loading:
-            if self._loaded is None or self._loaded[0] != model.place:
+            if self._loaded is None or self._loaded[0] != place:
                 self._loaded = None  # two at once may be too many for the memory
-                self._loaded = (model.place, open_scene_model(model.place, pick_device()))
-            return self._loaded[1]
+                self._loaded = (place, opened())
+            kept: T = self._loaded[1]
+            return kept
 
 
 @contextmanager

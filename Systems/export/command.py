@@ -92,9 +92,9 @@ def _sizes(subject: Exportable, side: int | None) -> str:
 
 def _facts(subject: Exportable, given: argparse.Namespace) -> dict[str, Any]:
     return {
+        "images": "RGB in [0, 1]",
         **subject.facts,
         "predicts": subject.predicts,
-        "images": "RGB in [0, 1]",
         "sizes": _sizes(subject, given.side),
     }
 

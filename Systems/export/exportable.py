@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from Modules.d3rsmde.coarse import CoarseNet
+from Modules.common.hub import is_hub_name
+from Modules.d3rsmde.coarse import CoarseNet, StageOne
 from Modules.depth.enc_dec import EncDec
 from Modules.depth.names import DEPTH_TASK
 from Modules.segmentation.names import SEGMENTATION_TASK
 from Modules.segmentation.networks import SegmentationNetwork
-from Systems.depth_models.files import holds_depth_model, is_hub_name
-from Systems.models import depth_direction, holds_detail_model
+from Systems.depth_models.files import holds_depth_model
+from Systems.models import depth_direction, from_hub, holds_detail_model
 from Utils.core.errors import UserError
 from Utils.core.predictor import Direction
 from Utils.training.checkpointed_network import holds_network, model_folder
@@ -72,7 +74,7 @@ def open_exportable(
     """Open a model folder, or that of a run.
 
     Args:
-        model: the folder, or a checkpoint of a depth network or of one of land cover.
+        model: the folder, a name on the hub, or a checkpoint of a depth network or of one of land cover.
         steps: blending steps of a D³ model, which are unrolled; None takes the model's own.
         stage_one: whether to take stage 1 of a D³ model alone.
         polarity: what rises in the maps of a depth network whose training did not say.
@@ -81,8 +83,9 @@ def open_exportable(
     Raises:
         UserError: there is no such model, one that cannot become one file, or options that do not fit it.
     """
-    path = Path(model)
-    refused = _why_not(model)
+    found = from_hub(model)
+    path = Path(found)
+    refused = _why_not(found)
     if refused:
         raise UserError(f"--model '{model}' {refused}")
     is_depth, is_classes = (
@@ -103,7 +106,7 @@ def open_exportable(
     return _classes(path, image_alone) if is_classes else _d3rsmde(path, steps, stage_one)
 
 
-def _why_not(model: str) -> str:
+def _why_not(model: str | os.PathLike[str]) -> str:
     """Why a model of another kind cannot be exported here; empty for one that may be."""
     path = Path(model)
     if holds_depth_model(path) or is_hub_name(model):
@@ -174,8 +177,8 @@ def _d3rsmde(path: Path, steps: int | None, stage_one: bool) -> Exportable:
     )
 
 
-def _multiple_of_coarse(coarse: nn.Module) -> int:
-    return 2 * coarse.encoder.stride if isinstance(coarse, CoarseNet) else int(coarse.encoder.multiple)
+def _multiple_of_coarse(coarse: StageOne) -> int:
+    return 2 * coarse.encoder.stride if isinstance(coarse, CoarseNet) else coarse.encoder.multiple
 
 
 def _depth(path: Path, polarity: Direction | None) -> Exportable:
@@ -192,7 +195,7 @@ def _depth(path: Path, polarity: Direction | None) -> Exportable:
         1,
         network.config["tile_size"] or _USUAL_TILE,
         max(network.encoder.smallest, _TWO_CELLS * network.encoder.multiple),
-        facts={"name": _name(path), "target": target, "direction of its own maps": direction},
+        facts={"name": _name(path), "target": target, "own_direction": direction},
     )
 
 
@@ -215,8 +218,12 @@ def _classes(path: Path, image_alone: bool) -> Exportable:
         max(max(each.smallest, _TWO_CELLS * each.multiple) for each in network.encoders),
         inputs,
         tuple(network.config["classes"]),
-        {"name": _name(path), "fusion": "none" if image_alone else fusion},
+        {"name": _name(path), "fusion": "none" if image_alone else fusion, "images": _scaled(network.config["white"])},
     )
+
+
+def _scaled(white: float | None) -> str:
+    return "RGB in [0, 1]" + ("" if white is None else f"; of more than 8 bits, {white:g} counted as 1")
 
 
 def _name(path: Path) -> str:

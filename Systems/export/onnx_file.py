@@ -19,6 +19,8 @@ from Utils.core.errors import UserError, first_line
 # Sides, in multiples, of the images with which a network is traced: unequal, so that the two stay apart.
 _TRACED = (3, 4)
 _LARGEST_SIDE = 2**15
+# A file is a message of protocol buffers, which ends at 2 GB; the network's graph takes a few MB of it.
+_MOST_NUMBERS = 2**29 - 2**24
 
 
 def write_onnx(subject: Exportable, path: Path, side: int | None, metadata: Mapping[str, str]) -> None:
@@ -41,6 +43,9 @@ def write_onnx(subject: Exportable, path: Path, side: int | None, metadata: Mapp
         raise UserError(
             f"export needs onnx and onnxscript ({error}): pip install -r requirements-export.txt"
         ) from error
+    numbers = sum(value.numel() for value in subject.network.parameters())
+    if numbers > _MOST_NUMBERS:
+        raise UserError(f"this network has {numbers:,} weights, and an ONNX file of one part holds {_MOST_NUMBERS:,}")
     height, width = _traced_size(subject, side)
     example = tuple(torch.rand(2, channels, height, width) for channels in subject.inputs.values())
     shapes = {name: _free(subject, side) for name in subject.inputs}

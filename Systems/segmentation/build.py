@@ -39,6 +39,7 @@ def build_segmentation(config: SegmentationTrainingConfig, table: ClassTable) ->
             head_width=section.head_width,
             dropout=section.dropout,
             auxiliary=config.auxiliary_weight > 0,
+            adapter_width=section.adapter_width,
             options=section.options,
             depth_options=section.depth_options,
             trained_on=config.source,

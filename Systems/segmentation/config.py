@@ -43,6 +43,9 @@ class SegmentationNetworkSection(Section):
     """Share of channels that the head drops in training."""
     pretrained: bool = True
     """Whether both encoders start from timm's pretrained weights, from its cache or the hub."""
+    adapter_width: Positive | None = None
+    """Channels of an adapter in each block of the image's encoder, a vision transformer that is frozen but for these;
+    by default the whole encoder learns."""
     options: dict[str, int | float | bool | str] = {}
     """Further arguments of the image's timm model, such as {"drop_path_rate": 0.4}."""
     depth_options: dict[str, int | float | bool | str] = {}

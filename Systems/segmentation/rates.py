@@ -25,7 +25,7 @@ def decayed_groups(network: SegmentationNetwork, decay: float) -> Sequence[Param
             part = blocks.index(_block(name)) * LAYER_GROUPS // len(blocks)
             scales[value] = decay ** (LAYER_GROUPS - part)
     sorted_out: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for value in network.parameters():
+    for value in (parameter for parameter in network.parameters() if parameter.requires_grad):
         # Norms, biases and layer scales are vectors.
         sorted_out.setdefault((scales.get(value, 1.0), value.ndim > 1), []).append(value)
     return [

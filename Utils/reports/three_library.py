@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from functools import cache
 
 __all__ = ["three_library"]
@@ -19,10 +21,10 @@ def three_library() -> str:
     Raises:
         RuntimeError: this release of trimesh holds another viewer than the ones that requirements.txt allows.
     """
-    from trimesh import resources, util
+    from trimesh import resources
 
-    files = util.decompress(resources.get_bytes(_ARCHIVE), file_type="zip")
-    page = files[_TEMPLATE].read().decode("utf-8")
+    with zipfile.ZipFile(io.BytesIO(resources.get_bytes(_ARCHIVE))) as archive:
+        page = archive.read(_TEMPLATE).decode("utf-8")
     script = page.partition(_BEGIN)[2].partition(_END)[0].strip()
     if not all(text in script for text in _EXPECTED) or "</script" in script:
         raise RuntimeError("trimesh ships another viewer than expected; install the one of requirements.txt")

@@ -10,14 +10,14 @@ from importlib.metadata import packages_distributions
 from tests.paths import ROOT
 
 OURS = {"Modules", "Utils", "Systems", "benchmarks", *(path.stem for path in ROOT.glob("*.py"))}
-# Imported only where it is known to be there: torch's interpreter of kernels, and what Windows needs.
-BROUGHT_ALONG = {"psutil": "accelerate"}
+# Imported only where another package has brought it along.
+BROUGHT_ALONG = {"psutil": "accelerate", "starlette": "fastapi"}
 # What a command asks for by name where an option needs it and it is missing (predictStereo.py --points, --geoid).
 ON_REQUEST = {"laspy", "pyproj"}
 
 
 # What only some commands need, and name when it is missing.
-EXTRA = ("requirements-survey.txt", "requirements-export.txt")
+EXTRA = ("requirements-survey.txt", "requirements-app.txt", "requirements-export.txt")
 
 
 def imported(*folders: str) -> set[str]:

@@ -20,6 +20,7 @@ COMMANDS = (
     ["trainDiffusion.py"],
     ["evaluateDiffusion.py"],
     ["predict.py"],
+    ["app.py"],
     ["evaluateScene.py"],
     ["prepareMars.py"],
     ["-m", "Systems.mars.products"],

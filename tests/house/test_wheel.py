@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 import venv
@@ -34,6 +35,7 @@ def test_a_wheel_has_one_top_level_name_and_every_folder_with_code() -> None:
         for folder in {path.parent for path in (ROOT / top).rglob("*.py")}:
             inside = folder.relative_to(ROOT).as_posix()
             assert mapped.get(f"d3_rsmde.{inside.replace('/', '.')}") == inside, f"{inside} has no __init__.py"
+    assert "templates/page.html" in setup_file().data_files()["d3_rsmde.Utils.reports"]
 
 
 def test_d3_has_a_command_for_every_script() -> None:
@@ -60,12 +62,15 @@ def test_d3_calls_the_main_of_a_script(capsys: pytest.CaptureFixture[str], monke
 def test_the_wheel_is_installed_and_called_outside_the_clone(tmp_path: Path) -> None:
     """In a new environment that sees the packages of this one, but not the clone."""
 
+    clone = tmp_path / "clone"  # building leaves files behind
+    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "output", "results", "BASE_DATA_DIR", "tests"))
+
     def run(*command: object) -> str:
         done = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 
-    run(sys.executable, "-m", "pip", "wheel", ROOT, "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path)
+    run(sys.executable, "-m", "pip", "wheel", clone, "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path)
     (wheel,) = tmp_path.glob("d3_rsmde-*.whl")
     names = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert {name for name in names if not name.endswith(".dist-info")} == {"d3_rsmde"}

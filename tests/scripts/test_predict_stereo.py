@@ -82,6 +82,9 @@ def test_ground_comes_back_though_the_cameras_are_off(disturbed: Path) -> None:
     assert abs(np.median(error)) < 3.0
     left = error - np.median(error)
     assert np.median(np.abs(left)) < 0.25 and np.percentile(np.abs(left), 95) < 1.2
+    # Of errors as large as is said, 68 and 95 % lie within one and two deviations.
+    within = np.abs(left) / found.uncertainty[known]
+    assert 0.6 < (within < 1).mean() < 0.8 and 0.88 < (within < 2).mean() < 0.98
     pointing = found.document["pointing"]
     assert pointing["residual_before"]["median"] > 1.0
     assert pointing["residual_after"]["median"] < 0.1

@@ -93,6 +93,8 @@ def test_a_network_draws_heights_of_a_folder_with_rpcs_and_goes_on(satellite: Pa
     ("more", "said"),
     [
         (["--aoi", "1,2,3,4"], "--aoi belongs to --images"),
+        (["--tile-size", "64"], "--tile-size belongs to --images"),
+        (["--preview"], "--preview is for a height raster: give --dsm too"),
         (["--views", "7"], "--views 7: give 2 to 3"),
         (["--part", "validation"], "--part 'validation': give train or test"),
         (["--dsm", "dsm.png"], "give a name that ends in .tif"),

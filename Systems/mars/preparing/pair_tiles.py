@@ -79,9 +79,13 @@ def starts(length: int, size: int, step: int) -> list[int]:
 
 
 def tile_places(grid: Geometry, size: int, step: int) -> Iterator[tuple[int, int]]:
-    """Rows and columns at which the tiles of a grid begin."""
-    for row in starts(grid.height, size, step):
-        for column in starts(grid.width, size, step):
+    """Rows and columns at which the tiles of a grid begin, column after column.
+
+    The archive's images have no tiles of their own: GDAL decodes them in strips from top to bottom, and across the
+    image each strip would be decoded again for every row of tiles.
+    """
+    for column in starts(grid.width, size, step):
+        for row in starts(grid.height, size, step):
             yield row, column
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from Utils.core.errors import UserError
 from Utils.core.processes import everywhere, on_main
 from Utils.training.run_files import MODEL_FOLDER
 from Utils.training.runs.claims import ClaimedError, claim, claimed_elsewhere
@@ -51,5 +52,13 @@ def carry_out(run: Run, folder: Path, resume: bool) -> None:
     for other in elsewhere:
         logger.info("left to another process: %s", other)
     if (folder / MODEL_FOLDER).is_dir():
-        on_main(lambda: write_card(folder))
+        on_main(lambda: _write_card(folder))
     run.finish(setup, folder, whole=len(chosen) == len(setup.plan) and not elsewhere)
+
+
+def _write_card(folder: Path) -> None:
+    """A card that cannot be written does not end a run whose model is there."""
+    try:
+        write_card(folder)
+    except UserError as error:
+        logger.warning("the model has no card: %s", error)

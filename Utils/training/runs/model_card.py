@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +155,7 @@ def _front_matter(
     yield from ("---", *data.to_yaml().strip().splitlines(), "---", "")
 
 
-def _section(title: str, rows: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _section(title: str, rows: Iterable[tuple[str, str]]) -> Iterator[str]:
     yield from ("", f"## {title}", "", "| what | value |", "| --- | --- |")
     yield from (f"| {_cell(name)} | {_cell(value)} |" for name, value in rows)
 

@@ -14,6 +14,7 @@ from Modules.losses.segmentation_losses import CrossEntropyLoss
 from Modules.segmentation import SegmentationNetwork
 from Modules.segmentation.names import FUSIONS, HEADS, Fusion, Head
 from Modules.segmentation.sliding import sliding_probabilities, window_starts
+from Systems.segmentation.rates import decayed_groups
 
 CLASSES = ("ground", "roof", "road")
 
@@ -166,3 +167,40 @@ def test_the_loss_is_the_mean_over_labelled_pixels_then_over_images() -> None:
     assert CrossEntropyLoss([3.0, 1.0])(scores, label) == pytest.approx(float(weighted) / 2)
     with pytest.raises(ValueError, match="class weights"):
         CrossEntropyLoss([0.0, 0.0])
+
+
+def test_a_frozen_encoder_learns_by_its_adapters_alone(tmp_path: Path) -> None:
+    """It starts as the frozen one, a step moves nothing else of it, and a folder keeps it."""
+    torch.manual_seed(0)
+    options = {"patch_size": 8}
+    more = {"channels": 8, "classes": CLASSES, "options": options}
+    adapted = SegmentationNetwork("test_vit", fusion="none", adapter_width=4, **more)  # type: ignore[arg-type]
+    plain = SegmentationNetwork("test_vit", fusion="none", **more)  # type: ignore[arg-type]
+    inner = {key.replace(".mlp.inner.", ".mlp."): value for key, value in adapted.state_dict().items()}
+    plain.load_state_dict(
+        {key: value for key, value in inner.items() if ".mlp.down." not in key and ".mlp.up." not in key}
+    )
+    image, _ = inputs(2)
+    with torch.no_grad():
+        assert torch.equal(adapted.eval()(image), plain.eval()(image))
+    learns = {name for name, value in adapted.named_parameters() if value.requires_grad}
+    frozen = {name: value.clone() for name, value in adapted.named_parameters() if not value.requires_grad}
+    width, blocks = 64, 6
+    mine = sum(value.numel() for name, value in adapted.named_parameters() if name in learns and "encoder" in name)
+    assert mine == blocks * (2 * width * 4 + width + 4)
+    assert {name for name in frozen if not name.startswith("encoder.")} == set()
+    chosen = [value for group in decayed_groups(adapted, 1.0) for value in group.parameters]
+    assert len(chosen) == len(learns)
+    optimiser = torch.optim.SGD(chosen, lr=0.5)
+    for _ in range(2):
+        optimiser.zero_grad()
+        CrossEntropyLoss()(adapted.train()(image), torch.randint(0, 3, (2, 64, 64))).backward()
+        optimiser.step()
+    after = dict(adapted.named_parameters())
+    assert all(torch.equal(after[name], value) for name, value in frozen.items())
+    assert all(after[name].abs().sum() > 0 for name in learns if ".mlp.up." in name)
+    adapted.eval().save_pretrained(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(load_component(SegmentationNetwork, tmp_path).eval()(image), adapted(image))
+    with pytest.raises(ValueError, match="no transformer blocks"):
+        network("none", adapter_width=4)

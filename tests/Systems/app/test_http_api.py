@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import torch
 from torch import Tensor
 
 pytest.importorskip("fastapi", reason="fastapi is not installed (requirements-app.txt has it)")
@@ -28,6 +29,8 @@ from tests.scenes import brightness, landscape, write_raster
 from tests.Systems.app.hostile_files import hostile_images, hostile_points
 from tests.toys import toy_model
 from Utils.core.predictor import Predictor
+from Utils.data.land_cover.class_table import ClassTable
+from Utils.scenes.classes.class_model import ClassModel
 
 HEIGHT, WIDTH, TILE = 90, 120, 64
 # What only the server knows: the folders of its disk.
@@ -113,6 +116,27 @@ def test_metres_come_from_a_dem_without_a_model(
     assert any("vertical" in message or "refer" in message for message in found["messages"])
 
 
+def test_a_model_of_land_cover_answers_with_classes(
+    client: TestClient, workshop: Workshop, scene: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(images: Tensor, maps: Tensor | None) -> Tensor:
+        bright = images.mean(dim=1, keepdim=True)
+        return torch.cat([1.0 - bright, bright], dim=1)
+
+    table = ClassTable(("water", "snow"), ((0, 0, 255), (250, 250, 250)), (1, 2))
+    drawn = ClassModel(draw, table, False, TILE, None, {"name": "toy"})
+    monkeypatch.setattr("Systems.models.load_class_model", lambda *_: drawn)
+    workshop.models = [OfferedModel("cover", "classes (land cover)", "nowhere")]
+    found = post(client, scene, model="cover").json()
+    names = {one["name"]: one["pixels"] for one in found["classes"]}
+    assert found["kind"] == "classes" and sum(names.values()) == HEIGHT * WIDTH and min(names.values()) > 100
+    raster = post(client, scene, "geotiff", model="cover")
+    with rasterio.open(io.BytesIO(raster.content)) as source:
+        assert set(np.unique(source.read(1))) == {1, 2} and source.colormap(1)[1][:3] == (0, 0, 255)
+    assert "classes.tif" in raster.headers["content-disposition"]
+    assert post(client, scene, "glb", model="cover").status_code == 422
+
+
 def test_what_is_wrong_is_refused_with_its_status_and_one_line(client: TestClient, scene: bytes) -> None:
     answers = {name: (post(client, image), status) for name, (status, image) in hostile_images().items()}
     answers |= {
@@ -186,3 +210,5 @@ def test_models_are_found_and_named_without_their_folders(tmp_path: Path, worksh
         listed = client.get("/models").json()
         assert [model["name"] for model in listed] == ["Mine/diffusion", "none"] and not SERVER.search(str(listed))
         assert "/predict" in client.get("/openapi.json").json()["paths"]
+        page = client.get("/docs").text
+        assert "POST /predict" in page and "a coarse DEM in metres" in page and "src=" not in page
