@@ -177,13 +177,8 @@ def test_from_an_upload_to_surface_profile_and_files(page: Chrome, scene: Path) 
     open_tab(page, "Uncertainty")
     assert len(fetched(until(lambda: page.find_element(By.CSS_SELECTOR, "#spread img")))) > 5_000
     open_tab(page, "Profile")
-    ground = until(lambda: page.find_element(By.CSS_SELECTOR, "#ground img"))
-    for shift in (-0.3, 0.3):
-        before = ground.get_attribute("src")
-        page.execute_script("arguments[0].scrollIntoView({block: 'center'})", ground)
-        ActionChains(page).move_to_element_with_offset(ground, round(shift * ground.size["width"]), 0).click().perform()
-        until(lambda before=before: page.find_element(By.CSS_SELECTOR, "#ground img").get_attribute("src") != before)
-        ground = page.find_element(By.CSS_SELECTOR, "#ground img")
+    for share in (-0.3, 0.3):
+        add_corner(page, share)
     assert len(fetched(until(lambda: page.find_element(By.CSS_SELECTOR, "#profile img")))) > 5_000
     open_tab(page, "Files")
     link = until(lambda: page.find_element(By.CSS_SELECTOR, "a[href$='height.tif']"))
@@ -197,6 +192,20 @@ def test_from_an_upload_to_surface_profile_and_files(page: Chrome, scene: Path) 
     ]
     here = (page.current_url, "data:", "blob:")
     assert addresses and not [url for url in addresses if not url.startswith(here)]
+
+
+def add_corner(page: Chrome, share: float) -> None:
+    """Click the picture of the ground beside its middle, until the corner is drawn: it may move under the pointer."""
+
+    def is_drawn() -> bool:
+        ground = page.find_element(By.CSS_SELECTOR, "#ground img")
+        before, aside = ground.get_attribute("src"), round(share * ground.size["width"])
+        page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", ground)
+        ActionChains(page).move_to_element_with_offset(ground, aside, 0).click().perform()
+        time.sleep(2.0)
+        return page.find_element(By.CSS_SELECTOR, "#ground img").get_attribute("src") != before
+
+    until(is_drawn)
 
 
 def is_green(shot: NDArray[np.int64]) -> NDArray[np.bool_]:
