@@ -109,7 +109,6 @@ def _write_record(
     from Utils.core.tables import write_json
 
     document = {
-        "model": given.model,
         **_facts(subject, given),
         "inputs": dict(subject.inputs),
         "output": subject.output,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
@@ -178,7 +178,7 @@ def _d3rsmde(path: Path, steps: int | None, stage_one: bool) -> Exportable:
 
 
 def _multiple_of_coarse(coarse: StageOne) -> int:
-    return 2 * coarse.encoder.stride if isinstance(coarse, CoarseNet) else coarse.encoder.multiple
+    return 2 * coarse.encoder.stride if isinstance(coarse, CoarseNet) else int(cast(int, coarse.encoder.multiple))
 
 
 def _depth(path: Path, polarity: Direction | None) -> Exportable:
