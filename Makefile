@@ -1,11 +1,11 @@
-# make demo: data, both stages, tables and pictures.  make demo-depth, demo-stereo: the same for depth and stereo networks.  make test: linters, types, contracts, all but the slow tests.
+# make demo: data, both stages, tables and pictures.  make demo-depth, demo-segmentation, demo-stereo: the same for depth, land-cover and stereo networks.  make test: linters, types, contracts, all but the slow tests.
 PYTHON ?= python3
 # Compiled once, not by each of the many processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-depth demo-stereo test test-slow clean
+.PHONY: demo demo-depth demo-segmentation demo-stereo test test-slow clean
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,9 @@ demo: $(VENV)/.installed
 demo-depth: $(VENV)/.installed
 	$(BIN)/python -m Systems.depth.demo
 
+demo-segmentation: $(VENV)/.installed
+	$(BIN)/python -m Systems.segmentation.demo
+
 demo-stereo: $(VENV)/.installed
 	$(BIN)/python -m Systems.stereo.demo
 
@@ -36,6 +39,6 @@ test-slow: $(VENV)/.installed-tests
 clean:
 	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -rf $(VENV) Dataset/BASE_DATA_DIR/Demo Dataset/BASE_DATA_DIR/DemoDepth Dataset/BASE_DATA_DIR/DemoStereo
+	rm -rf $(VENV) Dataset/BASE_DATA_DIR/Demo Dataset/BASE_DATA_DIR/DemoDepth Dataset/BASE_DATA_DIR/DemoSegmentation Dataset/BASE_DATA_DIR/DemoStereo
 	@echo "removed: caches, $(VENV), the demos' data"
 	@echo "left: output (trained runs), results (evaluations), other datasets; remove those by hand"

@@ -27,6 +27,8 @@ COMMANDS = (
     ["-m", "Utils.data.splits"],
     ["-m", "Systems.d3rsmde.demo"],
     ["-m", "Systems.depth.demo"],
+    ["-m", "Systems.segmentation.ablation"],
+    ["-m", "Systems.segmentation.demo"],
     ["-m", "Systems.stereo.demo"],
 )
 HEAVY = ("torch", "timm", "diffusers", "transformers", "accelerate", "scipy", "skimage", "matplotlib")

@@ -96,6 +96,10 @@ NOT_RUN = {
         ),
         "tests/scripts/test_class_scenes.py draws and scores classes of a scene of its own",
     ),
+    "python -m Systems.segmentation.ablation --train Config/Segmentation/LoveDA_U2R_convnext_b_s_train.json "
+    "--evaluate Config/Segmentation/LoveDA_U2R_convnext_b_s_evaluate.json --seeds 0 1 2 --output results/ablation": (
+        "tests/Systems/segmentation/test_demo.py runs it in the demo"
+    ),
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(
@@ -337,6 +341,7 @@ def _made_dry(words: Words) -> None:
     said = {
         "demo": "-m Systems.d3rsmde.demo",
         "demo-depth": "-m Systems.depth.demo",
+        "demo-segmentation": "-m Systems.segmentation.demo",
         "demo-stereo": "-m Systems.stereo.demo",
         "test": "-m pytest",
     }
