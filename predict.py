@@ -30,6 +30,8 @@ from Utils.scenes.options import DETAILS, MOST_ORIENTATIONS, SceneOptions
 
 logger = logging.getLogger(__name__)
 
+_USUAL_STRETCH = (2.0, 98.0)  # itself, where the command says nothing and the model may decide
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit status."""
@@ -38,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         # Only now, so that --help and a wrong argument are answered at once.
-        from Systems.models import holds_class_model, holds_detail_model, load_detail_model, load_predictor
+        from Systems.models import from_hub, holds_class_model
+        from Systems.scene_model import SceneModel, open_scene_model
         from Utils.core.device import pick_device
         from Utils.rasters.source.scene_source import find_scenes
         from Utils.scenes.output.last_guard import check_refused
@@ -50,20 +53,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outputs = on_main(lambda: name_outputs(scenes, given.output))
         options = everywhere(lambda: _options(given))
         device = pick_device()
+        if given.model is not None:
+            given.model = everywhere(lambda: from_hub(given.model))
         if given.model is not None and holds_class_model(given.model):
             return draw_classes(given, parser, scenes, outputs, device)
         refuse_class_arguments(given)
-        predictor, refine, described = None, None, {"name": ""}
-        if options.uses_model and holds_detail_model(given.model):
-            _check_options_of_tiles(given)
-            refiner = everywhere(lambda: load_detail_model(given.model, device, given.precision, given.compile))
-            refine, described, options = refiner.draw, refiner.describe(), replace(options, refines_dem=True)
-        elif options.uses_model:
-            predictor = everywhere(
-                lambda: load_predictor(given.model, device, given.precision, given.steps, given.compile, given.polarity)
+        model = SceneModel()
+        if options.uses_model:
+            model = everywhere(
+                lambda: open_scene_model(
+                    given.model,
+                    device,
+                    given.precision,
+                    given.compile,
+                    steps=given.steps,
+                    polarity=given.polarity,
+                    of_tiles={"tile_size": given.tile_size, "overlap": given.overlap},
+                )
             )
-            size, in_metres = given.tile_size or predictor.tile_size, predictor.predicts == "height"
-            options, described = replace(options, tile_size=size, model_in_metres=in_metres), predictor.describe()
+            options = model.fitted(options, given.tile_size)
+        predictor, refine = model.predictor, model.refiner.draw if model.refiner else None
+        if predictor is not None and predictor.full_range and given.stretch is _USUAL_STRETCH:
+            logger.info("the model learnt from brightness as it is in files: scenes are not stretched (--stretch)")
+            options = replace(options, stretch=None)
         failures, checked = SceneFailures(scenes), {}
         for scene, output in zip(scenes, outputs, strict=True):
             with failures.noted(scene):
@@ -74,7 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if len(scenes) > 1:
                 logger.info("%s", scene)
             with failures.noted(scene):
-                result = predict_scene(scene, output, predictor, options, described, device, checked.pop(scene), refine)
+                known = checked.pop(scene)
+                result = predict_scene(scene, output, predictor, options, model.facts, device, known, refine)
                 tell(summary(result))
                 check_refused(output, result.document)
         failures.tell()
@@ -92,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 
     reading = parser.add_argument_group("reading")
     add_reading_arguments(reading, "the whole scene")
+    parser.set_defaults(stretch=_USUAL_STRETCH)
 
     model = parser.add_argument_group("model")
     model.add_argument("--tile-size", type=int, metavar="PIXELS", help="(the size that the model was trained on)")
@@ -217,14 +231,6 @@ def _options(given: argparse.Namespace) -> SceneOptions:
         resume=given.resume,
         overwrite=given.overwrite,
     )
-
-
-def _check_options_of_tiles(given: argparse.Namespace) -> None:
-    """Refuse options that say how a model draws tiles, where it draws none."""
-    for name in ("steps", "polarity", "tile_size", "overlap"):
-        if getattr(given, name) is not None:
-            option = name.replace("_", "-")
-            raise UserError(f"--{option}: the model '{given.model}' refines a DEM, and draws no tiles; leave it out")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from Modules.common.hub import is_hub_name
 from Modules.common.precision import Precision
 from Modules.depth.names import DEPTH_TASK
-from Systems.depth_models.files import holds_depth_model, is_hub_name
-from Utils.core.errors import UserError
+from Systems.depth_models.files import holds_depth_model
+from Utils.core.errors import UserError, first_line
 from Utils.core.predictor import DIRECTIONS, DetailModel, Direction, Predictor, Predicts
 from Utils.training.run_files import MODEL_FOLDER
 
@@ -55,6 +56,7 @@ def load_predictor(
     from Modules.depth.enc_dec import EncDec
     from Utils.training.checkpointed_network import holds_network
 
+    model = from_hub(model)
     folder = Path(model)
     if holds_depth_model(folder) or is_hub_name(model):
         from Systems.depth_models.loading import load_depth_model
@@ -129,6 +131,27 @@ def load_class_model(
         "precision": precision,
     }
     return ClassModel(draw, table_of(network), network.uses_depth, size, network.config["white"], facts)
+
+
+def from_hub(model: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """The local copy of a model of ours that the hub has; anything else, a model of transformers included, as it is.
+
+    Raises:
+        UserError: files of such a model that are neither in the cache nor to be had.
+    """
+    from Modules.common.hub import hub_folder, kind_on_hub
+
+    if not is_hub_name(model):
+        return model
+    name = os.fspath(model)
+    try:
+        whole = kind_on_hub(name)
+    except OSError:
+        whole = ""  # whoever looks for a model of transformers says what is missing
+    try:
+        return hub_folder(name, whole) if whole else model
+    except OSError as error:
+        raise UserError(f"--model '{name}': {first_line(error)}") from error
 
 
 def holds_detail_model(model: str | os.PathLike[str]) -> bool:
@@ -216,7 +239,7 @@ def _load_depth(
 
     network = load_depth(path)
     folder, target = model_folder(path), network.config["target"]
-    direction = _direction(network, path, polarity)
+    direction = depth_direction(network, path, polarity)
     metres = target != "relative"
     unit = f"metres of {direction}" if metres else f"relative {direction}"
     logger.info(
@@ -243,10 +266,11 @@ def _load_depth(
     size, seen = network.config["tile_size"] or _USUAL_TILE, network.config["image_size"]
     predicts: Predicts = "height" if metres else "relative height"
     side = min(seen) if seen else None
-    return Predictor(draw, predicts, direction, network.encoder.strides[-1], size, facts, side)
+    full = network.config["scaling"] == "none"
+    return Predictor(draw, predicts, direction, network.encoder.strides[-1], size, facts, side, full)
 
 
-def _direction(network: EncDec, path: Path, polarity: Direction | None) -> Direction:
+def depth_direction(network: EncDec, path: Path, polarity: Direction | None) -> Direction:
     """What rises in a depth network's maps; never a guess.
 
     Raises:

@@ -169,25 +169,12 @@ def _draw(predictor: Predictor, images: Sequence[Path], side: int | None, device
     """(B, H, W): maps of images of one size, drawn whole at the size that suits the model."""
     import numpy as np
     import torch
-    from torch.nn.functional import interpolate
 
+    from Utils.core.whole_images import draw_whole
     from Utils.rasters.tile_files import read_image
 
     batch = torch.from_numpy(np.stack([read_image(path) for path in images])).to(device)  # (B, 3, H, W)
-    size = batch.shape[-2:]
-    if side is None:
-        return predictor(batch).float().cpu().numpy()
-    seen = _seen_size(size, side, predictor.multiple)
-    shrunk = interpolate(batch, seen, mode="bicubic", antialias=True).clamp(0.0, 1.0)
-    maps = predictor(shrunk).float()
-    return interpolate(maps[:, None], size, mode="bicubic", antialias=True)[:, 0].cpu().numpy()
-
-
-def _seen_size(size: Sequence[int], side: int, multiple: int) -> tuple[int, int]:
-    """(height, width) near the image's shape whose shorter side is ``side``, in multiples of pixels."""
-    scale = side / min(size)
-    height, width = (min(max(round(scale * each / multiple), 1) * multiple, 4 * _LARGEST_SIDE) for each in size)
-    return height, width
+    return draw_whole(predictor, batch, side).cpu().numpy()
 
 
 def _write(output: Path, values: NDArray[Any], image: Path, meaning: dict[str, Any]) -> list[str]:

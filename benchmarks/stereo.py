@@ -57,7 +57,7 @@ class Case:
         network: which network.
         fusion: what it does with relative depth.
         step: inference; training, a forward and a backward pass; or volume, those of the first stage's volume alone.
-        volume: ours, or the direct one.
+        volume: ours, ours with every stage computed again in the backward pass, or the direct one.
         precision: number format of activations.
         width: pixels of an image.
         height: likewise.
@@ -69,7 +69,7 @@ class Case:
     network: NetworkName = "CasMVSNet"
     fusion: Fusion = "none"
     step: Literal["inference", "training", "volume"] = "inference"
-    volume: Literal["ours", "direct"] = "ours"
+    volume: Literal["ours", "recomputed", "direct"] = "ours"
     precision: Literal["fp32", "bf16"] = "fp32"
     width: int = 768
     height: int = 384
@@ -93,7 +93,7 @@ def cases(divide: int = 1) -> list[Case]:
         found += [ours, replace(ours, volume="direct")]
     for network, fusion in _TRAINED:
         ours = replace(half, network=network, fusion=fusion)
-        found += [ours, replace(ours, volume="direct")]
+        found += [ours, replace(ours, volume="recomputed"), replace(ours, volume="direct")]
     found += [Case("inference", network, fusion) for network in NETWORKS for fusion in FUSIONS]
     found += [Case("inference", network, precision="bf16") for network in NETWORKS]
     for network in _GROWN:
@@ -114,6 +114,7 @@ def measure(case: Case) -> dict[str, float]:
         return _measure_volume(case)
     network = StereoNetwork(case.network, case.fusion, hypotheses=(case.first, 32, 8))
     network.train(case.step == "training")
+    network.recompute = case.volume == "recomputed"
     _step(network, replace(case, width=64, height=32, views=2))  # what torch sets up at the first call
     memory = Memory(torch.device("cpu"))
     memory.restart()

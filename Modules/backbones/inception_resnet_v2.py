@@ -33,6 +33,7 @@ class InceptionResNetV2Pyramid(nn.Module):
     Attributes:
         strides: pixels per cell of each level, finest first.
         channels: channels of each level.
+        images_have: channels of the images that it takes.
         mean: mean of each channel of images in [0, 1] for which the weights were made.
         std: standard deviation of each channel, likewise.
         multiple: height and width are to be multiples of this many pixels.
@@ -46,6 +47,7 @@ class InceptionResNetV2Pyramid(nn.Module):
 
     strides = (2, 4, 8, 16)
     channels = (32, 80, 256, 288)
+    images_have = 3
     mean = (0.5, 0.5, 0.5)
     std = (0.5, 0.5, 0.5)
     smallest = 64

@@ -7,6 +7,7 @@ height = model(image)                       # (H, W, 3) uint8 in, (H, W) float32
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from Modules.common.components import load_component
+from Modules.common.hub import hub_folder, is_hub_name, push_folder
 from Modules.common.number_formats import compile_networks, draw_in_fp32, set_format
 from Modules.common.padding import pad_to_multiple
 from Modules.common.plain_json import check_sizes, parse_json, read_text
@@ -116,17 +118,21 @@ class D3RSMDE(DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> D3RSMDE:
-        """Load a model folder, offline: weights from safetensors only, and no classes but those that make up a model.
+        """Load a model folder: weights from safetensors only, and no classes but those that make up a model.
 
         Args:
-            pretrained_model_name_or_path: the folder that ``save_pretrained`` wrote.
+            pretrained_model_name_or_path: the folder that ``save_pretrained`` wrote, which needs no network; or a name
+                on the hub, ``owner/repository``, whose files are taken from its cache or downloaded.
             kwargs: parts or settings, named as in ``__init__``, that replace those of the folder.
 
         Raises:
             FileNotFoundError: no model lies there.
+            OSError: a name on the hub that is neither in its cache nor to be had.
             ValueError: the folder holds something else, or is damaged.
         """
         folder = Path(pretrained_model_name_or_path)
+        if is_hub_name(pretrained_model_name_or_path):
+            folder = hub_folder(os.fspath(pretrained_model_name_or_path), _INDEX)
         given: dict[str, Any] = {}
         for name, entry in _read_index(folder).items():
             if name in _SETTINGS:
@@ -136,6 +142,28 @@ class D3RSMDE(DiffusionPipeline):
             elif not name.startswith("_") and name not in _KNOWN_CLASSES:
                 raise ValueError(f"'{folder / _INDEX}' holds the entry '{name}', which is no part of a {cls.__name__}")
         return cls(**given | kwargs)
+
+    def push_to_hub(  # type: ignore[override]  # that of diffusers writes a card of its own, which says nothing
+        self, repo_id: str, private: bool = False, card: str = ""
+    ) -> str:
+        """Send the model to the hub; ``python -m Systems.push`` sends a model folder with the card that it has.
+
+        Args:
+            repo_id: name of the repository, ``owner/repository``, which is made where there is none.
+            private: whether a new repository is hidden from others.
+            card: content of its README.md; empty for none.
+
+        Returns:
+            The address of what was sent.
+
+        Raises:
+            OSError: the hub cannot be reached, or refuses.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            if card:
+                (Path(folder) / "README.md").write_text(card, encoding="utf-8")
+            return push_folder(Path(folder), repo_id, private)
 
     def eval(self) -> D3RSMDE:
         """Put all networks into evaluation mode."""
@@ -210,7 +238,8 @@ class D3RSMDE(DiffusionPipeline):
         steps = self.config["steps"] if steps is None else steps
         both = torch.cat([to_vae(images), to_vae(priors)])  # one pass of the encoder for image and prior
         padded = pad_to_multiple(both, self.size_multiple, self.config["margin"])
-        image_latent, coarse_latent = encode(self.vae, padded).chunk(2)
+        latents = encode(self.vae, padded)
+        image_latent, coarse_latent = latents[: images.shape[0]], latents[images.shape[0] :]
         trail = walk(self.unet, self.scheduler, image_latent, coarse_latent, steps)
         wanted = trail if keep_steps else trail[-1:]
         maps = [_cut(from_vae(decode(self.vae, latent)), images, self.config["margin"]) for latent in wanted]

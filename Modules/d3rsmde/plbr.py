@@ -25,6 +25,7 @@ class PLBRScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # diffu
     Attributes:
         weights: (T,) float64, a = linspace(start, stop, T).
         timesteps: (S,) int64, descending, set by ``set_timesteps``.
+        walk: the same as plain numbers: while a model is exported, tensors have no values.
     """
 
     order = 1
@@ -37,6 +38,7 @@ class PLBRScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # diffu
                 f"not T={num_train_timesteps}, start={start}, stop={stop}"
             )
         self.weights = torch.linspace(start, stop, num_train_timesteps, dtype=torch.float64)
+        self._weights: list[float] = self.weights.tolist()
         self.set_timesteps(num_train_timesteps)
 
     def set_timesteps(self, num_inference_steps: int | None = None, device: torch.device | str | None = None) -> None:
@@ -51,7 +53,8 @@ class PLBRScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # diffu
             raise ValueError(f"{steps} refinement steps asked of a schedule of {total}; give 1 to {total}")
         chosen = np.linspace(total - 1, 0, steps) if steps > 1 else np.array([total - 1.0])
         self.num_inference_steps = steps
-        self.timesteps = torch.from_numpy(chosen.round().astype(np.int64)).to(device)
+        self.walk: list[int] = chosen.round().astype(np.int64).tolist()
+        self.timesteps = torch.tensor(self.walk, device=device)
 
     def blend(self, truth: Tensor, coarse: Tensor, timestep: Tensor) -> Tensor:
         """The training input x_t = a[t]·truth + (1 - a[t])·coarse; latents (B, C, h, w), timestep (B,) int64."""
@@ -63,9 +66,8 @@ class PLBRScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # diffu
 
         ``a_next`` is the weight of the walk's next timestep, and 1 after its last: there the prediction comes back.
         """
-        walk = self.timesteps.tolist()
-        place = walk.index(timestep)
-        if place == len(walk) - 1:
+        place = self.walk.index(timestep)
+        if place == len(self.walk) - 1:
             return prediction
-        weight = float(self.weights[walk[place + 1]])
+        weight = self._weights[self.walk[place + 1]]
         return weight * prediction + (1.0 - weight) * coarse

@@ -106,8 +106,8 @@ def walk(
     scheduler.set_timesteps(steps)
     latent = coarse
     trail: list[Tensor] = []
-    for timestep in scheduler.timesteps.tolist():
-        at = torch.full((len(coarse),), timestep, dtype=torch.int64, device=coarse.device)
+    for timestep in scheduler.walk:
+        at = torch.full((coarse.shape[0],), timestep, dtype=torch.int64, device=coarse.device)
         latent = scheduler.step(predict_truth(unet, image, latent, at), timestep, coarse)
         trail.append(latent)
     return trail

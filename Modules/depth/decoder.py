@@ -56,6 +56,7 @@ class Decoder(nn.Module):
         channels: channels of these levels.
         widths: channels of the blocks, the last being that of stride 1; blocks of more strides take the first.
         norm_momentum: weight of a batch's statistics in the running ones.
+        image_channels: channels of the image.
     """
 
     def __init__(
@@ -64,11 +65,12 @@ class Decoder(nn.Module):
         channels: Sequence[int],
         widths: Sequence[int] = PUBLISHED_WIDTHS,
         norm_momentum: float = 0.01,
+        image_channels: int = 3,
     ) -> None:
         super().__init__()
         if not widths or min(widths) < 1:
             raise ValueError(f"decoder widths {list(widths)}; give one or more, of at least 1 channel")
-        skips = dict(zip(strides, channels, strict=True)) | {1: 3}
+        skips = dict(zip(strides, channels, strict=True)) | {1: image_channels}
         self.deepest = strides[-1]
         count = self.deepest.bit_length() - 1
         every = ([widths[0]] * count + list(widths))[-count:]
@@ -90,7 +92,7 @@ class Decoder(nn.Module):
         """Draw the map.
 
         Args:
-            image: (B, 3, H, W), as the encoder sees it; H and W are multiples of the deepest stride.
+            image: (B, image_channels, H, W), as the encoder sees it; H and W are multiples of the deepest stride.
             levels: the encoder's features by stride, each (B, C, H/stride, W/stride).
 
         Returns:

@@ -1,6 +1,6 @@
-"""Encoder-decoder networks for depth: the published Enc-Dec-IRv2, and its decoder on any timm encoder.
+"""Encoder-decoder networks for depth: the published Enc-Dec-IRv2, GLPN, and the decoder of either on other encoders.
 
-Enc-Dec-IRv2: arXiv 2410.11610.
+Enc-Dec-IRv2: arXiv 2410.11610. GLPN: Kim et al., 2022.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
 from Modules.backbones.inception_resnet_v2 import INCEPTION_RESNET_V2, InceptionResNetV2Pyramid
+from Modules.backbones.mix_transformer import MIX_TRANSFORMERS, MixTransformerPyramid
 from Modules.backbones.pyramid import TimmPyramid
 from Modules.common.directions import DIRECTIONS, Direction
 from Modules.common.normalisation import MinMaxNormalisation
@@ -23,22 +24,23 @@ from Modules.common.number_formats import compile_networks, draw_in_fp32, set_fo
 from Modules.common.padding import pad_to_multiple
 from Modules.common.precision import Precision
 from Modules.depth.decoder import PUBLISHED_WIDTHS, Decoder
-from Modules.depth.names import TARGETS, ChannelOrder, Scaling, Taps, Target
+from Modules.depth.glpn_decoder import GLPNDecoder
+from Modules.depth.names import TARGETS, ChannelOrder, DecoderName, Scaling, Taps, Target
 
 
 class EncDec(ModelMixin, ConfigMixin):
-    """An encoder, the decoder of Enc-Dec-IRv2, and a sigmoid: image in, depth out, of any height and width.
+    """An encoder, the decoder of Enc-Dec-IRv2 or GLPN, and a sigmoid: image in, depth out, of any height and width.
 
     Args:
-        backbone: the encoder, any timm model that gives features.
+        backbone: the encoder: any timm model that gives features, or a Mix Transformer, mit_b0 to mit_b5.
         taps: ``published`` taps an inception_resnet_v2 as the paper does; ``timm`` takes timm's own features.
-        options: further arguments of the timm model; none with the published taps.
-        widths: channels of the decoder's blocks, the last being that of full size.
+        options: further arguments of the encoder, such as ``in_chans`` 1 for grey images; none with the published taps.
+        widths: channels of the decoder's blocks, the last being that of full size; GLPN's decoder has one width.
         target: what is drawn: ``relative``, ``metres`` or ``summit``.
         max_depth: the largest value that ``metres`` and ``summit`` can draw, in metres; None for ``relative``.
         channel_order: order in which the encoder sees the channels.
         scaling: ``mean_std`` normalises images by the encoder's mean and standard deviation; ``min_max`` stretches each
-            image to [0, 1] by its extremes over all channels.
+            image to [0, 1] by its extremes over all channels; ``none`` leaves images in [0, 1] as they are.
         norm_momentum: weight of a batch's statistics in the running ones of the decoder's batch norms and, with the
             published taps, of the encoder's.
         direction: what rises in the maps that the network learns from: height, depth or inverse depth; None where
@@ -46,6 +48,7 @@ class EncDec(ModelMixin, ConfigMixin):
         tile_size: the shorter side, in pixels, of the tiles that it was trained on.
         image_size: height and width of the images that it learnt from, None where they were not resized. Images of any
             size can be drawn; whoever draws others should bring them to this size.
+        decoder_name: ``EncDec``, that of Enc-Dec-IRv2, or ``GLPN``.
 
     Raises:
         ValueError: parts or settings that do not fit together.
@@ -68,12 +71,21 @@ class EncDec(ModelMixin, ConfigMixin):
         direction: Direction | None = None,
         tile_size: int | None = None,
         image_size: Sequence[int] | None = None,
+        decoder_name: DecoderName = "EncDec",
     ) -> None:
         super().__init__()
         _check(backbone, taps, options, target, max_depth, channel_order, scaling)
         _check_direction(target, direction)
         self.encoder = _build_encoder(backbone, taps, options, norm_momentum, False)
-        self.decoder = Decoder(self.encoder.strides, self.encoder.channels, widths, norm_momentum)
+        if decoder_name == "GLPN":
+            if len(widths) != 1:
+                raise ValueError(f"decoder GLPN has one width, [64] as published; got {list(widths)}")
+            self.decoder: Decoder | GLPNDecoder = GLPNDecoder(self.encoder.strides, self.encoder.channels, widths[0])
+        elif decoder_name == "EncDec":
+            strides, channels = self.encoder.strides, self.encoder.channels
+            self.decoder = Decoder(strides, channels, widths, norm_momentum, self.encoder.images_have)
+        else:
+            raise ValueError(f"unknown decoder '{decoder_name}'; known: EncDec, GLPN")
         # They are not saved with the weights: the encoder has them.
         self.register_buffer("mean", torch.tensor(self.encoder.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(self.encoder.std).view(1, 3, 1, 1), persistent=False)
@@ -111,15 +123,20 @@ class EncDec(ModelMixin, ConfigMixin):
         return "depth" if self.config["target"] == "summit" else self.config["direction"]
 
     def prepare(self, image: Tensor) -> Tensor:
-        """What the encoder sees of images (B, 3, H, W), RGB in [0, 1]; the shape stays the same."""
+        """What the encoder sees of images (B, 3, H, W), RGB in [0, 1]: (B, C, H, W), C being 3 or, for grey, 1."""
         ordered = image.flip(1) if self.config["channel_order"] == "BGR" else image
         if self.config["scaling"] == "min_max":
-            return MinMaxNormalisation().forward(ordered)[0]  # a constant image becomes 0
-        mean, std = (v.flip(1) if self.config["channel_order"] == "BGR" else v for v in (self.mean, self.std))
-        return (ordered - mean) / std
+            scaled = MinMaxNormalisation().forward(ordered)[0]  # a constant image becomes 0
+        elif self.config["scaling"] == "none":
+            scaled = ordered
+        else:
+            mean, std = (v.flip(1) if self.config["channel_order"] == "BGR" else v for v in (self.mean, self.std))
+            scaled = (ordered - mean) / std
+        # Images of one band come with it three times.
+        return scaled.mean(dim=1, keepdim=True) if self.encoder.images_have == 1 else scaled
 
     def draw(self, prepared: Tensor) -> Tensor:
-        """Draw the map of images (B, 3, H, W) that ``prepare`` made, or of what stands for them.
+        """Draw the map of images (B, C, H, W) that ``prepare`` made, or of what stands for them.
 
         Returns:
             (B, 1, H, W) fp32, as ``forward``.
@@ -251,7 +268,7 @@ def _check(
     for name, value, known in (
         ("taps", taps, ("published", "timm")),
         ("channel_order", channel_order, ("RGB", "BGR")),
-        ("scaling", scaling, ("mean_std", "min_max")),
+        ("scaling", scaling, ("mean_std", "min_max", "none")),
     ):
         if value not in known:
             raise ValueError(f"unknown {name} '{value}'; known: {', '.join(known)}")
@@ -259,7 +276,9 @@ def _check(
 
 def _build_encoder(
     backbone: str, taps: str, options: Mapping[str, Any] | None, norm_momentum: float, weights: bool | Path
-) -> InceptionResNetV2Pyramid | TimmPyramid:
+) -> InceptionResNetV2Pyramid | MixTransformerPyramid | TimmPyramid:
     if taps == "published":
         return InceptionResNetV2Pyramid(weights, norm_momentum)
+    if backbone in MIX_TRANSFORMERS:
+        return MixTransformerPyramid(backbone, options, weights)
     return TimmPyramid(backbone, options, weights)

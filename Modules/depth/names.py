@@ -18,6 +18,16 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 Taps = Literal["published", "timm"]
 """Where an Inception-ResNet-v2 is tapped: as in the paper, or at timm's own features."""
 ChannelOrder = Literal["RGB", "BGR"]
-Scaling = Literal["mean_std", "min_max"]
-DEPTH_LOSSES = ("SSIMEdgeL1Loss", "SILogLoss", "L1Loss", "GradientLoss", "HDNLoss", "SSIMAELoss")
+Scaling = Literal["mean_std", "min_max", "none"]
+DecoderName = Literal["EncDec", "GLPN"]
+"""The decoder of Enc-Dec-IRv2, or that of GLPN."""
+DEPTH_LOSSES = (
+    "SSIMEdgeL1Loss",
+    "SILogLoss",
+    "L1Loss",
+    "OffsetFreeL1Loss",
+    "GradientLoss",
+    "HDNLoss",
+    "SSIMAELoss",
+)
 """Names of the losses of depth networks; ``Modules.losses.depth_losses`` builds them."""

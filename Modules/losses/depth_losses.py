@@ -16,8 +16,6 @@ from Modules.losses.structural_similarity import structural_similarity
 
 # Weights of the three parts of the published loss.
 _SSIM, _EDGE, _L1 = 1.0, 1.0, 0.3
-# Share of the squared mean that SILog takes away: 1 would forgive any scale, 0 none.
-_FORGIVENESS = 0.85
 _LEAST_DEPTH = 1e-6
 # Under the root of SILog, whose slope at 0 has no bound.
 _ROOT_EPSILON = 1e-6
@@ -67,11 +65,21 @@ class SSIMEdgeL1Loss(nn.Module):
 
 
 class SILogLoss(nn.Module):
-    """Scale-invariant logarithmic error (Eigen et al., NeurIPS 2014): sqrt(mean(d^2) - 0.85 mean(d)^2).
+    """Scale-invariant logarithmic error (Eigen et al., NeurIPS 2014): sqrt(mean(d^2) - forgiveness mean(d)^2).
 
     d = log(prediction) - log(target), over valid pixels with a target above 0, image by image; predictions below 1e-6
     count as 1e-6. It needs maps in a unit, such as metres, or at least of one sign.
+
+    Args:
+        forgiveness: share of the squared mean that is taken away: 1 would forgive any scale, 0 none. 0.85 is usual,
+            GLPN has 0.5.
     """
+
+    def __init__(self, forgiveness: float = 0.85) -> None:
+        super().__init__()
+        if not 0 <= forgiveness <= 1:
+            raise ValueError(f"SILogLoss: forgiveness must lie in [0, 1], got {forgiveness}")
+        self.forgiveness = forgiveness
 
     def forward(self, prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
         """A scalar; prediction, target (B, 1, H, W), valid bool alike or None."""
@@ -84,8 +92,25 @@ class SILogLoss(nn.Module):
         mean = difference.sum(dim=(1, 2, 3)) / count.clamp(min=1)
         square = difference.square().sum(dim=(1, 2, 3)) / count.clamp(min=1)
         # Rounding can take it below 0.
-        rest = (square - _FORGIVENESS * mean.square()).clamp(min=0)
+        rest = (square - self.forgiveness * mean.square()).clamp(min=0)
         return mean_over_images((rest + _ROOT_EPSILON).sqrt() - _ROOT_EPSILON**0.5, count)
+
+
+class OffsetFreeL1Loss(nn.Module):
+    """Mean absolute error about the mean error of each image: maps that differ by a constant are equal.
+
+    For maps in a unit whose zero no image shows, such as metres below the highest place.
+    """
+
+    def forward(self, prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
+        """A scalar; prediction, target (B, 1, H, W), valid bool alike or None."""
+        prediction, target, valid = check_maps(prediction, target, valid)
+        error = torch.where(valid, prediction - target, 0)
+        count = valid.sum(dim=(1, 2, 3))
+        pixels = count.clamp(min=1)
+        mean = error.sum(dim=(1, 2, 3)) / pixels
+        about = (error - mean[:, None, None, None]).abs() * valid
+        return mean_over_images(about.sum(dim=(1, 2, 3)) / pixels, count)
 
 
 class GradientLoss(nn.Module):
@@ -103,20 +128,37 @@ class GradientLoss(nn.Module):
         return torch.stack(found).mean()
 
 
-def depth_losses(data_range: float = 1.0) -> dict[str, Callable[[], nn.Module]]:
-    """The losses of depth networks by name; ``data_range`` is the largest value of the maps."""
+def depth_losses(data_range: float = 1.0, forgiveness: float = 0.85) -> dict[str, Callable[[], nn.Module]]:
+    """The losses of depth networks by name.
+
+    Args:
+        data_range: the largest value of the maps.
+        forgiveness: of ``SILogLoss``.
+    """
     own: dict[str, Callable[[], nn.Module]] = {
         "SSIMEdgeL1Loss": lambda: SSIMEdgeL1Loss(data_range),
-        "SILogLoss": SILogLoss,
+        "SILogLoss": lambda: SILogLoss(forgiveness),
+        "OffsetFreeL1Loss": OffsetFreeL1Loss,
         "GradientLoss": GradientLoss,
     }
     return own | LOSSES
 
 
-def build_depth_loss(names: Sequence[str], data_range: float = 1.0) -> nn.Module:
+def build_depth_loss(
+    names: Sequence[str],
+    data_range: float = 1.0,
+    weights: Sequence[float] | None = None,
+    forgiveness: float = 0.85,
+) -> nn.Module:
     """Build the loss that a list of names asks for; several names are averaged.
+
+    Args:
+        names: names of losses.
+        data_range: the largest value of the maps.
+        weights: a factor for each loss before they are averaged; None for 1.
+        forgiveness: of ``SILogLoss``.
 
     Raises:
         ValueError: an unknown name.
     """
-    return build_loss(names, depth_losses(data_range))
+    return build_loss(names, depth_losses(data_range, forgiveness), weights)

@@ -117,29 +117,42 @@ class L1Loss(nn.Module):
 
 
 class CombinedLoss(nn.Module):
-    """The mean of several losses."""
+    """The mean of several losses, each multiplied by its weight.
 
-    def __init__(self, losses: Sequence[nn.Module]) -> None:
-        """Take at least one loss, each called as ``loss(prediction, target, valid)``."""
+    Args:
+        losses: at least one, each called as ``loss(prediction, target, valid)``.
+        weights: a factor for each; None for 1.
+    """
+
+    def __init__(self, losses: Sequence[nn.Module], weights: Sequence[float] | None = None) -> None:
         super().__init__()
         if not losses:
             raise ValueError("CombinedLoss: give at least one loss")
+        if weights is not None and len(weights) != len(losses):
+            raise ValueError(f"CombinedLoss: {len(weights)} weights for {len(losses)} losses")
         self.losses = nn.ModuleList(losses)
+        self.weights = tuple(weights or [1.0] * len(losses))
 
     def forward(self, prediction: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
         """A scalar; prediction, target (B, 1, H, W), valid bool alike or None."""
-        return torch.stack([loss(prediction, target, valid) for loss in self.losses]).mean()
+        parts = zip(self.losses, self.weights, strict=True)
+        return torch.stack([weight * loss(prediction, target, valid) for loss, weight in parts]).mean()
 
 
 LOSSES: dict[str, Callable[[], nn.Module]] = {"HDNLoss": HDNLoss, "L1Loss": L1Loss, "SSIMAELoss": SSIMAELoss}
 
 
-def build_loss(names: Sequence[str], known: Mapping[str, Callable[[], nn.Module]] = LOSSES) -> nn.Module:
+def build_loss(
+    names: Sequence[str],
+    known: Mapping[str, Callable[[], nn.Module]] = LOSSES,
+    weights: Sequence[float] | None = None,
+) -> nn.Module:
     """Build the loss that a list of names asks for; several names are averaged.
 
     Args:
         names: names of losses.
         known: builds each loss that there is, by name.
+        weights: a factor for each loss before they are averaged; None for 1.
 
     Raises:
         ValueError: an unknown name.
@@ -151,7 +164,7 @@ def build_loss(names: Sequence[str], known: Mapping[str, Callable[[], nn.Module]
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
             raise ValueError(f"unknown loss {name!r}; allowed: {list(known)}; did you mean {nearest!r}?")
     losses = [known[name]() for name in names]
-    return losses[0] if len(losses) == 1 else CombinedLoss(losses)
+    return losses[0] if len(losses) == 1 and weights is None else CombinedLoss(losses, weights)
 
 
 def drawing_l1(prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:

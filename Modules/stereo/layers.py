@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from Modules.stereo.names import Norm
+from Modules.stereo.volume_convolution import VolumeConvolution
 
 _CHANNELS_A_GROUP = 4
 
@@ -25,9 +26,11 @@ class ConvolutionBlock(nn.Sequential):
     def __init__(
         self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1, dimensions: int = 2, norm: Norm = "batch"
     ) -> None:
-        kind = nn.Conv2d if dimensions == 2 else nn.Conv3d
+        assert dimensions == 2 or kernel == 3, "volumes are convolved with three taps"
         super().__init__(
-            kind(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+            if dimensions == 2
+            else VolumeConvolution(inputs, outputs, stride),
             norm_layer(norm, outputs, dimensions),
             nn.ReLU(inplace=True),
         )

@@ -36,6 +36,7 @@ from Modules.stereo.hypotheses import (
     whole_range,
 )
 from Modules.stereo.names import COUNTINGS, FUSIONS, NETWORKS, NORMS, STRIDES, Counting, Fusion, NetworkName, Norm
+from Modules.stereo.recomputing import recomputed
 from Modules.stereo.recurrent import RecurrentRegulariser
 from Modules.stereo.regularisers import DIVISOR, VolumeUNet
 from Modules.stereo.relative_depth import RelativeDepthEncoder
@@ -61,6 +62,12 @@ class StereoNetwork(ModelMixin, ConfigMixin):
         least_intervals: UCSNet: intervals on each side that are tried at least.
         geometry: kind of the cameras it learnt from; None where nobody has said it. Values are depth in metres with
             ``pinhole``, and height in metres with ``rpc``.
+        interval_parallax: pixels by which an interval moved points between the views that it learnt from; None where
+            nobody has said it.
+
+    Attributes:
+        recompute: whether each stage's volume and regulariser are computed again in the backward pass, instead of being
+            kept until then: the same gradients in less memory and more time.
 
     Raises:
         ValueError: settings that do not exist or do not fit together.
@@ -81,8 +88,10 @@ class StereoNetwork(ModelMixin, ConfigMixin):
         spread_factor: float = 1.5,
         least_intervals: float = 1.0,
         geometry: Literal["pinhole", "rpc"] | None = None,
+        interval_parallax: float | None = None,
     ) -> None:
         super().__init__()
+        self.recompute = False
         _check(network, relative_depth, hypotheses, ratios, counting, norm)
         recurrent = network == "CasRED"
         self.encoder = ImageEncoder("fpn" if network == "CasMVSNet" else "unet", base, norm)
@@ -205,8 +214,13 @@ class StereoNetwork(ModelMixin, ConfigMixin):
         regulariser, counting = self.regularisers[number], self.config["counting"]
         recurrent = isinstance(regulariser, RecurrentRegulariser)
         if not (recurrent and not torch.is_grad_enabled()):
-            volume = _guided(stage.volume(tried.values(), counting), tried, fit, 0, tried.count)
-            return estimate(regulariser(volume), tried, peak=recurrent)
+
+            def scores() -> Tensor:
+                found: Tensor = regulariser(_guided(stage.volume(tried.values(), counting), tried, fit, 0, tried.count))
+                return found
+
+            again = self.recompute and torch.is_grad_enabled()
+            return estimate(recomputed(scores, regulariser) if again else scores(), tried, peak=recurrent)
         assert isinstance(regulariser, RecurrentRegulariser)
         states, streamed = None, StreamedEstimate()
         for place in range(tried.count):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from Modules.stereo.layers import ConvolutionBlock, DoublingBlock
 from Modules.stereo.names import Norm
+from Modules.stereo.volume_convolution import VolumeConvolution
 
 DIVISOR = 8
 """Hypotheses, height and width of a volume are to be multiples of this."""
@@ -33,7 +34,7 @@ class VolumeUNet(nn.Module):
             for a, b in pairwise(widths)
         )
         self.up = nn.ModuleList(DoublingBlock(b, a, dimensions=3, norm=norm) for b, a in pairwise(reversed(widths)))
-        self.score = nn.Conv3d(base, 1, 3, padding=1, bias=False)
+        self.score = VolumeConvolution(base, 1)
 
     def forward(self, volume: Tensor) -> Tensor:
         """Volume (B, C, D, h, w), D, h and w multiples of 8, to scores (B, D, h, w); the highest is the best."""

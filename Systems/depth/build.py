@@ -16,7 +16,7 @@ def build_depth(config: DepthTrainingConfig) -> EncDec:
     """The network with its first weights: random, timm's pretrained ones, or ``pretrained_model_path``'s.
 
     That path is a run, a model folder or a checkpoint of this project (the whole network), or a file of encoder weights
-    in timm's layout (the encoder alone).
+    in timm's layout, of mit_b0 to mit_b5 in transformers' (the encoder alone).
 
     Raises:
         UserError: a name, option or file that does not fit, or pretrained weights that are not available.
@@ -37,6 +37,7 @@ def build_depth(config: DepthTrainingConfig) -> EncDec:
                 norm_momentum=section.norm_momentum,
                 direction=config.direction,
                 image_size=config.image_size,
+                decoder_name=section.decoder,
             )
         give_first_weights(network, section.pretrained, config.pretrained_model_path, load_depth)
     except (ValueError, OSError) as error:

@@ -7,31 +7,42 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from Modules.common.directions import Direction
-from Modules.depth.names import DEPTH_LOSSES, PUBLISHED_NETWORK, ChannelOrder, Scaling, Target
+from Modules.depth.names import DEPTH_LOSSES, PUBLISHED_NETWORK, ChannelOrder, DecoderName, Scaling, Target
 from Utils.config.cross_fitting_keys import CrossFittingConfig, WithPriors
 from Utils.config.evaluation_keys import EvaluationConfig
-from Utils.config.sections import MAY_CHANGE, NotNegativeNumber, Positive, PositiveNumber, Section, Share
+from Utils.config.sections import (
+    MAY_CHANGE,
+    Fraction,
+    NotNegativeNumber,
+    Positive,
+    PositiveNumber,
+    Section,
+    Share,
+)
 from Utils.data.resize_names import Resize
 from Utils.scoring.depth.depth_names import Crop
 
-Scores = Literal["height", "depth", "published", "agreement"]
+Scores = Literal["height", "depth", "published", "agreement", "relief"]
 
 
 class DepthNetworkSection(Section):
     """``model``: the network. The published one has no settings but ``pretrained``."""
 
     backbone: str = PUBLISHED_NETWORK
-    """EncDecIRv2 for the published network, or any timm encoder that gives features, under the same decoder."""
+    """EncDecIRv2 for the published network; or any timm encoder that gives features, or mit_b0 to mit_b5."""
+    decoder: DecoderName = "EncDec"
+    """EncDec, that of Enc-Dec-IRv2, or GLPN; with mit_b4, GLPN is the network of Config/Mars."""
     pretrained: bool = True
     """Whether the encoder starts from timm's pretrained weights, from its cache or the hub."""
     options: dict[str, int | float | bool | str] = {}
-    """Further arguments of the timm model."""
+    """Further arguments of the encoder, such as {"in_chans": 1} for grey images."""
     widths: Annotated[list[Positive], Field(min_length=1)] = [256, 128, 64, 32]
-    """Channels of the decoder's blocks, the last being that of full size."""
+    """Channels of the decoder's blocks, the last being that of full size; GLPN has one width, [64] as published."""
     channel_order: ChannelOrder = "RGB"
     """Order in which the encoder sees the channels; EncDecIRv2 sees BGR, as published."""
     scaling: Scaling = "mean_std"
-    """mean_std: by the encoder's mean and deviation; min_max: each image by its extremes, as EncDecIRv2 always does."""
+    """mean_std: by the encoder's mean and deviation; min_max: each image by its extremes, as EncDecIRv2 always does;
+    none: images in [0, 1] as they are."""
     norm_momentum: Share = 0.1
     """Weight of a batch in the running statistics of the decoder's batch norms; 0.01 in EncDecIRv2."""
 
@@ -41,6 +52,8 @@ class DepthNetworkSection(Section):
         changed = [name for name in own if getattr(self, name) != type(self).model_fields[name].default]
         if self.backbone == PUBLISHED_NETWORK and changed:
             raise ValueError(f"{PUBLISHED_NETWORK} is built as published, without '{changed[0]}'; name a timm encoder")
+        if self.decoder == "GLPN" and len(self.widths) != 1:
+            raise ValueError(f"decoder GLPN has one width; set widths to [64], as published, not {self.widths}")
         return self
 
 
@@ -97,7 +110,13 @@ class DepthTrainingConfig(CrossFittingConfig, WithDepthFiles):
     weight_decay: NotNegativeNumber = 0.0
     """Weight decay: decoupled in AdamW, an L2 penalty in the other optimisers."""
     loss_types: str | Annotated[list[str], Field(min_length=1)] = ["SSIMEdgeL1Loss"]
-    """SSIMEdgeL1Loss (published), SILogLoss, L1Loss, GradientLoss, HDNLoss or SSIMAELoss, or a list to average."""
+    """SSIMEdgeL1Loss (published), SILogLoss, L1Loss, OffsetFreeL1Loss, GradientLoss, HDNLoss or SSIMAELoss, or a list
+    to average."""
+    loss_weights: Annotated[list[PositiveNumber], Field(min_length=1)] | None = None
+    """Factor of each loss of `loss_types` before they are averaged; by default 1. Losses of metres need small ones
+    beside SILogLoss, which has no unit."""
+    silog_forgiveness: Fraction = 0.85
+    """SILogLoss: share of the squared mean that is taken away; 0.5 in GLPN, 1 would forgive any scale."""
     model: DepthNetworkSection = DepthNetworkSection()
     """The network."""
     target: Target = "relative"
@@ -127,6 +146,12 @@ class DepthTrainingConfig(CrossFittingConfig, WithDepthFiles):
         return self
 
     @model_validator(mode="after")
+    def _a_weight_for_each_loss(self) -> DepthTrainingConfig:
+        if self.loss_weights is not None and len(self.loss_weights) != len(self.losses):
+            raise ValueError(f"loss_weights has {len(self.loss_weights)} numbers for {len(self.losses)} losses")
+        return self
+
+    @model_validator(mode="after")
     def _a_direction_that_the_target_allows(self) -> DepthTrainingConfig:
         if self.target == "summit" and self.direction not in (None, "height"):
             raise ValueError(f"target summit is metres below the highest ground: direction {self.direction} is not")
@@ -144,8 +169,8 @@ class DepthEvaluationConfig(EvaluationConfig, WithDepthFiles, WithPriors):
     metres_per_unit: PositiveNumber = 1.0
     """Metres that one unit of the depth or height files stands for: 0.001 for millimetres, 0.00390625 for KITTI."""
     scores: Scores | None = None
-    """height: as for D³; depth: metric, aligned and median; published: NYU's; agreement. By default after the target.
-    """
+    """height: as for D³; depth: metric, aligned and median; published: NYU's; agreement; relief: of summit, as Mars is
+    scored. By default after the target: depth for metres, else height."""
     nearest: PositiveNumber = 1e-3
     """depth: truths up to this many metres do not count, and predictions are clipped to it."""
     farthest: PositiveNumber | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from Modules.depth.enc_dec import EncDec
     from Utils.data.sample import Batch
+    from Utils.rasters.relief_tags import ReliefTags
     from Utils.reports.evaluation import Prediction
     from Utils.scoring.scores import Scorer
 
@@ -81,7 +83,8 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
     unknown = on_main(lambda: tiles_without_depth(config, files, check, in_metres))
     refuse_unknown(config, files, ids, unknown, "test")
     one_size = on_main(lambda: _check_frames(config, scores, [files[tile].height for tile in ids]))
-    scorer = _scorer(config, scores, target)
+    tags = on_main(lambda: _relief_tags(files, ids)) if scores == "relief" else {}
+    scorer = _scorer(config, scores, target, tags)
     priors = _priors_folder(config, network, scores)
     if dry_run:
         tell(f"config and dataset are in order: {len(ids)} test tiles, results would go to '{config.output_dir}'")
@@ -115,7 +118,12 @@ def evaluate_depth(config: DepthEvaluationConfig, dry_run: bool) -> None:
     )
     facts = {"model": config.checkpoint_path} | _facts(network, scores, size)
     facts |= {} if priors is None else {"prior_path": str(priors)}
+    facts |= {"height_reference": _references(tags)} if tags else {}
     tell(on_main(lambda: write_report(found, config, facts, dataset)))
+    if tags:
+        from Systems.depth.pair_table import write_pair_tables
+
+        tell("\n" + on_main(lambda: write_pair_tables(found, files, tags, Path(config.output_dir))))
     tell(f"\nto look at: {Path(config.output_dir) / REPORT_FILE}\ntables, maps and pictures: {config.output_dir}")
     if priors is not None:
         tell(f"priors of the test tiles: {priors}")
@@ -164,7 +172,9 @@ def _scores(config: DepthEvaluationConfig, target: Target) -> Scores:
             f"scores '{chosen}' are of relative depth, and this network draws {target}; set height or depth"
         )
     if chosen == "depth" and target == "summit":
-        raise UserError("scores 'depth' need depth, and this network draws heights below a summit; set height")
+        raise UserError("scores 'depth' need depth, and this network draws metres below a summit; set height or relief")
+    if chosen == "relief" and target != "summit":
+        raise UserError(f"scores 'relief' are of metres below a summit, and this network draws {target}; set height")
     return chosen
 
 
@@ -208,7 +218,31 @@ def _facts(network: EncDec, scores: Scores, size: tuple[int, int] | None) -> dic
     }
 
 
-def _scorer(config: DepthEvaluationConfig, scores: Scores, target: Target) -> Scorer:
+def _relief_tags(files: Mapping[str, TileFiles], ids: Sequence[str]) -> dict[str, ReliefTags]:
+    """What the tiles to score say of their ground; what their heights refer to is said in one line."""
+    from Utils.rasters.relief_tags import read_relief_tags
+
+    tags = {tile: read_relief_tags(files[tile].height) for tile in ids}
+    unknown = [tile for tile, found in tags.items() if found.pixel_size is None]
+    if unknown:
+        logger.warning(
+            "%d of %d test tiles tell no pixel size, such as %s, and have no slope error; ground_sample_distance "
+            "gives one for all of them",
+            len(unknown),
+            len(tags),
+            unknown[0],
+        )
+    logger.info("true heights refer to: %s", _references(tags))
+    return tags
+
+
+def _references(tags: Mapping[str, ReliefTags]) -> str:
+    """Such as ``areoid (12 tiles)``."""
+    counts = Counter(found.reference for found in tags.values())
+    return ", ".join(f"{name} ({count} tiles)" for name, count in counts.most_common())
+
+
+def _scorer(config: DepthEvaluationConfig, scores: Scores, target: Target, tags: Mapping[str, ReliefTags]) -> Scorer:
     from Utils.reports.evaluation import make_height_scorer
     from Utils.scoring.depth.depth_limits import DepthLimits
     from Utils.scoring.depth.depth_published import AgreementScorer, PublishedNyuScorer
@@ -216,6 +250,11 @@ def _scorer(config: DepthEvaluationConfig, scores: Scores, target: Target) -> Sc
 
     if scores == "height":
         return make_height_scorer(config, metres=target == "summit")
+    if scores == "relief":
+        from Utils.scoring.relief import ReliefScorer
+
+        given = config.ground_sample_distance
+        return ReliefScorer({tile: given or found.pixel_size for tile, found in tags.items()})
     if scores == "published":
         return PublishedNyuScorer(truth="depth")
     if scores == "agreement":

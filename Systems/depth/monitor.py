@@ -6,5 +6,5 @@ from Modules.depth.names import Target
 
 
 def monitored_score(target: Target) -> str:
-    """The score for a target: that of D³ for maps without a level, relative error for metres."""
-    return "metric.abs_rel" if target == "metres" else "paper.mae"
+    """The score for a target: that of D³ for maps without unit, relative error for metres, metres for relief."""
+    return {"metres": "metric.abs_rel", "summit": "offset.mae"}.get(target, "paper.mae")

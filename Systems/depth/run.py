@@ -111,7 +111,9 @@ class DepthRun(CrossFittingRun["EncDec"]):
         """Depth in the config's target."""
         from Systems.depth.task import DepthTask
 
-        return DepthTask(network, self.config.losses)
+        config = self.config
+        losses = config.losses, config.loss_weights, config.silog_forgiveness
+        return DepthTask(network, *losses, config.metres_per_unit)
 
     def target(self) -> TargetTransform:
         """Depth in the config's target."""

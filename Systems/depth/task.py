@@ -28,14 +28,25 @@ class DepthTask:
 
     name = DEPTH_TASK
 
-    def __init__(self, network: EncDec, loss_types: Sequence[str]) -> None:
+    def __init__(
+        self,
+        network: EncDec,
+        loss_types: Sequence[str],
+        loss_weights: Sequence[float] | None = None,
+        silog_forgiveness: float = 0.85,
+        metres_per_unit: float = 1.0,
+    ) -> None:
         self.network: nn.Module = network
         self._depth = network
         self.loss_name = "+".join(loss_types)
         target, max_depth = network.config["target"], network.config["max_depth"]
-        self._loss = build_depth_loss(list(loss_types), max_depth or 1.0)
+        self._loss = build_depth_loss(list(loss_types), max_depth or 1.0, loss_weights, silog_forgiveness)
         self.monitor = Monitor(monitored_score(target))
-        self.scorer: Scorer = DepthScorer(DepthLimits(), truth="depth") if target == "metres" else HeightScorer()
+        self.scorer: Scorer
+        if target == "metres":
+            self.scorer = DepthScorer(DepthLimits(), truth="depth")
+        else:
+            self.scorer = HeightScorer(metres_per_unit=metres_per_unit, metres=target == "summit")
 
     def architecture(self) -> Mapping[str, Any]:
         """The network's config."""

@@ -63,15 +63,6 @@ def holds_depth_model(folder: Path) -> bool:
         return False
 
 
-def is_hub_name(model: str | os.PathLike[str]) -> bool:
-    """Whether a name that is no path here may be one of the hub: ``owner/repository``."""
-    name = os.fspath(model)
-    owner, _, repository = name.partition("/")
-    plain = all(part and not part.startswith((".", "~")) for part in (owner, repository)) and "/" not in repository
-    # output/no_such_run is meant as a path: nothing is asked over the network for it.
-    return plain and "\\" not in name and not Path(name).exists() and not Path(owner).is_dir()
-
-
 def find_files(model: str | os.PathLike[str]) -> DepthModelFiles:
     """Find and read a model's files, in a folder or under a hub name.
 

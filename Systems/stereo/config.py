@@ -72,6 +72,9 @@ class StereoTrainingConfig(TrainingConfig, WithViews):
     """Weights of the stages' losses."""
     model: StereoNetworkSection = StereoNetworkSection()
     """The network."""
+    recompute: Annotated[bool, MAY_CHANGE] = False
+    """Whether the volumes and regularisers are computed again in the backward pass instead of being kept: the same
+    gradients in less memory and more time (docs/stereo-networks.md has the numbers)."""
     jitter: Jitter = "none"
     """How colours of each view change at random: none, mild, or published, which is strong."""
     validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1

@@ -100,23 +100,10 @@ def _network(config: StereoEvaluationConfig, cameras: CameraKind, device: torch.
         return None
     from torch import nn
 
-    from Systems.stereo.build import load_stereo
+    from Systems.stereo.build import load_fitting
 
-    network = load_stereo(Path(config.checkpoint_path))
-    learnt = network.config["geometry"]
-    if learnt is not None and learnt != cameras:
-        values = {"pinhole": "depth", "rpc": "height"}
-        raise UserError(
-            f"the network '{config.checkpoint_path}' learnt {values[learnt]} with {learnt} cameras, and the samples "
-            f"have {cameras} cameras and {values[cameras]}; give one that was trained with such cameras"
-        )
-    if network.uses_relative_depth and config.relative_depth_folder is None:
-        raise UserError(
-            f"the network '{config.checkpoint_path}' uses relative depth maps; name their folder in "
-            "relative_depth_folder (python -m Systems.relative_depth makes them)"
-        )
-    if config.relative_depth_folder is not None and not network.uses_relative_depth:
-        logger.info("relative_depth_folder is given, and this network uses no relative depth: it is not used")
+    given = config.relative_depth_folder is not None
+    network = load_fitting(Path(config.checkpoint_path), cameras, given, "name their folder in relative_depth_folder")
     nn.Module.to(network, device)
     return network
 

@@ -98,10 +98,14 @@ class StereoRun(Run):
         import torch
 
         from Systems.stereo.build import build_stereo
+        from Systems.stereo.parallax import interval_parallax
 
         assert isinstance(setup, StereoSetup)
         torch.manual_seed(derive_seed(self.config.seed, FINAL_STAGE, "weights"))
-        self._network = build_stereo(self.config, setup.cameras)
+        pixels = interval_parallax(list(setup.training.values()))
+        logger.info("an interval moves points by %.2f pixels between the views (median of samples)", pixels)
+        self._network = build_stereo(self.config, setup.cameras, round(pixels, 4))
+        self._network.recompute = self.config.recompute
 
     def train(self, setup: RunSetup, stage: StagePlan, folder: Path) -> None:
         """Train the network and save it."""

@@ -8,7 +8,7 @@ from Modules.common.precision import Precision
 from Utils.config.sections import NotNegative, Paths, Positive, PositiveNumber
 from Utils.config.training_keys import DataConfig
 
-Control = Literal["mean", "mean_map", "plane", "low_pass"]
+Control = Literal["mean", "mean_map", "plane", "low_pass", "zero", "shading"]
 
 
 class ScoringConfig(DataConfig):
@@ -42,7 +42,8 @@ class EvaluationConfig(ScoringConfig):
     controls: list[Control] = []
     """Maps without the image that are scored beside the model's: mean, one value everywhere (that of the training
     tiles, for depth in metres); mean_map, the training tiles' mean by pixel; plane, the one that fits the truth;
-    low_pass, the truth's means over cells."""
+    low_pass, the truth's means over cells; zero, everything as high as the summit; shading, brightness along the sun,
+    integrated. The last two are for scores of relief, shading for tiles whose tags tell the sun."""
     control_cell: Positive = 16
     """low_pass: pixels along a side of a cell."""
     channels_last: bool = True

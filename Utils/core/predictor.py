@@ -31,6 +31,7 @@ class Predictor:
         tile_size: side in pixels of the tiles that it draws best.
         facts: what identifies the model, for results and for resuming.
         side: shorter side in pixels at which it draws whole images; None takes them as they are.
+        full_range: whether it learnt from brightness as the files' type has it, and scenes should not be stretched.
     """
 
     draw: Callable[[Tensor], Tensor]
@@ -40,6 +41,7 @@ class Predictor:
     tile_size: int
     facts: Mapping[str, Any]
     side: int | None = None
+    full_range: bool = False
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] to heights (B, H, W): the one place where a map's polarity is turned.

@@ -25,7 +25,7 @@ def add_reading_arguments(group: argparse._ArgumentGroup, stretched: str) -> Non
     )
     group.add_argument(
         "--stretch",
-        type=_stretch,
+        type=reading_stretch,
         default=(2.0, 98.0),
         metavar="LOW,HIGH",
         help=f"percentiles of {stretched} that become black and white (2,98); 'none' takes the type's full range",
@@ -50,7 +50,8 @@ def reading_nodata(text: str) -> float | str:
         raise argparse.ArgumentTypeError(f"'{text}': give a number, or none") from None
 
 
-def _stretch(text: str) -> tuple[float, float] | None:
+def reading_stretch(text: str) -> tuple[float, float] | None:
+    """Percentiles as ``--stretch`` takes them; None for the full range of the type."""
     if text.lower() == "none":
         return None
     try:

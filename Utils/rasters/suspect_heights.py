@@ -16,7 +16,16 @@ from scipy import ndimage
 
 from Utils.rasters.wrong_cells import AROUND, find_wrong_cells, neighbours
 
-__all__ = ["NO_HEIGHT", "RIM", "Judgement", "Suspects", "find_fill_values", "find_suspects", "ground_limits"]
+__all__ = [
+    "NO_HEIGHT",
+    "RIM",
+    "Judgement",
+    "Suspects",
+    "find_fill_values",
+    "find_suspects",
+    "ground_limits",
+    "is_other_body",
+]
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -104,9 +113,19 @@ def ground_limits(crs: Any) -> tuple[float, float]:
     Args:
         crs: rasterio's CRS, or None.
     """
+    return _EARTH if _axis(crs) is not None and not is_other_body(crs) else (-np.inf, np.inf)
+
+
+def is_other_body(crs: Any) -> bool:
+    """Whether a CRS describes a body of another size than Earth's; not where there is no CRS, or no ellipsoid in it."""
+    axis = _axis(crs)
+    return axis is not None and not _EARTH_AXES[0] < axis < _EARTH_AXES[1]
+
+
+def _axis(crs: Any) -> float | None:
+    """The semi-major axis of a CRS in metres; None where it has none."""
     found = _ELLIPSOID.search(crs.to_wkt()) if crs is not None else None
-    on_earth = found is not None and _EARTH_AXES[0] < float(found[1]) < _EARTH_AXES[1]
-    return _EARTH if on_earth else (-np.inf, np.inf)
+    return None if found is None else float(found[1])
 
 
 def find_suspects(raw: NDArray[Any], known: Mask, heights: Floats, judgement: Judgement) -> Suspects:

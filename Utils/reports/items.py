@@ -1,4 +1,4 @@
-"""The items of a page: tables, pictures, sliders, curves and text, in sections."""
+"""The items of a page: tables, pictures, sliders, curves, surfaces and text, in sections."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ __all__ = [
     "Item",
     "Number",
     "Picture",
+    "Relief",
     "Section",
     "Slider",
     "Table",
@@ -123,7 +124,30 @@ class Text:
     paragraphs: Sequence[str]
 
 
-Item = Table | Picture | Gallery | Slider | Curve | Text
+@dataclass(frozen=True)
+class Relief:
+    """A surface that can be turned and flown over.
+
+    Attributes:
+        title: heading above it; may be empty.
+        glb: the bytes of a GLB file: x to the east, y up, z to the south.
+        eyes: places (x, y, z) of the camera on a closed path over it.
+        targets: for each of them, the place at which the camera looks.
+        label: what is seen, such as its width and its relief.
+        true_scale: whether heights have the unit of the ground, so that their exaggeration means something.
+        caption: a line of text below it.
+    """
+
+    title: str
+    glb: bytes
+    eyes: Sequence[Sequence[float]]
+    targets: Sequence[Sequence[float]]
+    label: str
+    true_scale: bool = True
+    caption: str = ""
+
+
+Item = Table | Picture | Gallery | Slider | Curve | Text | Relief
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import json
 import math
 import os
 import statistics
@@ -23,8 +24,9 @@ from markupsafe import Markup
 from PIL import Image, UnidentifiedImageError
 
 from Utils.core.files import atomic_write_bytes
-from Utils.reports.items import Cell, Curve, Gallery, Item, Number, Picture, Section, Slider, Table, Text
+from Utils.reports.items import Cell, Curve, Gallery, Item, Number, Picture, Relief, Section, Slider, Table, Text
 from Utils.reports.plot import lay_out
+from Utils.reports.three_library import three_library
 
 MISSING = "—"
 """The text of a cell without a value."""
@@ -59,16 +61,50 @@ def write_page(path: str | os.PathLike[str], title: str, sections: Sequence[Sect
 
 def render_page(title: str, sections: Sequence[Section], facts: Mapping[str, Any]) -> str:
     """The text of the page that :func:`write_page` writes."""
-    script, style = (Markup(_asset(name)) for name in ("page.js", "page.css"))
-    # The policy lets this one script run and no other, should markup ever get past the escaping.
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    has_relief = any(isinstance(item, Relief) for section in sections for item in section.items)
+    # What a surface needs is large, and only its pages have it.
+    scripts = [_asset("page.js"), *([three_library(), _asset("relief.js")] if has_relief else [])]
     numbered = [
         {"id": f"section-{number}", "title": section.title, "items": [_view(item) for item in section.items]}
         for number, section in enumerate(sections, start=1)
     ]
     template = _environment().get_template("page.html")
     return template.render(
-        title=title, sections=numbered, facts=_fact(facts), style=style, script=script, script_hash=f"sha256-{digest}"
+        title=title,
+        sections=numbered,
+        facts=_fact(facts),
+        style=Markup(_asset("page.css")),
+        scripts=[Markup(script) for script in scripts],
+        policy=_policy(scripts, has_relief),
+    )
+
+
+def render_relief(relief: Relief) -> str:
+    """A page that shows nothing but a surface, as large as its window; for a frame in another page."""
+    scripts = [three_library(), _asset("relief.js")]
+    return (
+        _environment()
+        .get_template("relief.html")
+        .render(
+            item=_view(relief),
+            style=Markup(_asset("page.css")),
+            scripts=[Markup(script) for script in scripts],
+            policy=_policy(scripts, True),
+        )
+    )
+
+
+def _policy(scripts: Sequence[str], has_relief: bool) -> str:
+    """The content security policy: these scripts run and no others, should markup ever get past the escaping.
+
+    A surface's image lies inside of its file, and is read by way of a ``blob:``, which is memory of the page itself.
+    """
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    images = "img-src data: blob:; connect-src blob:" if has_relief else "img-src data:"
+    return (
+        f"default-src 'none'; {images}; style-src 'unsafe-inline'; script-src {allowed}; base-uri 'none'; "
+        "form-action 'none'"
     )
 
 
@@ -105,6 +141,8 @@ def _view(item: Item) -> dict[str, Any]:
         case Curve():
             plot = lay_out(item.x_label, item.y_label, item.series)
             return {"kind": "curve", "title": item.title, "plot": plot}
+        case Relief():
+            return _relief_view(item)
         case Text():
             return {"kind": "text", "title": item.title, "paragraphs": item.paragraphs}
 
@@ -125,6 +163,20 @@ def _slider_view(slider: Slider) -> dict[str, Any]:
         "images": [before, after],
         "labels": [slider.before_label, slider.after_label],
         "caption": slider.caption,
+    }
+
+
+def _relief_view(relief: Relief) -> dict[str, Any]:
+    path = {"eyes": relief.eyes, "targets": relief.targets}
+    return {
+        "kind": "relief",
+        "title": relief.title,
+        "glb": base64.b64encode(relief.glb).decode(),
+        # Between tags; numbers hold none of the characters that could end them.
+        "path": Markup(json.dumps(path, separators=(",", ":"))),
+        "label": relief.label,
+        "true_scale": relief.true_scale,
+        "caption": relief.caption,
     }
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from Utils.core.errors import UserError
+from Utils.core.watching import note_step
 from Utils.rasters.geometry import Geometry
 from Utils.rasters.places import place_beside, raster_place
 from Utils.rasters.source.scene_source import SceneSource
@@ -29,6 +30,7 @@ from Utils.scenes.fusion.image_samples import image_samples
 from Utils.scenes.fusion.known_heights import KnownHeights
 from Utils.scenes.fusion.learned_relief import DrawDetail
 from Utils.scenes.fusion.points import correct_to_points, sample_mosaic
+from Utils.scenes.fusion.reference import REFERENCE_TAG
 from Utils.scenes.fusion.whole_scene import fit_whole_scene
 from Utils.scenes.joining.mosaic import Mosaic, blend, write_mosaic
 from Utils.scenes.joining.overlaps import Overlap, measure_overlap
@@ -37,6 +39,7 @@ from Utils.scenes.options import SceneOptions
 from Utils.scenes.output.fit_record import agreement, describe_tiles, spread_of
 from Utils.scenes.output.height_writer import Band, HeightWriter
 from Utils.scenes.output.last_guard import LastGuard, guard_of
+from Utils.scenes.output.removed_planes import removed_planes
 from Utils.scenes.tiles.tile_grid import TileGrid
 from Utils.scenes.tiles.tile_store import TileStore
 
@@ -128,15 +131,20 @@ class Finisher:
         logger.info("aligning %d tiles", len(self._grid))
         anchors = self._anchors()
         in_metres = self._options.model_in_metres
-        alignment = align(self._grid.tiles, self._overlaps(), anchors, self._options.tilt, in_metres)
+        overlaps = self._overlaps()
+        alignment = align(self._grid.tiles, overlaps, anchors, self._options.tilt, in_metres)
         _check_metres(anchors, in_metres)
         mosaic = self._blend(alignment, anchors)
         self._check_valid(mosaic)
+        removed = {}
+        if anchors and in_metres:
+            free = align(self._grid.tiles, overlaps, (), self._options.tilt, True)
+            removed = {"tied": removed_planes(self._grid.tiles, free, anchors)}
         if self._reference is not None and self._geometry is not None and not anchors:
             alignment, mosaic = self._fit_as_a_whole(alignment, mosaic)
         elif self._options.metric:
             self._check_support(anchors)
-        return mosaic, describe_tiles(self._grid, alignment, anchors, self._options)
+        return mosaic, describe_tiles(self._grid, alignment, anchors, self._options) | removed
 
     def _without_model(self) -> tuple[Mosaic, dict[str, Any]]:
         """A map that is 0 wherever the scene has valid pixels."""
@@ -144,6 +152,7 @@ class Finisher:
 
         def strips() -> Iterator[tuple[int, NDArray[np.float32]]]:
             for row in range(0, source.height, _STRIP):
+                note_step("rows that are read", row, source.height)
                 _, valid = source.read(row, 0, min(_STRIP, source.height - row), source.width)
                 nothing = np.where(valid, np.float32(0.0), np.float32(np.nan))
                 yield row, np.stack([nothing, nothing + 1.0])
@@ -197,7 +206,8 @@ class Finisher:
         if self._geometry is None:
             return []
         found: list[Anchor | None] = []
-        for tile in self._grid.tiles:
+        for number, tile in enumerate(self._grid.tiles):
+            note_step("tiles that are fitted", number, len(self._grid))
             values = self._store.load(tile)
             if self._reference is not None:
                 found.append(anchor_to_reference(tile, values, self._geometry, self._reference))
@@ -317,6 +327,8 @@ class Finisher:
             tags["D3RSMDE_FIT"] = "tiles aligned with each other, scene stretched to 0..1"
         if self._datum.known:
             tags[DATUM_TAG] = self._datum.label
+        if self._reference is not None and "height_reference" in self._reference.description:
+            tags[REFERENCE_TAG] = str(self._reference.description["height_reference"])
         return tags
 
 
@@ -338,4 +350,5 @@ def _check_metres(anchors: Sequence[Anchor], in_metres: bool) -> None:
 def _strips(path: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
     with rasterio.open(path) as source:
         for row in range(0, source.height, _STRIP):
+            note_step("rows that are written", row, source.height)
             yield row, source.read(window=Window(0, row, source.width, min(_STRIP, source.height - row)))

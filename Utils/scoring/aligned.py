@@ -133,6 +133,18 @@ def _gradient_errors(
     return gradient_error, math.degrees(mean_of(np.abs(true_slope - guess_slope)[whole]))
 
 
+def slope_error(true: FloatArray, guess: FloatArray, inside: BoolArray, rise_per_unit: float) -> float:
+    """Mean difference of slope angles in degrees, as ``aligned_scores`` takes it.
+
+    Args:
+        true: (H, W) heights.
+        guess: (H, W) heights in the same unit.
+        inside: (H, W) valid pixels.
+        rise_per_unit: metres a unit of height over metres a pixel.
+    """
+    return _gradient_errors(true, guess, inside, rise_per_unit)[1]
+
+
 def _central_differences(values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return (dz/dy, dz/dx), each (H-2, W-2), of the inner pixels of an (H, W) map."""
     return (values[2:, 1:-1] - values[:-2, 1:-1]) / 2, (values[1:-1, 2:] - values[1:-1, :-2]) / 2

@@ -19,7 +19,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from Utils.synthetic.dataset_folder import claim, make_scenes
 from Utils.synthetic.terrain_hydrology import Climate, evolve
-from Utils.synthetic.terrain_image import PALETTES, View, render, slopes
+from Utils.synthetic.terrain_image import View, expose_tile, render, slopes
 from Utils.synthetic.terrain_water import WaterPlan, add_water
 
 __all__ = ["Scene", "make_scene", "write_contact_sheet", "write_dataset"]
@@ -64,29 +64,46 @@ def make_scene(size: int, seed: int, ground_sample_distance: float = 30.0) -> Sc
     rng = np.random.default_rng(seed)
     grid = max(_SMALLEST_GRID, math.ceil(size / 32) * 32)
     climate = Climate(
-        creep=float(rng.uniform(0.9, 3.5)),
-        range_wavelength=float(rng.uniform(150, 280)),
-        range_contrast=float(rng.uniform(0.2, 0.45)),
+        creep=float(np.exp(rng.uniform(*np.log((1.5, 7.0))))),
+        range_wavelength=float(rng.uniform(150, 350)),
+        range_contrast=float(rng.uniform(0.3, 0.8)),
         rock_contrast=float(rng.uniform(0.15, 0.4)),
+        **_landform(rng),
     )
     bedrock, outlets = evolve(rng, grid, climate)
-    gradient = np.quantile(np.hypot(*slopes(bedrock, ground_sample_distance)), 0.9)
-    bedrock *= np.float32(np.tan(np.radians(rng.uniform(28, 38))) / gradient)
+    # The steepest tenth of what rises; plains and sea are not asked.
+    steep = 1 - 0.1 * (1 - climate.lowland)
+    gradient = np.quantile(np.hypot(*slopes(bedrock, ground_sample_distance)), steep)
+    bedrock *= np.float32(np.tan(np.radians(rng.uniform(28, 42))) / gradient)
 
     relief = float(np.quantile(bedrock, 0.99))
-    land = add_water(rng, bedrock, outlets, _water_plan(rng, relief, grid))
+    land = add_water(rng, bedrock, outlets, _water_plan(rng, relief, grid, climate.lowland))
     image = render(rng, land, ground_sample_distance, _view(rng, relief))
     height = land.height + np.float32(rng.uniform(20, 800))
     return Scene(image[:size, :size].copy(), height[:size, :size].astype(np.float32))
 
 
-def _water_plan(rng: np.random.Generator, relief: float, grid: int) -> WaterPlan:
-    """Draw how wet the scene is; ``relief`` in metres."""
+def _landform(rng: np.random.Generator) -> dict[str, float]:
+    """Draw what the mountains stand in, by the keys of `Climate`: nothing, plains, or plains and the sea."""
+    kind = rng.choice(["highland", "plain", "coast"], p=[0.3, 0.42, 0.28])
+    lowland = 0.0 if kind == "highland" else float(rng.uniform(0.15, 0.7))
+    return {
+        "coast": float(rng.uniform(0.1, 0.5)),
+        "lowland": lowland,
+        "sea": float(rng.uniform(0.2, 0.8)) * lowland if kind == "coast" else 0.0,
+        "gullies": float(rng.uniform(0.15, 0.5)),
+        "roughness": float(rng.uniform(0.1, 0.4)),
+    }
+
+
+def _water_plan(rng: np.random.Generator, relief: float, grid: int, lowland: float) -> WaterPlan:
+    """Draw how wet the scene is; ``relief`` in metres, ``lowland`` as in `Climate`."""
     return WaterPlan(
-        lake_depth=float(rng.uniform(0, 0.05)) * relief,
+        # A plain lies barely above its sea: what fills a mountain valley would drown all of it.
+        lake_depth=float(rng.uniform(0, 0.05 if lowland == 0 else 0.006)) * relief,
         fill=float(rng.uniform(0.015, 0.055)) * relief,
         floor_slope=float(rng.uniform(0.6e-4, 1.5e-4)) * relief,
-        river_width=float(rng.uniform(1.1, 1.9)),
+        river_width=float(rng.uniform(1.0, 2.8)),
         reservoirs=int(rng.poisson(2.5 * (grid / 512) ** 2)),
         dam_height=0.05 * relief,
     )
@@ -94,17 +111,24 @@ def _water_plan(rng: np.random.Generator, relief: float, grid: int) -> WaterPlan
 
 def _view(rng: np.random.Generator, relief: float) -> View:
     """Draw the season and the light; ``relief`` in metres above the lowest ground."""
-    palette = str(rng.choice(list(PALETTES), p=[0.35, 0.25, 0.2, 0.2]))
+    palette = str(rng.choice(["summer", "autumn", "winter", "dry", "alpine"], p=[0.3, 0.2, 0.25, 0.13, 0.12]))
     alpine = palette == "alpine"
     return View(
         palette=palette,
-        forest=float(rng.uniform(-0.6, 0.0) if palette == "dry" else rng.uniform(-0.25, 0.45)),
+        forest=float(rng.uniform(-0.6, 0.4) if palette == "dry" else rng.uniform(0.0, 1.2)),
         tree_line=float(rng.uniform(0.5, 0.75) if alpine else rng.uniform(0.9, 1.5)) * relief,
         snow_line=float(rng.uniform(0.78, 1.0) if alpine else rng.uniform(1.5, 3.0)) * relief,
-        sun_azimuth=float(rng.uniform(125, 165)),
-        sun_elevation=float(rng.uniform(30, 48)),
-        haze=float(rng.uniform(0.02, 0.18)),
-        noise=float(rng.uniform(1.5, 4.0)),
+        sun_azimuth=float(rng.uniform(115, 170)),
+        sun_elevation=float(rng.uniform(22, 50)),
+        haze=float(rng.uniform(0.0, 0.18)),
+        noise=float(rng.uniform(1.0, 4.0)),
+        rock=float(rng.uniform(0.66, 0.95) if alpine or palette == "dry" else rng.uniform(0.7, 1.5)),
+        patches=float(rng.uniform(0.15, 0.8)),
+        texture=float(rng.uniform(0.03, 0.2)),
+        towns=float(rng.uniform(0.0, 0.8) ** 2),
+        gamma=float(rng.uniform(0.75, 1.25)),
+        black=float(rng.uniform(0.01, 0.12)),
+        white=float(rng.uniform(0.95, 0.985)),
     )
 
 
@@ -156,10 +180,11 @@ def _description(train_tiles: int, test_tiles: int, tile_size: int, seed: int) -
     """Text of the README.txt of a dataset; it also tells whether two datasets are the same."""
     return (
         f"Synthetic terrain, seed {seed}: {train_tiles} training and {test_tiles} test tiles of "
-        f"{tile_size} x {tile_size} pixels at 30 m, made by Utils/terrain.py (D3-RSMDE). No place on Earth looks like "
-        "this. Rivers cut and slopes creep on a grid until valleys and ridges have formed, sediment and lakes fill the "
-        "valley floors, and the image adds land cover, sunlight, haze and sensor noise. Heights are stretched per tile "
-        "to 0..255; higher is higher ground. Train and test tiles come from different scenes.\n"
+        f"{tile_size} x {tile_size} pixels at 30 m, made by Utils/synthetic/terrain.py (D3-RSMDE). No place on Earth "
+        "looks like this. Rivers cut and slopes creep on a grid until valleys and ridges have formed, between plains "
+        "and seas; sediment and lakes fill the valley floors, and the image adds land cover, sunlight, haze, sensor "
+        "noise and an exposure of each tile. Heights are stretched per tile to 0..255; higher is higher ground. Train "
+        "and test tiles come from different scenes.\n"
     )
 
 
@@ -182,7 +207,8 @@ def _write_scene(folder: Path, tile_size: int, plan: _ScenePlan) -> None:
     by_relief = sorted(range(len(windows)), key=lambda k: float(np.ptp(scene.height[windows[k]])), reverse=True)
     for offset, chosen in enumerate(sorted(by_relief[: plan.tiles])):
         name = f"tile_{plan.first_id + offset}"
-        image = scene.image[windows[chosen]].transpose(2, 0, 1)
+        rng = np.random.default_rng([plan.seed, chosen])
+        image = expose_tile(rng, scene.image[windows[chosen]]).transpose(2, 0, 1)
         height = _stretched(scene.height[windows[chosen]])[None]
         _write_raster(folder / plan.part / IMAGE_FOLDER / f"{name}.png", "PNG", image)
         _write_raster(folder / plan.part / HEIGHT_FOLDER / f"{name}.tif", "GTiff", height, compress="deflate")

@@ -10,15 +10,19 @@ from importlib.metadata import packages_distributions
 from tests.paths import ROOT
 
 OURS = {"Modules", "Utils", "Systems", "benchmarks", *(path.stem for path in ROOT.glob("*.py"))}
-# Imported only where it is known to be there: torch's interpreter of kernels, and what Windows needs.
-BROUGHT_ALONG = {"psutil": "accelerate"}
+# Imported only where another package has brought it along.
+BROUGHT_ALONG = {"psutil": "accelerate", "starlette": "fastapi"}
 # What a command asks for by name where an option needs it and it is missing (predictStereo.py --points, --geoid).
 ON_REQUEST = {"laspy", "pyproj"}
 
 
+# What only some commands need, and name when it is missing.
+EXTRA = ("requirements-survey.txt", "requirements-app.txt", "requirements-export.txt")
+
+
 def imported(*folders: str) -> set[str]:
     """The top-level packages that the files of some folders import."""
-    paths = [*ROOT.glob("*.py")] if not folders else []
+    paths = [path for path in ROOT.glob("*.py") if path.stem != "setup"] if not folders else []
     paths += [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     names: set[str] = set()
     for path in paths:
@@ -41,7 +45,5 @@ def test_the_product_requires_what_it_imports() -> None:
     distributions = packages_distributions()
     needed -= ON_REQUEST
     names = {name: {each.lower().replace("_", "-") for each in distributions[name]} for name in needed}
-    missing = {
-        name for name, known in names.items() if not known & required("requirements.txt", "requirements-survey.txt")
-    }
+    missing = {name for name, known in names.items() if not known & required("requirements.txt", *EXTRA)}
     assert missing - BROUGHT_ALONG.keys() == set()

@@ -20,7 +20,10 @@ COMMANDS = (
     ["trainDiffusion.py"],
     ["evaluateDiffusion.py"],
     ["predict.py"],
+    ["app.py"],
     ["evaluateScene.py"],
+    ["prepareMars.py"],
+    ["-m", "Systems.mars.products"],
     ["-m", "Systems.audit"],
     ["-m", "Systems.relative_depth"],
     ["-m", "Utils.training.runs.listing"],
@@ -29,6 +32,7 @@ COMMANDS = (
     ["-m", "Systems.depth.demo"],
     ["-m", "Systems.segmentation.ablation"],
     ["-m", "Systems.segmentation.demo"],
+    ["-m", "Systems.mars.demo"],
     ["-m", "Systems.stereo.demo"],
 )
 HEAVY = ("torch", "timm", "diffusers", "transformers", "accelerate", "scipy", "skimage", "matplotlib")

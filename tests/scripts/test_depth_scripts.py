@@ -145,7 +145,7 @@ def test_a_mean_of_disparities_is_refused(
 def test_the_model_folder_is_plain_and_draws_what_the_evaluation_drew(
     tiles: Path, metric_run: Path, tmp_path: Path
 ) -> None:
-    assert {path.suffix for path in (metric_run / "model").iterdir()} == {".json", ".safetensors"}
+    assert {path.suffix for path in (metric_run / "model").iterdir()} == {".json", ".md", ".safetensors"}
     assert run(evaluateDepth, tmp_path, evaluation(tiles, metric_run, tmp_path / "r")) == 0
     network = load_component(EncDec, metric_run / "model").eval()
     image = torch.from_numpy(read_image(image_path(tiles, "7", TEST)))[None]

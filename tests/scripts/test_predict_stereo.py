@@ -82,6 +82,9 @@ def test_ground_comes_back_though_the_cameras_are_off(disturbed: Path) -> None:
     assert abs(np.median(error)) < 3.0
     left = error - np.median(error)
     assert np.median(np.abs(left)) < 0.25 and np.percentile(np.abs(left), 95) < 1.2
+    # Of errors as large as is said, 68 and 95 % lie within one and two deviations.
+    within = np.abs(left) / found.uncertainty[known]
+    assert 0.6 < (within < 1).mean() < 0.8 and 0.88 < (within < 2).mean() < 0.98
     pointing = found.document["pointing"]
     assert pointing["residual_before"]["median"] > 1.0
     assert pointing["residual_after"]["median"] < 0.1
@@ -92,7 +95,7 @@ def test_bands_and_tags_say_what_they_are(disturbed: Path) -> None:
     with rasterio.open(disturbed / "dsm.tif") as source:
         assert source.descriptions == ("height", "uncertainty", "views", "flags")
         assert source.dtypes == ("float32",) * 4 and source.crs.to_epsg() == 32632
-        assert source.tags()["VERTICAL_DATUM"] == "the WGS 84 ellipsoid"
+        assert source.tags()["VERTICAL_DATUM"] == "EPSG:4979"
         assert "ellipsoid" in source.tags(1)["long_name"]
         assert source.overviews(1) == [] or source.overviews(1)[0] == 2
     found = made(disturbed / "dsm.tif")

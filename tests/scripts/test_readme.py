@@ -62,6 +62,8 @@ NOT_RUN = {
     "tests/benchmarks/test_stage_one.py runs it at toy size",
     "python -m benchmarks.real_ground --output results/real_ground --scene NAME image.tif truth.tif "
     "--factor 8 --noise 3": ("tests/benchmarks/test_real_ground.py runs it on a scene of its own"),
+    "python -m benchmarks.synthetic_ground --output results/synthetic_ground --tiles FOLDER "
+    "--model output/Demo/diffusion/model": "tests/benchmarks/test_synthetic_ground.py runs it on tiles of its own",
     "python -m benchmarks.real_ground --output results/constants --tiles FOLDER 4 --synthetic 3 --derive": (
         "takes many minutes; tests/benchmarks/test_real_ground.py runs it on one scene of each kind"
     ),
@@ -86,6 +88,8 @@ NOT_RUN = {
     "python predictStereo.py --images a.tif b.tif c.tif --output dsm.tif --heights 100,600 --points dsm.ply": (
         "tests/scripts/test_predict_stereo.py runs it on pictures of known ground"
     ),
+    "python predictStereo.py --dataset Dataset/BASE_DATA_DIR/WHU_MVS/test --output maps --model output/WHU_MVS/model "
+    "--dsm dsm.tif": "tests/scripts/test_predict_stereo_folder.py runs it on synthetic folders",
     **dict.fromkeys(
         (
             "python predict.py --model output/LandCover --input scene.tif --output classes.tif "
@@ -100,6 +104,60 @@ NOT_RUN = {
     "--evaluate Config/Segmentation/LoveDA_U2R_convnext_b_s_evaluate.json --seeds 0 1 2 --output results/ablation": (
         "tests/Systems/segmentation/test_demo.py runs it in the demo"
     ),
+    "python -m Systems.mars.products list --output HiRISE --limit 5": "tests/Systems/mars/test_products.py does",
+    "python -m Systems.mars.products download --output HiRISE --grid C --limit 5": (
+        "tests/Systems/mars/test_products.py downloads from a server of its own"
+    ),
+    "python -m Systems.mars.products check --output HiRISE": "tests/Systems/mars/test_products.py checks downloads",
+    "python prepareMars.py --products HiRISE --output Dataset/BASE_DATA_DIR/Mars": (
+        "tests/Systems/mars/test_preparing.py prepares products of its own"
+    ),
+    "python prepareMars.py --dtm dtm.tif --ortho ortho.jp2 --output Dataset/BASE_DATA_DIR/MyMars --height-reference "
+    "areoid": "tests/Systems/mars/test_preparing.py prepares products of its own",
+    "pip install -r requirements-export.txt": "changes the environment",
+    "pip install .": "changes the environment; tests/house/test_wheel.py does so in a new one",
+    "d3 --help": "tests/house/test_wheel.py calls it, installed",
+    "d3 predict --model output/Demo/diffusion/model --input scene.tif --output height.tif": (
+        "tests/house/test_wheel.py calls it, installed"
+    ),
+    "python predict.py --model OWNER/NAME --input scene.tif --output height.tif": (
+        "tests/Modules/d3rsmde/test_hub_models.py opens models from a stand-in of the hub"
+    ),
+    "python -m Utils.training.runs.model_card --run output/Demo/diffusion --results results/Demo/diffusion "
+    "--licence apache-2.0": "tests/Utils/training/test_model_card.py writes cards with results of its own",
+    "hf auth login": "asks for a token of the hub",
+    "python -m Systems.push --model output/Demo/diffusion/model --name OWNER/NAME --private": (
+        "tests/Modules/d3rsmde/test_hub_models.py sends models to a stand-in of the hub"
+    ),
+    "python -m Systems.export --model output/Demo/diffusion/model --output height.onnx": (
+        "takes minutes on a busy machine; tests/Systems/export does so at toy size"
+    ),
+    "python -m Systems.export --model output/Demo/vit/model --output coarse.onnx --side 512 --resolution 0.5": (
+        "takes minutes on a busy machine; tests/Systems/export does so at toy size"
+    ),
+    "python -m benchmarks.exported --model output/Demo/diffusion/model --onnx height.onnx --size 1x128x128 "
+    "--size 4x128x128": "needs what an export wrote; tests/Systems/export runs it on such a file",
+    **dict.fromkeys(
+        (
+            "python trainDepth.py --config Config/Mars/HiRISE_train.json --dry-run",
+            "python trainDepth.py --config Config/Mars/HiRISE_train.json",
+            "python trainDepth.py --config Config/Mars/HiRISE_folds_train.json",
+            "python evaluateDepth.py --config Config/Mars/HiRISE_evaluate.json",
+            "python evaluateDepth.py --config Config/Mars/HiRISE_folds_evaluate.json",
+            "python trainDiffusion.py --config Config/Diffusion/HiRISE_train.json",
+        ),
+        "tests/scripts/test_mars_training.py trains and scores the small one of these configs on tiles of its own",
+    ),
+    **dict.fromkeys(
+        (
+            "python predict.py --model output/Mars/HiRISE --input ortho.JP2 --output relief.tif --tilt --preview",
+            "python predict.py --model output/Mars/HiRISE --input ortho.JP2 --output heights.tif --reference mola.tif",
+        ),
+        "tests/Systems/mars/test_demo.py draws a whole image and ties it; tests/Utils/scenes/test_planetary_tie.py too",
+    ),
+    "python app.py": "serves until it is stopped; tests/Systems/app drives the page and the API",
+    "python app.py --models output FOLDER --host 0.0.0.0 --port 8000 --no-page": "the same",
+    "python -m benchmarks.app_load --output results/app_load": "takes minutes; tests/Systems/app sends them too",
     "python -m benchmarks.loss": "takes minutes as it is; tests/Modules/losses/test_losses.py runs it on small maps",
 }
 CONFIG_SCRIPTS = tuple(
@@ -342,7 +400,9 @@ def _made_dry(words: Words) -> None:
         "demo": "-m Systems.d3rsmde.demo",
         "demo-depth": "-m Systems.depth.demo",
         "demo-segmentation": "-m Systems.segmentation.demo",
+        "demo-mars": "-m Systems.mars.demo",
         "demo-stereo": "-m Systems.stereo.demo",
+        "app": "python app.py",
         "test": "-m pytest",
     }
     assert said.get(words[1], "") in done.stdout

@@ -68,6 +68,7 @@ def stereo_run(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_a_model_that_knows_its_cameras(stereo_run: Path) -> None:
     network = load_component(StereoNetwork, stereo_run / "model")
+    assert network.config["interval_parallax"] > 0
     assert network.config["geometry"] == "pinhole" and list(network.config["hypotheses"]) == [8, 8, 8]
     rows = [json.loads(line) for line in (stereo_run / "final" / "log.jsonl").read_text().splitlines()]
     assert [row["lr"] for row in rows] == [1e-3, pytest.approx(6e-4)]

@@ -19,11 +19,12 @@ from Systems.stereo.dsm.options import DsmOptions
 from Systems.stereo.dsm.orthoimage import orthoimage
 from Systems.stereo.dsm.point_cloud import write_points
 from Systems.stereo.dsm.tile_heights import AT_END, FILLED, NO_MATCH, UNSEEN
-from Systems.stereo.dsm.views import View
+from Systems.stereo.dsm.views import View, datum_words
 from Utils.core.errors import UserError, write_error
 from Utils.core.tables import write_json
 from Utils.rasters.coordinates import transformed
 from Utils.rasters.geometry import Geometry
+from Utils.rasters.vertical_datum import TAG
 from Utils.scenes.output.height_writer import Band, HeightWriter
 from Utils.scenes.output.preview import write_preview
 
@@ -48,9 +49,15 @@ _BANDS = (
 )
 
 
-def datum_of(options: DsmOptions) -> str:
-    """What heights refer to, in words."""
-    return f"the geoid of {Path(options.geoid).name}" if options.geoid else "the WGS 84 ellipsoid"
+def datum_of(options: DsmOptions, views: Sequence[View]) -> str:
+    """What heights refer to, in words: a geoid that is asked for, or what the cameras' heights refer to."""
+    return f"the geoid of {Path(options.geoid).name}" if options.geoid else datum_words(views[0].datum)
+
+
+def _datum_tag(options: DsmOptions, views: Sequence[View]) -> dict[str, str]:
+    """The tag that other tools look for; none where the datum is unknown."""
+    named = datum_of(options, views) if Path(options.geoid).is_file() else options.geoid or views[0].datum
+    return {TAG: named} if named else {}
 
 
 def write_files(mosaic: Path, views: Sequence[View], document: Mapping[str, Any], options: DsmOptions) -> None:
@@ -65,7 +72,7 @@ def write_files(mosaic: Path, views: Sequence[View], document: Mapping[str, Any]
     Raises:
         UserError: a file that cannot be written, or a geoid without values here.
     """
-    output, datum = options.output, datum_of(options)
+    output, datum = options.output, datum_of(options, views)
     with rasterio.open(mosaic) as source:
         ground = Geometry(source.height, source.width, source.crs, source.transform)
     bands = [Band(band.name, band.description.format(datum=datum), band.unit) for band in _BANDS]
@@ -73,8 +80,7 @@ def write_files(mosaic: Path, views: Sequence[View], document: Mapping[str, Any]
         "D3RSMDE_KIND": "metric",
         "D3RSMDE_MODEL": str(document["matcher"]["name"]),
         "D3RSMDE_IMAGES": ", ".join(view.name for view in views),
-        "VERTICAL_DATUM": datum,
-    }
+    } | _datum_tag(options, views)
     with HeightWriter(output, ground.height, ground.width, bands, ground.crs, ground.transform, tags) as writer:
         for row, layers in _converted(_filled(mosaic, options.fill), ground, options.geoid):
             writer.write(row, layers)

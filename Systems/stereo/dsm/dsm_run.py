@@ -18,7 +18,7 @@ from tqdm import tqdm
 from Systems.stereo.dsm.dsm_files import datum_of, write_files
 from Systems.stereo.dsm.dsm_mosaic import Coverage, write_mosaic
 from Systems.stereo.dsm.geoid import undulations_of
-from Systems.stereo.dsm.ground import common_ground, ground_pixel, projected_crs, utm_crs
+from Systems.stereo.dsm.ground import common_ground, ground_pixel, projected_crs, round_number, utm_crs
 from Systems.stereo.dsm.height_range import first_range, narrowed, reference_range
 from Systems.stereo.dsm.matchers import Matcher
 from Systems.stereo.dsm.options import DsmOptions
@@ -198,7 +198,7 @@ def _check_options(options: DsmOptions, views: list[View]) -> None:
 
 def _resolution(options: DsmOptions, pixel: float) -> float:
     if options.resolution is None:
-        return _round_number(pixel)
+        return round_number(pixel)
     if not options.resolution > 0:
         raise UserError(f"--resolution {options.resolution:g}: give metres above 0")
     if options.resolution < pixel / 4:
@@ -207,13 +207,6 @@ def _resolution(options: DsmOptions, pixel: float) -> float:
             f"{pixel / 4:.2g} m or more"
         )
     return options.resolution
-
-
-def _round_number(metres: float) -> float:
-    """The nearest of 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, and those times powers of ten."""
-    power = 10.0 ** np.floor(np.log10(metres))
-    nearest = min((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10), key=lambda number: abs(np.log(number * power / metres)))
-    return float(f"{nearest * power:.3g}")
 
 
 def _range_of_reference(options: DsmOptions, ground: Geometry, limits: tuple[float, float]) -> tuple[float, float]:
@@ -326,7 +319,7 @@ def _document(
         ],
         "matcher": dict(matcher.describe()),
         "grid": _described(plan.ground),
-        "datum": datum_of(options),
+        "datum": datum_of(options, plan.views),
         "pixel": round(plan.pixel, 3),
         "limits": [round(float(value), 1) for value in plan.limits],
         "coverage": {

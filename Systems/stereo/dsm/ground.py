@@ -16,7 +16,7 @@ from Utils.core.errors import UserError
 from Utils.rasters.coordinates import TRANSFORM_ERRORS, transformed
 from Utils.rasters.geometry import Geometry
 
-__all__ = ["GEOGRAPHIC", "common_ground", "ground_pixel", "projected_crs", "seen_by", "utm_crs"]
+__all__ = ["GEOGRAPHIC", "common_ground", "ground_pixel", "projected_crs", "round_number", "seen_by", "utm_crs"]
 
 Floats = NDArray[np.float64]
 
@@ -46,6 +46,13 @@ def projected_crs(name: str) -> CRS:
     if not crs.is_projected or abs(crs.linear_units_factor[1] - 1.0) > 1e-9:
         raise UserError(f"--crs '{name}': heights in metres need a projected system in metres, such as a UTM zone")
     return crs
+
+
+def round_number(metres: float) -> float:
+    """The nearest of 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, and those times powers of ten."""
+    power = 10.0 ** np.floor(np.log10(metres))
+    nearest = min((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10), key=lambda number: abs(np.log(number * power / metres)))
+    return float(f"{nearest * power:.3g}")
 
 
 def ground_pixel(view: View, height: float) -> float:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from Systems.stereo.dsm.options import DsmOptions
 from Utils.core.errors import UserError
-from Utils.rasters.rational import RationalModel, read_rational
+from Utils.rasters.rational import ELLIPSOID, RationalModel, height_datum, read_rational
 from Utils.rasters.source.scene_source import SceneSource, open_scene
 
-__all__ = ["Crop", "View", "opened_views"]
+__all__ = ["Crop", "View", "datum_words", "opened_views"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +44,13 @@ class View:
         number: its place among the images, from 0.
         source: the open image.
         model: the camera of the whole image.
+        datum: the code of what its heights refer to; "" where it is unknown.
     """
 
     number: int
     source: SceneSource
     model: RationalModel
+    datum: str = ELLIPSOID
 
     @property
     def name(self) -> str:
@@ -96,7 +98,8 @@ def opened_views(options: DsmOptions) -> Iterator[list[View]]:
     with ExitStack() as opened:
         views = []
         for number, image in enumerate(images):
-            model = read_rational(image if options.rpcs is None else options.rpcs[number])
+            camera = image if options.rpcs is None else options.rpcs[number]
+            model = read_rational(camera)
             source = opened.enter_context(
                 open_scene(
                     image,
@@ -109,9 +112,31 @@ def opened_views(options: DsmOptions) -> Iterator[list[View]]:
                 )
             )
             _check_size(source, model)
-            views.append(View(number, source, model.fitted_to(source.height, source.width)))
+            views.append(View(number, source, model.fitted_to(source.height, source.width), height_datum(camera)))
         _check_cameras(views)
+        _check_datums(views, options)
         yield views
+
+
+def _check_datums(views: Sequence[View], options: DsmOptions) -> None:
+    """Heights of several views are compared, and converted: both needs to know what they refer to."""
+    odd = next((view for view in views if view.datum != views[0].datum), None)
+    if odd is not None:
+        names = [datum_words(view.datum) for view in (views[0], odd)]
+        raise UserError(
+            f"heights of '{views[0].name}' are above {names[0]}, those of '{odd.name}' above {names[1]}; give cameras "
+            "of one kind"
+        )
+    if views[0].datum != ELLIPSOID and (options.geoid or options.reference_geoid):
+        raise UserError(
+            f"--geoid: the cameras' heights are above {datum_words(views[0].datum)}, and only those above the "
+            "ellipsoid can be converted; leave it out"
+        )
+
+
+def datum_words(code: str) -> str:
+    """What heights refer to, in words: a zero that nobody has named where the code is empty."""
+    return {ELLIPSOID: "the WGS 84 ellipsoid", "": "a zero that is not known"}.get(code, code)
 
 
 def _check_cameras(views: Sequence[View]) -> None:

@@ -7,9 +7,10 @@ light, and with it the sign of the first two, is unknown.  Gradient magnitudes a
 shift of all real tiles but of only 28 % of the procedural ones.
 
 Measured on 19 real tiles of 512 x 512 pixels (Japan and Korea) and 40 procedural ones of 256 x 256
-(``Utils.synthetic.terrain``), and on pieces cut out of them; flat pieces left out.  Told: the peak at the true shift
-was high enough to be trusted. Rolled: by 8 to 40 px, at most a quarter of the tile, in any direction.  Turned: mirrored
-or turned by quarters.
+(``Utils.synthetic.terrain`` before it had plains and seas; since then 90, 65 and 32 % of its tiles of 256, 128 and 64
+pixels are told, and none is flagged), and on pieces cut out of them; flat pieces left out.  Told: the peak at the true
+shift was high enough to be trusted. Rolled: by 8 to 40 px, at most a quarter of the tile, in any direction.
+Turned: mirrored or turned by quarters.
 
     ===========  =====  ===========  ============  ============  ============
     tiles        pairs  aligned:     aligned:      rolled:       turned:

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from PIL import Image
-from rasterio.io import MemoryFile
 
 from Utils.core.files import atomic_write_bytes
 from Utils.data.cutting.coarse import as_prior
 from Utils.data.published_layout import HEIGHT_FOLDER, IMAGE_FOLDER, PRIOR_FOLDER, prior_file
 from Utils.rasters.geometry import Geometry
+from Utils.rasters.georeferenced_tile import encode_tile
 from Utils.rasters.tile_files import write_map_16bit
 
 __all__ = ["COARSE_FOLDER", "NODATA", "TilePaths", "make_folders", "write_tile"]
@@ -89,11 +88,4 @@ def write_tile(
 
 def _heights_file(heights: NDArray[np.float32], place: Geometry) -> bytes:
     """A georeferenced float32 GeoTIFF of heights in metres."""
-    profile = {"driver": "GTiff", "count": 1, "dtype": "float32", "nodata": NODATA, "compress": "deflate"}
-    where = {"crs": place.crs, "transform": place.transform}
-    # GDAL reports a full disk at closing at best; encoded in memory, the bytes meet the disk through Python.
-    with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
-        with memory.open(height=place.height, width=place.width, predictor=3, **profile, **where) as target:
-            target.write(np.where(np.isfinite(heights), heights, np.float32(NODATA)), 1)
-            target.units = ("m",)
-        return bytes(memory.getbuffer())
+    return encode_tile(np.where(np.isfinite(heights), heights, np.float32(NODATA)), place, NODATA, "m")

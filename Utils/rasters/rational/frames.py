@@ -5,8 +5,9 @@
 The table has the columns image, x, y, z, omega, phi, kappa and focal (pixels), and where known column and row of the
 principal point (pixels, the middle of the image by default) and k1, k2, k3, p1, p2 of Brown's distortion. Positions are
 in metres of the CRS, angles in degrees: R = Rx(omega) Ry(phi) Rz(kappa) turns camera (X right, Y up, Z backward) to
-world. Each image gets a text of 170 lines, NAME.rpc, in the folder. Heights are those that z is measured in. Rational
-polynomials cannot follow a strong distortion: with --undistort the folder gets images without it, too, NAME.tif.
+world. Each image gets a text of 170 lines, NAME.rpc, in the folder. Heights are those that z is measured in;
+--vertical-datum says what that refers to, and what is made of the frames is labelled with it; else it is unknown.
+Rational polynomials cannot follow a strong distortion: with --undistort the folder gets images without it, NAME.tif.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from Utils.rasters.rational.inverse_fit import fitted_ratio
 from Utils.rasters.rational.model import RationalModel
 from Utils.rasters.rational.writing import write_rational
 from Utils.rasters.tile_files import raster_size
+from Utils.rasters.vertical_datum import parse_datum
 
 __all__ = ["Frame", "fit_frame", "turned"]
 
@@ -231,17 +233,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--heights", required=True, metavar="LOW,HIGH", help="lowest and highest ground in metres")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="folder of the RPCs")
     parser.add_argument("--undistort", action="store_true", help="also write the images without their distortion")
+    parser.add_argument("--vertical-datum", default="", metavar="EPSG:N", help="what z refers to (unknown)")
     given = parser.parse_args(arguments)
 
     def work() -> None:
-        heights = _heights(given.heights)
+        heights, datum = _heights(given.heights), parse_datum(given.vertical_datum).code
         try:
             crs = CRS.from_user_input(given.crs)
         except CRSError as error:
             raise UserError(f"--crs '{given.crs}': {error}; give EPSG:32651 or the like") from error
         for image, frame in read_frames(given.table).items():
             straight = replace(frame, distortion=(0.0,) * 5) if given.undistort else frame
-            _write(image, straight, crs, heights, given.output)
+            _write(image, straight, crs, heights, given.output, datum)
             if given.undistort:
                 _write_undistorted(image, frame, given.output / f"{image.stem}.tif")
 
@@ -258,7 +261,7 @@ def _heights(text: str) -> tuple[float, float]:
     return low, high
 
 
-def _write(image: Path, frame: Frame, crs: CRS, heights: tuple[float, float], folder: Path) -> None:
+def _write(image: Path, frame: Frame, crs: CRS, heights: tuple[float, float], folder: Path, datum: str) -> None:
     try:
         model, worst = fit_frame(frame, crs, heights)
         model.parameters  # noqa: B018 - the way back is checked here, under the image's name
@@ -272,7 +275,7 @@ def _write(image: Path, frame: Frame, crs: CRS, heights: tuple[float, float], fo
     path = folder / f"{image.stem}.rpc"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_rational(path, model)
+        write_rational(path, model, datum)
     except OSError as error:
         raise write_error(path, error, "choose another folder with --output") from error
     logger.info("%s: misses the frame by %.3f pixels at most", path, worst)

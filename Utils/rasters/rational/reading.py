@@ -14,10 +14,15 @@ from Utils.core.errors import RasterError
 from Utils.rasters.environment import georeference_optional, raster_errors
 from Utils.rasters.rational.model import RationalModel
 
-__all__ = ["TEXT_SUFFIXES", "read_rational"]
+__all__ = ["DATUM_KEY", "ELLIPSOID", "TEXT_SUFFIXES", "UNKNOWN_DATUM", "height_datum", "read_rational"]
 
 TEXT_SUFFIXES = (".txt", ".rpc")
 """Suffixes of files of one "KEY: value" a line: those of WHU-TLC with 170 values, and ``_RPC.TXT`` with 90."""
+
+DATUM_KEY, UNKNOWN_DATUM = "VERTICAL_DATUM", "unknown"
+"""Line of a text that says what heights refer to, where that need not be the WGS 84 ellipsoid."""
+
+ELLIPSOID = "EPSG:4979"
 
 _SCALARS = [f"{key}_{what}" for what in ("OFF", "SCALE") for key in ("LINE", "SAMP", "LAT", "LONG", "HEIGHT")]
 _DIRECT = [f"{key}_{part}" for key in ("LINE", "SAMP") for part in ("NUM_COEFF", "DEN_COEFF")]
@@ -44,6 +49,24 @@ def read_rational(path: str | os.PathLike[str]) -> RationalModel:
     except (ValueError, np.linalg.LinAlgError) as error:
         raise RasterError(path, f"its RPC cannot be inverted: {error}", "give the model that belongs to it") from error
     return model
+
+
+def height_datum(path: str | os.PathLike[str]) -> str:
+    """The code of what the heights of a camera refer to; "" where it is unknown, and the ellipsoid's by default.
+
+    Args:
+        path: an image, or a text with a camera; only texts say something else.
+    """
+    path = Path(path)
+    texts = [path] if path.suffix.lower() in TEXT_SUFFIXES else [path.with_suffix(".rpc")]
+    for text in texts:
+        if text.is_file():
+            with open(text, encoding="utf-8", errors="replace") as file:
+                for line in file.read(_LONGEST_TEXT).splitlines():
+                    if line.startswith(f"{DATUM_KEY}:"):
+                        code = line.partition(":")[2].strip()
+                        return "" if code.casefold() == UNKNOWN_DATUM else code
+    return ELLIPSOID
 
 
 def _from_image(path: Path) -> RationalModel:

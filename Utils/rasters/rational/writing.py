@@ -6,6 +6,7 @@ import os
 
 from Utils.core.files import atomic_write_bytes
 from Utils.rasters.rational.model import RationalModel
+from Utils.rasters.rational.reading import DATUM_KEY, UNKNOWN_DATUM
 
 __all__ = ["write_rational"]
 
@@ -14,8 +15,14 @@ _UNITS = ("pixels", "pixels", "degrees", "degrees", "meters")
 _POLYNOMIALS = [f"{name}_{part}" for name in ("LINE", "SAMP", "LAT", "LONG") for part in ("NUM_COEFF", "DEN_COEFF")]
 
 
-def write_rational(path: str | os.PathLike[str], model: RationalModel) -> None:
+def write_rational(path: str | os.PathLike[str], model: RationalModel, datum: str | None = None) -> None:
     """Write a camera as 170 lines ``KEY: value``; the file is whole or absent.
+
+    Args:
+        path: the file.
+        model: the camera.
+        datum: the code of what its heights refer to, written in a line of its own; "" where it is unknown. None for the
+            WGS 84 ellipsoid, which is what readers of RPCs expect.
 
     Raises:
         OSError: the file cannot be written.
@@ -26,4 +33,5 @@ def write_rational(path: str | os.PathLike[str], model: RationalModel) -> None:
     lines = [
         f"{key}: {value!r}{unit}\n" for key, value, unit in zip(keys, map(float, model.parameters), units, strict=True)
     ]
-    atomic_write_bytes(path, "".join(lines).encode("ascii"))
+    lines += [] if datum is None else [f"{DATUM_KEY}: {datum or UNKNOWN_DATUM}\n"]
+    atomic_write_bytes(path, "".join(lines).encode("utf-8"))

@@ -16,6 +16,7 @@ from rasterio.windows import Window
 
 from Utils.core.errors import RasterError, UserError
 from Utils.rasters.colours import named_colours, opaque_bands
+from Utils.rasters.planetary.special_values import PLANETARY_DRIVERS, is_special
 
 __all__ = ["BandReader", "choose_bands"]
 
@@ -139,6 +140,9 @@ class BandReader:
         valid: NDArray[np.bool_] = (np.logical_or if is_colour else np.logical_and).reduce(by_band)
         if values.dtype.kind == "f":
             valid &= np.isfinite(values).all(axis=0)
+            if self.dataset.driver in PLANETARY_DRIVERS:
+                # These formats reserve values for saturation as well, which GDAL does not take for nodata.
+                valid &= ~is_special(values).any(axis=0)
         for band, voids in zip(values, self.voids, strict=bool(self.voids)):
             if voids:
                 valid &= ~np.isin(band, voids)

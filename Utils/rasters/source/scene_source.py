@@ -23,6 +23,8 @@ from Utils.rasters.environment import georeference_optional, raster_errors
 from Utils.rasters.grids import straightened, upright
 from Utils.rasters.ground import ground_sample_distance, has_transform
 from Utils.rasters.places import container, gdal_name, is_file, raster_place
+from Utils.rasters.planetary.image_null import undeclared_null
+from Utils.rasters.planetary.whole_files import check_whole_product
 from Utils.rasters.png import is_png, png_is_whole
 from Utils.rasters.source.bands import BandReader, choose_bands
 from Utils.rasters.source.inputs import find_scenes
@@ -216,6 +218,8 @@ def open_scene(
             dataset = rasterio.open(gdal_name(path))
         try:
             _check_header(path, dataset)
+            if nodata is None and suspect_voids:
+                nodata = undeclared_null(path, dataset, log)
             chosen = choose_bands(path, dataset, bands, log)
             _check_ends(BandReader(dataset, (*chosen, *_alphas(dataset))))
             reader = BandReader(dataset, chosen, nodata, opacity_bands(path, dataset, chosen, log))
@@ -230,9 +234,10 @@ def open_scene(
 
 
 def _check_whole(path: Path) -> None:
-    """Refuse a PNG that is cut short or damaged."""
+    """Refuse a PNG that is cut short or damaged, a cut JPEG 2000, and a label without its data."""
     if path.is_file() and is_png(path) and not png_is_whole(path):
         raise RasterError(path, "the PNG is cut short or damaged", "copy or write it again")
+    check_whole_product(path)
 
 
 def _check_header(path: Path, dataset: Any) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from Utils.core.errors import RasterError
+from Utils.core.watching import note_step
 from Utils.rasters.environment import root_cause
 from Utils.rasters.geometry import Geometry
 from Utils.rasters.source.scene_source import SceneSource
@@ -43,6 +44,7 @@ def image_samples(source: SceneSource, scene: Geometry, cells: Geometry, folder:
     rows = max(1, _SAMPLES_AT_ONCE // grid.width)
     with rasterio.open(path) as image:
         for first in range(0, grid.height, rows):
+            note_step("rows of the image that are averaged", first, grid.height)
             part = grid.window(first, 0, min(rows, grid.height - first), grid.width)
             for band in range(3):
                 samples[band, first : first + part.height] = average_onto(part, rasterio.band(image, band + 1), scene)

@@ -22,6 +22,7 @@ from Utils.rasters.geometry import Geometry
 from Utils.rasters.ground import has_transform
 from Utils.rasters.height_units import height_unit
 from Utils.rasters.places import gdal_name, raster_place
+from Utils.rasters.suspect_heights import ground_limits
 from Utils.rasters.tile_files import GDAL_ERRORS, check_blocks
 from Utils.rasters.trusted_heights import Doubts, Place, trusted_heights
 from Utils.rasters.vertical_datum import UNKNOWN, VerticalDatum, datum_of
@@ -29,7 +30,7 @@ from Utils.scenes.fusion.cell_plan import CellPlan, plan_cells
 from Utils.scenes.fusion.cells import Cells, CoarseHeights, average_onto, border_cells
 from Utils.scenes.fusion.uneven_cells import UnevenCells
 
-__all__ = ["Cells", "CoarseHeights", "Geometry", "average_onto", "border_cells", "read_reference"]
+__all__ = ["REFERENCE_TAG", "Cells", "CoarseHeights", "Geometry", "average_onto", "border_cells", "read_reference"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,10 @@ logger = logging.getLogger(__name__)
 _FEWEST_CELLS = 8
 _FEW = 10_000  # cells under a scene among which there are surely enough
 _SAME_PLACE = 0.01
+REFERENCE_TAG = "HEIGHT_REFERENCE"
+"""The tag by which heights of other bodies say what they are counted from: areoid or radius."""
+# No ground of a planet or moon has such heights, and hardly any has a smaller radius.
+_LEAST_RADIUS = 100_000.0
 _REMEDY = "--keep-outliers takes them as heights, --reference-nodata names a void value"
 
 
@@ -67,6 +72,7 @@ def read_reference(
             _check(path, source)
             check_blocks(path, source)
             plan = plan_cells(path, source, scene)
+            told = source.tags().get(REFERENCE_TAG, "")
             name, crs, own = source.name, source.crs, datum_of(path, source)
             _, unit = height_unit(f"--reference {path}", source, 1)
             place = Place(plan.grid.crs, plan.grid.transform, plan.grid.height, plan.grid.width)
@@ -93,9 +99,26 @@ def read_reference(
         "left_out": left_out.describe(),
         "vertical_datum": own.describe(),
     }
+    if not np.isfinite(ground_limits(crs)).all():
+        described["height_reference"] = _counted_from(path, told, heights)
     found = CoarseHeights(heights, grid, plan.pixels, described, uneven, own)
     _check_support(path, found, scene)
     return found
+
+
+def _counted_from(path: Path, told: str, heights: Cells) -> str:
+    """What heights of another body are counted from: what the file's tag says, else what their size shows."""
+    known = heights[np.isfinite(heights)]
+    size = float(np.median(np.abs(known))) if known.size else 0.0
+    seen = told or ("radius" if size > _LEAST_RADIUS else "unknown")
+    logger.info(
+        "reference: '%s' counts heights from: %s (%s; median size %.0f m); the output's heights are counted alike",
+        path,
+        seen,
+        f"tag {REFERENCE_TAG}" if told else "no tag tells it",
+        size,
+    )
+    return seen
 
 
 def _brought_to(

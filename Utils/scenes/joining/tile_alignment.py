@@ -34,6 +34,8 @@ _PRIOR_LOG_ERROR = 10.0
 _GAUGE = 1e-10
 # Usual tilt of a tile from edge to edge, as a share of the range of its values.
 _PRIOR_TILT = 0.3
+# Then the usual tilt is taken from the solution, so many times, and is no less than this share.
+_PRIOR_ROUNDS, _LEAST_TILT = 2, 1e-3
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,9 @@ def align(
     """
     component = _components(len(tiles), overlaps)
     scale = np.ones(len(tiles)) if scale_known else np.exp(_log_scales(component, overlaps, anchors))
-    shift, slopes = _shifts(tiles, component, scale, overlaps, anchors, tilt)
+    # The range of a tile's values: 1 for maps that were stretched, whatever the ground has for those in metres.
+    span = _usual_span(overlaps) if scale_known else 1.0
+    shift, slopes = _shifts(tiles, component, scale, overlaps, anchors, tilt, span)
     return TileAlignment(scale, shift, slopes, component)
 
 
@@ -127,6 +131,12 @@ def _components(count: int, overlaps: Sequence[Overlap]) -> NDArray[np.int32]:
     graph = sparse.coo_array((np.ones(len(first)), (first, second)), shape=(count, count))
     labels: NDArray[np.int32] = connected_components(graph, directed=False)[1]
     return labels
+
+
+def _usual_span(overlaps: Sequence[Overlap]) -> float:
+    """The median range of values in an overlap, in the maps' unit; 1 where there is none."""
+    spans = [float(np.ptp(overlap.first_values)) for overlap in overlaps]
+    return max(float(np.median(spans)), 1e-6) if spans else 1.0
 
 
 def _log_scales(component: NDArray[np.int32], overlaps: Sequence[Overlap], anchors: Sequence[Anchor]) -> Floats:
@@ -141,7 +151,7 @@ def _log_scales(component: NDArray[np.int32], overlaps: Sequence[Overlap], ancho
     for anchor in held:
         error = float(np.hypot(anchor.log_scale_error, _LEAST_LOG_ERROR))
         system.add([anchor.tile], [1.0], anchor.log_scale - usual, error, group=1)
-    solved = system.solve(ridge=np.full(len(component), _PRIOR_LOG_ERROR**-2))
+    solved = system.solve(np.full(len(component), _PRIOR_LOG_ERROR**-2), np.ones(len(component), bool))
     return _centred(solved, component, held) + usual
 
 
@@ -152,8 +162,9 @@ def _shifts(
     overlaps: Sequence[Overlap],
     anchors: Sequence[Anchor],
     tilt: bool,
+    span: float,
 ) -> tuple[Floats, Floats]:
-    """Stage two: (N,) shifts and (N, 2) tilts, the scales given."""
+    """Stage two: (N,) shifts and (N, 2) tilts, the scales given; ``span`` is the usual range of a tile's values."""
     count, size = len(tiles), 3 if tilt else 1
     usual = float(np.median(scale))
     level = float(np.median(np.concatenate([anchor.heights for anchor in anchors]))) if anchors else 0.0
@@ -180,9 +191,16 @@ def _shifts(
         for row, column, step in zip(anchor.rows, anchor.columns, steps, strict=True):
             places, factors = plane(anchor.tile, row, column)
             system.add(places, factors, step, error, group=1)
+    # One tile of each group stands where it is: to hold all of them would tilt a scene whose tiles' shifts rise.
+    held = np.zeros((count, size), bool)
+    held[np.unique(component, return_index=True)[1], 0] = True
     ridge = np.zeros((count, size))
-    ridge[:, 1:] = (_PRIOR_TILT * usual) ** -2
-    solved = system.solve(ridge.ravel()).reshape(count, size)
+    prior = _PRIOR_TILT * usual * span
+    for _ in range(1 + tilt * _PRIOR_ROUNDS):
+        ridge[:, 1:] = prior**-2
+        solved = system.solve(ridge.ravel(), held.ravel()).reshape(count, size)
+        # Noise looks like tilts: they are believed as far as they are usual in this scene.
+        prior = max(float(np.sqrt(np.mean(solved[:, 1:] ** 2))), _LEAST_TILT * usual * span) if tilt else prior
     shift = _centred(solved[:, 0], component, anchors) + level
     return shift, solved[:, 1:] if tilt else np.zeros((count, 2))
 
@@ -216,8 +234,8 @@ class _System:
         self._errors.append(error)
         self._groups.append(group)
 
-    def solve(self, ridge: Floats) -> Floats:
-        """The unknowns; ``ridge`` (unknowns,) pulls each towards 0.
+    def solve(self, ridge: Floats, held: NDArray[np.bool_]) -> Floats:
+        """The unknowns; ``ridge`` (unknowns,) pulls each towards 0, and so, hardly, does what ``held`` marks.
 
         Huber's estimate by iteratively reweighted least squares.  The scale of the residuals is their median size,
         group by group, because overlaps and heights differ in accuracy by an unknown amount.
@@ -234,7 +252,7 @@ class _System:
             weights = robust / (errors * spread) ** 2
             normal = sparse.csc_array(matrix.T @ sparse.diags_array(weights) @ matrix)
             # The common shift of a group, which no equation fixes, must not make the system singular.
-            normal = sparse.csc_array(normal + sparse.diags_array(ridge + _GAUGE * normal.diagonal().max()))
+            normal = sparse.csc_array(normal + sparse.diags_array(ridge + held * _GAUGE * normal.diagonal().max()))
             before, solved = solved, np.atleast_1d(spsolve(normal, matrix.T @ (weights * values)))
             standardised = np.abs(values - matrix @ solved) / errors
             for group in np.unique(groups):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,14 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 
-from Utils.core.errors import write_error
+from Utils.core.errors import UserError, write_error
 from Utils.reports.drawing import draw_relief, encode
 from Utils.reports.items import Item, Picture, Section, Slider, Table, Text
 from Utils.reports.page import write_page
 from Utils.scenes.output.preview import write_preview
+from Utils.scenes.relief.relief_item import relief_item
+
+logger = logging.getLogger(__name__)
 
 _LONGEST = 1200
 _SLIDER = 900
@@ -55,10 +59,22 @@ def write_scene_report(
             else []
         ),
     ]
+    surface = _surface(output, image)
+    if surface is not None:
+        sections.insert(1, Section("3-D", [surface]))
     try:
         write_page(path, f"Heights of {output.name}", sections, facts)
     except OSError as error:
         raise write_error(path, error, f"'{output}' itself is whole") from error
+
+
+def _surface(output: Path, image: NDArray[np.float32]) -> Item | None:
+    """The scene in three dimensions; None, with a line, where there is too little of it."""
+    try:
+        return relief_item(output, image)
+    except UserError as error:
+        logger.warning("the page has no 3-D view: %s", error)
+        return None
 
 
 def preview_picture(output: Path) -> bytes:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from Utils.core.processes import everywhere, on_main, progress_bar, share
+from Utils.core.watching import note_step
 from Utils.rasters.source.scene_source import SceneSource
 from Utils.scenes.tiles.tile_grid import Tile, TileGrid
 from Utils.scenes.tiles.tile_store import TileStore
@@ -92,11 +93,13 @@ def draw_tiles(source: SceneSource, grid: TileGrid, layers: Layers, store: TileS
         # One and the same thread reads ahead, because a GDAL dataset belongs to one thread at a time.
         with bar, ThreadPoolExecutor(max_workers=1) as reader:
             for tiles, images, valids in _read_ahead(reader, source, grid, batches):
+                note_step("tiles", done, len(grid))
                 drawn = layers(tiles, images)
                 for place, tile in enumerate(tiles):
                     found = drawn[place][:, : tile.height, : tile.width]
                     store.save(tile, np.where(valids[place], found, found.dtype.type(np.nan)))
                     bar.update()
+                done += len(tiles)
 
     everywhere(draw)
     return len(todo)

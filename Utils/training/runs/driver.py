@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from Utils.core.errors import UserError
 from Utils.core.processes import everywhere, on_main
+from Utils.training.run_files import MODEL_FOLDER
 from Utils.training.runs.claims import ClaimedError, claim, claimed_elsewhere
+from Utils.training.runs.model_card import write_card
 from Utils.training.runs.run import Run
 from Utils.training.runs.run_folder import open_run, resumable
 
@@ -48,4 +51,14 @@ def carry_out(run: Run, folder: Path, resume: bool) -> None:
         raise claimed_elsewhere(folder, elsewhere)
     for other in elsewhere:
         logger.info("left to another process: %s", other)
+    if (folder / MODEL_FOLDER).is_dir():
+        on_main(lambda: _write_card(folder))
     run.finish(setup, folder, whole=len(chosen) == len(setup.plan) and not elsewhere)
+
+
+def _write_card(folder: Path) -> None:
+    """A card that cannot be written does not end a run whose model is there."""
+    try:
+        write_card(folder)
+    except UserError as error:
+        logger.warning("the model has no card: %s", error)

@@ -181,6 +181,8 @@ def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"model_index\.json"):
         D3RSMDE.from_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match="no model folder"):
+        D3RSMDE.from_pretrained("./stabilityai/nothing")
+    with pytest.raises(OSError, match=r"'model_index\.json' of 'stabilityai/nothing' is not in the hub's cache"):
         D3RSMDE.from_pretrained("stabilityai/nothing")
 
 

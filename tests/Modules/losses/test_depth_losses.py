@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from Modules.depth.names import DEPTH_LOSSES
 from Modules.losses.depth_losses import (
     GradientLoss,
+    OffsetFreeL1Loss,
     SILogLoss,
     SSIMEdgeL1Loss,
     build_depth_loss,
     depth_losses,
 )
+from Modules.losses.height_losses import L1Loss
 from Modules.losses.structural_similarity import structural_similarity
 
-LOSSES: list[Callable[[], nn.Module]] = [SSIMEdgeL1Loss, SILogLoss, GradientLoss]
+LOSSES: list[Callable[[], nn.Module]] = [SSIMEdgeL1Loss, SILogLoss, OffsetFreeL1Loss, GradientLoss]
 each_loss = pytest.mark.parametrize("build", LOSSES, ids=lambda build: build.__name__)
 
 
@@ -189,3 +191,29 @@ def test_mixed_precision_is_compared_in_fp32(build: Callable[[], nn.Module]) -> 
         found = build()(half, truth)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, build()(half.float(), truth), rtol=1e-5, atol=1e-6)
+
+
+def test_half_of_the_squared_mean_is_forgiven_as_glpn_does() -> None:
+    truth = torch.rand(2, 1, 8, 9) * 50 + 1
+    truth[:, :, 0] = 0  # summits have no logarithm
+    found = SILogLoss(0.5)(truth / 2, truth)
+    # ln 2 times the root of a half; the epsilon under the root takes away a thousandth.
+    assert found.item() == pytest.approx(math.log(2) * math.sqrt(0.5), abs=2e-3)
+    with pytest.raises(ValueError, match="forgiveness"):
+        SILogLoss(1.5)
+
+
+def test_offsets_cost_nothing_where_they_are_free() -> None:
+    guess, truth = maps()
+    shifted = guess + torch.tensor([3.0, -700.0])[:, None, None, None]
+    loss = OffsetFreeL1Loss()
+    assert loss(shifted, truth).item() == pytest.approx(loss(guess, truth).item(), abs=1e-4)
+    assert loss(truth + 5, truth).item() == pytest.approx(0, abs=1e-5) and loss(2 * truth, truth).item() > 0.1
+
+
+def test_losses_are_weighted_before_they_are_averaged() -> None:
+    guess, truth = maps()
+    one, two = L1Loss()(guess, truth), GradientLoss()(guess, truth)
+    found = build_depth_loss(["L1Loss", "GradientLoss"], weights=[0.5, 4.0])(guess, truth)
+    assert found.item() == pytest.approx((0.5 * one + 4.0 * two).item() / 2)
+    assert build_depth_loss(["L1Loss"], weights=[3.0])(guess, truth).item() == pytest.approx(3 * one.item())

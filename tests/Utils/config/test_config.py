@@ -64,6 +64,8 @@ SCRIPTS: dict[str, type[Section]] = {
     "Diffusion/evaluate": DiffusionEvaluationConfig,
     "Depth/train": DepthTrainingConfig,
     "Depth/evaluate": DepthEvaluationConfig,
+    "Mars/train": DepthTrainingConfig,
+    "Mars/evaluate": DepthEvaluationConfig,
     "Segmentation/train": SegmentationTrainingConfig,
     "Segmentation/evaluate": SegmentationEvaluationConfig,
     "Stereo/train": StereoTrainingConfig,
@@ -475,6 +477,7 @@ def test_shipped_files_load(path: Path) -> None:
             "diffusion": "Diffusion",
             "diffusion_light": "Diffusion",
             "depth": "Depth",
+            "mars": "Mars",
             "stereo": "Stereo",
         }[family]
     else:

@@ -10,7 +10,7 @@ from rasterio.crs import CRS
 from scipy import ndimage
 
 from Utils.rasters.coordinates import transformed
-from Utils.rasters.rational import read_rational
+from Utils.rasters.rational import height_datum, read_rational
 from Utils.rasters.rational.frames import Frame, fit_frame, main, turned
 
 ZONE = CRS.from_epsg(32651)
@@ -71,6 +71,16 @@ def test_a_table_of_frames_becomes_rpcs(tmp_path) -> None:
     model = read_rational(tmp_path / "rpcs" / "frame.rpc")
     points = PLACE + np.array([[0.0, 0.0, -100.0], [10.0, -5.0, -90.0]])
     np.testing.assert_allclose(seen_by(model, points), frame(5.0).pixels(points), atol=2e-3)
+
+
+def test_heights_of_frames_are_above_what_the_user_says_or_unknown(tmp_path, capsys) -> None:
+    Image.new("L", (90, 60)).save(tmp_path / "frame.png")
+    path = table(tmp_path, row())
+    assert run(path, tmp_path / "rpcs") == run(path, tmp_path / "named", "--vertical-datum", "EPSG:5773") == 0
+    assert height_datum(tmp_path / "rpcs" / "frame.rpc") == ""
+    assert height_datum(tmp_path / "named" / "frame.rpc") == "EPSG:5773"
+    assert run(path, tmp_path / "wrong", "--vertical-datum", "EPSG:32651") == 2
+    assert "--vertical-datum 'EPSG:32651': names no vertical datum" in capsys.readouterr().err
 
 
 def test_a_distorted_frame_is_refused_or_undistorted(tmp_path, capsys) -> None:

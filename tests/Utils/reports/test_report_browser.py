@@ -10,7 +10,6 @@ import io
 import json
 import math
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,22 +24,18 @@ from PIL import Image
 
 pytest.importorskip("selenium", reason="selenium is not installed (tests/requirements.txt has it)")
 
-from selenium.webdriver import ActionChains, Chrome, ChromeOptions, ChromeService, Keys
+from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.actions.action_builder import ActionBuilder
 from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
+from tests.browser import NEEDS_BROWSER, start_browser
 from tests.report_examples import picture, test_part, write_evaluation, write_large_evaluation
 from Utils.reports.items import Curve, Gallery, Number, Picture, Section, Slider, Table, Text
 from Utils.reports.page import write_page
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-
-pytestmark = pytest.mark.skipif(
-    BROWSER is None or DRIVER is None,
-    reason="no headless browser: chromium or chromedriver is not on the PATH (Debian: chromium, chromium-driver)",
-)
+pytestmark = NEEDS_BROWSER
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 # name, number, what the reader sees; the order of the file is that of no column.
@@ -56,24 +51,7 @@ MISSING_TEXTS = {"n/a", "—"}
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    options = ChromeOptions()
-    options.binary_location = str(BROWSER)
-    for flag in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        "--disable-dev-shm-usage",
-        "--window-size=1200,900",
-        f"--user-data-dir={tmp_path_factory.mktemp('browser')}",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = Chrome(options=options, service=ChromeService(executable_path=str(DRIVER)))
+    driver = start_browser(tmp_path_factory.mktemp("browser"))
     try:
         yield driver
     finally:

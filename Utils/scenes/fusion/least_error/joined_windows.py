@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from Utils.core.errors import write_error
+from Utils.core.watching import note_step
 from Utils.scenes.fusion.least_error.ground_spectrum import Floats, GroundSpectra, local_spectra, pooled_spectrum
 from Utils.scenes.fusion.least_error.window_estimate import WindowEstimate, periodograms
 
@@ -121,6 +122,7 @@ class LeastErrorEstimate:
         heights = new_map(file, (cells.shape[0] * times, cells.shape[1] * times))
         fine, coarse = self.weights(times), self.weights(1)
         for number, row in enumerate(self.rows.starts):
+            note_step("rows of windows of the DEM", number, len(self.rows.starts))
             estimate = self.estimate(number)
             parts, there = self.strip(cells, row).astype(np.float64), self.strip(known, row)
             found = estimate(parts)

@@ -8,6 +8,7 @@ import torch
 
 from Modules.stereo.networks import StereoNetwork
 from Systems.stereo.dsm.network_matcher import NetworkMatcher
+from Systems.stereo.dsm.relative_crops import RelativeCrops
 from Systems.stereo.dsm.views import Crop
 from tests.rational_cameras import camera
 from tests.rational_views import TILTS, picture
@@ -52,8 +53,71 @@ def test_what_cannot_be_used_is_said(tmp_path: Path, caplog: pytest.LogCaptureFi
     with pytest.raises(UserError, match="does not exist"):
         NetworkMatcher(tmp_path / "absent", torch.device("cpu"))
     network(relative_depth="guided").save_pretrained(tmp_path / "guided")
-    with pytest.raises(UserError, match="needs relative depth maps"):
+    with pytest.raises(UserError, match="needs relative depth maps of the images; name a model that draws them"):
         NetworkMatcher(tmp_path / "guided", torch.device("cpu"))
     network(geometry="pinhole").save_pretrained(tmp_path / "pinhole")
     NetworkMatcher(tmp_path / "pinhole", torch.device("cpu"))
     assert "has learnt depths from pinhole cameras" in caplog.text
+
+
+def test_an_interval_is_as_many_pixels_as_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network(interval_parallax=0.08).save_pretrained(tmp_path / "model")
+    matcher = NetworkMatcher(tmp_path / "model", torch.device("cpu"))
+    asked: list[float] = []
+    forward = StereoNetwork.forward
+
+    def watched(self, images, geometry, values, interval, relative=None):  # type: ignore[no-untyped-def]
+        asked.append(float(interval[0]))
+        return forward(self, images, geometry, values, interval, relative)
+
+    monkeypatch.setattr(StereoNetwork, "forward", watched)
+    crops = [
+        Crop(picture(camera(tilt, (32, 32)), (32, 32)).astype(np.float32), camera(tilt, (32, 32))) for tilt in TILTS
+    ]
+    matcher.match(crops, (0.0, 80.0), step=1.5)  # metres of half a pixel
+    assert asked == [pytest.approx(0.08 * 3.0)]
+
+
+class _Brightness:
+    """A monocular model for which bright is high."""
+
+    predicts, side, multiple = "relative height", None, 1
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return images.mean(1)
+
+    def describe(self) -> dict[str, str]:
+        return {"model": "brightness"}
+
+
+@pytest.mark.parametrize("fusion", ["guided", "concatenated"])
+def test_maps_of_a_monocular_model_reach_the_network(
+    tmp_path: Path, fusion: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network(relative_depth=fusion).save_pretrained(tmp_path / "model")
+    relative = RelativeCrops(_Brightness(), torch.device("cpu"))  # type: ignore[arg-type]
+    matcher = NetworkMatcher(tmp_path / "model", torch.device("cpu"), relative)
+    assert matcher.describe()["relative_depth"] == {"model": "brightness"}
+    seen: list[torch.Tensor] = []
+    forward = StereoNetwork.forward
+
+    def watched(self, images, geometry, values, interval, relative=None):  # type: ignore[no-untyped-def]
+        seen.append(relative)
+        return forward(self, images, geometry, values, interval, relative)
+
+    monkeypatch.setattr(StereoNetwork, "forward", watched)
+    crops = [
+        Crop(picture(camera(tilt, (32, 36)), (32, 36)).astype(np.float32), camera(tilt, (32, 36))) for tilt in TILTS
+    ]
+    crops[0].pixels[:4] = np.nan
+    heights, _ = matcher.match(crops, (0.0, 80.0), step=1.5)
+    assert np.isfinite(heights[4:]).all()
+    own = seen[0][0, 0, 0]
+    assert (
+        (own[:4] == 0).all()
+        and abs(float(own[4:].mean())) < 1e-4
+        and float(own[4:].std()) == pytest.approx(1, abs=0.01)
+    )
+    # Near is dark: the map falls where the model's height, brightness, rises.
+    assert np.corrcoef(own[4:].ravel(), crops[0].pixels[4:].ravel())[0, 1] < -0.9
+    assert bool(seen[0][0, 1].any()) == (fusion == "concatenated")

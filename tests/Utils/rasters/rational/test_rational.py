@@ -108,6 +108,34 @@ def test_a_model_comes_from_a_file_beside_the_image(tmp_path: Path, name: str) -
     np.testing.assert_allclose(read_rational(path).direct, model.direct, rtol=1e-9)
 
 
+def test_a_model_comes_from_the_dimap_files_of_a_delivery(tmp_path: Path) -> None:
+    # As Pleiades and SPOT 6 are delivered: DIM_ and RPC_ beside IMG_, whose first pixel is line 1 and sample 1.
+    model = camera((0.2, 0.1))
+    path = write_image(tmp_path / "IMG_PHR1A_P_201306_R1C1.TIF", np.ones((100, 120), np.uint16), None)
+    head = '<Metadata_Identification><METADATA_FORMAT version="2.0">DIMAP</METADATA_FORMAT></Metadata_Identification>'
+    for name, body in (("DIM", "<Dataset_Sources/>"), ("RPC", _dimap_model(model))):
+        text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Dimap_Document>{head}{body}</Dimap_Document>\n'
+        (tmp_path / f"{name}_PHR1A_P_201306.XML").write_text(text)
+    np.testing.assert_allclose(read_rational(path).direct, model.direct, rtol=1e-9)
+
+
+def _dimap_model(model: RationalModel) -> str:
+    """The model as DIMAP V2 holds it: ground to image is its inverse model, scales stand under the validity."""
+    numbers = model.direct.tolist()
+    names = [f"{key}_{what}" for what in ("OFF", "SCALE") for key in ("LINE", "SAMP", "LAT", "LONG", "HEIGHT")]
+    scalars = dict(zip(names, numbers[:10], strict=True))
+    scalars = scalars | {"LINE_OFF": scalars["LINE_OFF"] + 1, "SAMP_OFF": scalars["SAMP_OFF"] + 1}
+    tables = [f"{key}_{part}_COEFF" for key in ("LINE", "SAMP") for part in ("NUM", "DEN")]
+    inverse = {f"{name}_{i + 1}": numbers[10 + 20 * place + i] for place, name in enumerate(tables) for i in range(20)}
+    validity, terms = (
+        "".join(f"<{key}>{value!r}</{key}>" for key, value in part.items()) for part in (scalars, inverse)
+    )
+    return (
+        f"<Rational_Function_Model><Global_RFM><Direct_Model/><Inverse_Model>{terms}</Inverse_Model>"
+        f"<RFM_Validity>{validity}</RFM_Validity></Global_RFM></Rational_Function_Model>"
+    )
+
+
 def _write_rpb(path: Path, model: RationalModel) -> None:
     names = [f"{key}{what}" for what in ("Offset", "Scale") for key in ("line", "samp", "lat", "long", "height")]
     lines = [f"  {name} = {value!r};" for name, value in zip(names, model.direct[:10].tolist(), strict=True)]

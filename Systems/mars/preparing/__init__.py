@@ -1,0 +1,1 @@
+"""From products to a dataset: pairs of image and DTM, checks, tiles, groups by footprint, sides, records."""

@@ -1,0 +1,1 @@
+"""Products of planetary archives: names, labels, values that mean no data, and whether a file is whole."""
