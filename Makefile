@@ -1,11 +1,11 @@
-# make demo: data, both stages, tables and pictures.  make demo-depth, demo-mars, demo-stereo: the same for depth networks, Mars and stereo.  make app: the page in the browser.  make test: linters, types, contracts, all but the slow tests.
+# make demo: data, both stages, tables and pictures.  make demo-depth, demo-mars, demo-segmentation, demo-stereo: the same for depth networks, Mars, land cover and stereo.  make app: the page in the browser.  make test: linters, types, contracts, all but the slow tests.
 PYTHON ?= python3
 # Compiled once, not by each of the many processes that the tests start.
 unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-depth demo-mars demo-stereo app test test-slow clean
+.PHONY: demo demo-depth demo-mars demo-segmentation demo-stereo app test test-slow clean
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,9 @@ demo-depth: $(VENV)/.installed
 
 demo-mars: $(VENV)/.installed
 	$(BIN)/python -m Systems.mars.demo
+
+demo-segmentation: $(VENV)/.installed
+	$(BIN)/python -m Systems.segmentation.demo
 
 demo-stereo: $(VENV)/.installed
 	$(BIN)/python -m Systems.stereo.demo
@@ -46,7 +49,7 @@ test-slow: $(VENV)/.installed-tests
 clean:
 	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -rf $(VENV) Dataset/BASE_DATA_DIR/Demo Dataset/BASE_DATA_DIR/DemoDepth Dataset/BASE_DATA_DIR/DemoStereo
+	rm -rf $(VENV) Dataset/BASE_DATA_DIR/Demo Dataset/BASE_DATA_DIR/DemoDepth Dataset/BASE_DATA_DIR/DemoSegmentation Dataset/BASE_DATA_DIR/DemoStereo
 	rm -rf Dataset/BASE_DATA_DIR/DemoMars Dataset/BASE_DATA_DIR/DemoMarsProducts
 	@echo "removed: caches, $(VENV), the demos' data"
 	@echo "left: output (trained runs), results (evaluations), other datasets; remove those by hand"

@@ -16,7 +16,7 @@ from Utils.core.errors import UserError
 from Utils.core.processes import everywhere, gather_in_turn, on_main, progress_bar, tell
 from Utils.data.land_cover.class_table import ClassTable
 from Utils.data.land_cover.land_cover_check import check_land_cover
-from Utils.data.land_cover.listing import MASKS, LandCoverFiles
+from Utils.data.land_cover.listing import LandCoverFiles, has_masks
 from Utils.data.splits import select
 
 if TYPE_CHECKING:
@@ -110,13 +110,12 @@ def _have_masks(config: SegmentationEvaluationConfig) -> bool:
     Raises:
         UserError: there is neither a mask nor a submission to write.
     """
-    places = [Path(config.dataset_path) / config.part / domain / MASKS for domain in config.domains]
-    if any(place.is_dir() for place in places):
+    if has_masks(Path(config.dataset_path), config.part, config.domains):
         return True
     if config.submission is None:
         raise UserError(
-            f"the part {config.part} has no masks ('{places[0]}' does not exist), so nothing can be scored; name "
-            "another part, or give submission to write class maps alone"
+            f"the part {config.part} of '{config.dataset_path}' has no masks of {', '.join(config.domains)}, so "
+            "nothing can be scored; name another part, or give submission to write class maps alone"
         )
     return False
 

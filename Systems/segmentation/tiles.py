@@ -42,10 +42,12 @@ def find_land_cover(
     Raises:
         UserError: a dataset that cannot be used.
     """
-    if config.root is not None:
+    dataset = Path(config.dataset_path)
+    if config.root is not None and not dataset.is_file():
         raise UserError(f"root belongs to a table, and dataset_path '{config.dataset_path}' is a folder; remove root")
     folder = config.relative_depth_folder if how.from_files else None
-    tiles = list_land_cover(Path(config.dataset_path), part, domains, folder, masks)
+    root = None if config.root is None else Path(config.root)
+    tiles = list_land_cover(dataset, part, domains, folder, masks, root)
     if how.depth_source != "shuffled":
         return tiles
     import torch

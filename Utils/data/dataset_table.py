@@ -79,7 +79,7 @@ def read_table(path: Path) -> Table:
         UserError: a missing or unreadable file, a wrong delimiter, missing or unknown columns, a wrong value, an id
             that occurs twice in a part.
     """
-    lines = list(_cells(path))
+    lines = list(table_cells(path, _HINT))
     if not lines:
         raise UserError(f"table '{path}' is empty; {_HINT}")
     header = [cell.lower() for cell in lines[0][1]]
@@ -96,8 +96,12 @@ def read_table(path: Path) -> Table:
     return Table(path, rows, "part" in header)
 
 
-def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and cells of each line that is not blank."""
+def table_cells(path: Path, hint: str) -> Iterator[tuple[int, list[str]]]:
+    """Number and cells of each line of a CSV that is not blank; ``hint`` says in errors what is wanted.
+
+    Raises:
+        UserError: a file that cannot be read.
+    """
     try:
         reader = csv.reader(read_text(path).splitlines(), strict=True)
         for cells in reader:
@@ -106,7 +110,7 @@ def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
                 yield reader.line_num, stripped
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"table '{path}' cannot be read: {reason}; {_HINT}") from error
+        raise UserError(f"table '{path}' cannot be read: {reason}; {hint}") from error
 
 
 def _what_one_column_means(text: str) -> str:

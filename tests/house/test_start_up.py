@@ -30,6 +30,8 @@ COMMANDS = (
     ["-m", "Utils.data.splits"],
     ["-m", "Systems.d3rsmde.demo"],
     ["-m", "Systems.depth.demo"],
+    ["-m", "Systems.segmentation.ablation"],
+    ["-m", "Systems.segmentation.demo"],
     ["-m", "Systems.mars.demo"],
     ["-m", "Systems.stereo.demo"],
 )

@@ -100,6 +100,10 @@ NOT_RUN = {
         ),
         "tests/scripts/test_class_scenes.py draws and scores classes of a scene of its own",
     ),
+    "python -m Systems.segmentation.ablation --train Config/Segmentation/LoveDA_U2R_convnext_b_s_train.json "
+    "--evaluate Config/Segmentation/LoveDA_U2R_convnext_b_s_evaluate.json --seeds 0 1 2 --output results/ablation": (
+        "tests/Systems/segmentation/test_demo.py runs it in the demo"
+    ),
     "python -m Systems.mars.products list --output HiRISE --limit 5": "tests/Systems/mars/test_products.py does",
     "python -m Systems.mars.products download --output HiRISE --grid C --limit 5": (
         "tests/Systems/mars/test_products.py downloads from a server of its own"
@@ -395,6 +399,7 @@ def _made_dry(words: Words) -> None:
     said = {
         "demo": "-m Systems.d3rsmde.demo",
         "demo-depth": "-m Systems.depth.demo",
+        "demo-segmentation": "-m Systems.segmentation.demo",
         "demo-mars": "-m Systems.mars.demo",
         "demo-stereo": "-m Systems.stereo.demo",
         "app": "python app.py",

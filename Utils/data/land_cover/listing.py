@@ -1,4 +1,4 @@
-"""The files of land-cover tiles: LoveDA's folders, or folders of the same form with names of one's own.
+"""The files of land-cover tiles: LoveDA's folders, folders of the same form with names of one's own, or a table.
 
 <dataset>/<part>/<domain>/images_png/<name>.png
 <dataset>/<part>/<domain>/masks_png/<name>.png     the same names; the part Test has none
@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from Utils.core.errors import UserError
+from Utils.data.land_cover.land_cover_table import LandCoverRow, LandCoverTable, read_land_cover_table
 from Utils.data.published_layout import IMAGE_SUFFIXES, natural
 
-__all__ = ["LandCoverFiles", "domains_of", "list_land_cover", "with_shuffled_depth"]
+__all__ = ["LandCoverFiles", "domains_of", "has_masks", "list_land_cover", "with_shuffled_depth"]
 
 IMAGES, MASKS = "images_png", "masks_png"
 _HINT = "the layout is <part>/<domain>/images_png and masks_png (Dataset/README.md)"
@@ -39,30 +40,57 @@ class LandCoverFiles:
 
 
 def domains_of(dataset: Path, part: str) -> list[str]:
-    """The domains of a part that have images; none where the part is not there."""
+    """The domains of a part that have images, in folders or in a table; none where the part is not there.
+
+    Raises:
+        UserError: a table that cannot be read.
+    """
+    if dataset.is_file():
+        return read_land_cover_table(dataset).domains(part)
     place = dataset / part
     if not place.is_dir():
         return []
     return sorted(name for name in os.listdir(place) if (place / name / IMAGES).is_dir())
 
 
+def has_masks(dataset: Path, part: str, domains: Sequence[str]) -> bool:
+    """Whether any of the domains has masks in a part.
+
+    Raises:
+        UserError: a table that cannot be read.
+    """
+    if dataset.is_file():
+        table = read_land_cover_table(dataset)
+        return any(row.mask for domain in domains for row in table.of(part, domain))
+    return any((dataset / part / domain / MASKS).is_dir() for domain in domains)
+
+
 def list_land_cover(
-    dataset: Path, part: str, domains: Sequence[str], depth_folder: str | None = None, masks: bool = True
+    dataset: Path,
+    part: str,
+    domains: Sequence[str],
+    depth_folder: str | None = None,
+    masks: bool = True,
+    root: Path | None = None,
 ) -> dict[str, LandCoverFiles]:
     """The tiles of some domains of a part, by id ``<domain>-<name>``, in natural order; as many as there are.
 
     Args:
-        dataset: folder of the dataset.
+        dataset: folder of the dataset, or a table.
         part: such as ``Train``.
         domains: such as ``Urban``; the part has others, perhaps.
         depth_folder: name of the folder of relative depth maps beside that of the images; None where none are used.
+            A table has a column of them.
         masks: whether every image needs its mask.
+        root: where relative paths of a table start; None for its own folder.
 
     Raises:
         UserError: a missing folder or domain; an image without mask, a mask without image, an image without depth map.
     """
+    if dataset.is_file():
+        return _from_table(read_land_cover_table(dataset), part, domains, depth_folder is not None, masks, root)
     if not dataset.is_dir():
-        raise UserError(f"dataset_path '{dataset}' is no folder; {_HINT}")
+        raise UserError(f"dataset_path '{dataset}' is no folder and no table; {_HINT}")
     known = domains_of(dataset, part)
     tiles: dict[str, LandCoverFiles] = {}
     for domain in domains:
@@ -88,6 +116,44 @@ def with_shuffled_depth(tiles: dict[str, LandCoverFiles], order: Iterable[int]) 
         name: LandCoverFiles(files.domain, files.image, files.mask, tiles[follower[name]].depth)
         for name, files in tiles.items()
     }
+
+
+def _from_table(
+    table: LandCoverTable, part: str, domains: Sequence[str], depth: bool, masks: bool, root: Path | None
+) -> dict[str, LandCoverFiles]:
+    """The same, of a table."""
+    paths = table.paths(root)
+    tiles: dict[str, LandCoverFiles] = {}
+
+    def there(row: LandCoverRow, what: str, text: str) -> Path:
+        path = paths.find(text)
+        if not path.is_file():
+            raise UserError(
+                f"table '{table.path}', line {row.line}: {what} '{path}' does not exist; {paths.remedy(text)}"
+            )
+        return path
+
+    for domain in domains:
+        rows = table.of(part, domain)
+        if not rows:
+            known = ", ".join(table.domains(part)) or "no tile"
+            raise UserError(f"table '{table.path}' has no domain '{domain}' in its part {part}: it has {known}")
+        for row in rows:
+            if depth and not row.relative_depth:
+                raise UserError(
+                    f"table '{table.path}', line {row.line}: no relative_depth; make the maps: python -m "
+                    "Systems.relative_depth --model depth-anything/Depth-Anything-V2-Small-hf --input IMAGES --output "
+                    "FOLDER, and name them in the column relative_depth"
+                )
+            if masks and not row.mask:
+                raise UserError(f"table '{table.path}', line {row.line}: no mask; fill the cell, or remove the line")
+            tiles[f"{domain}-{row.id}"] = LandCoverFiles(
+                domain,
+                there(row, "image", row.image),
+                there(row, "mask", row.mask) if masks else None,
+                there(row, "relative_depth", row.relative_depth) if depth else None,
+            )
+    return tiles
 
 
 def _domain(place: Path, domain: str, depth_folder: str | None, masks: bool) -> dict[str, LandCoverFiles]:

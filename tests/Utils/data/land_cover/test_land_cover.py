@@ -20,7 +20,7 @@ from Utils.core.errors import UserError
 from Utils.data.land_cover.class_table import LOVEDA
 from Utils.data.land_cover.land_cover_check import check_land_cover
 from Utils.data.land_cover.land_cover_dataset import HowRead, LandCoverDataset, read_depth
-from Utils.data.land_cover.listing import LandCoverFiles, domains_of, list_land_cover, with_shuffled_depth
+from Utils.data.land_cover.listing import LandCoverFiles, domains_of, has_masks, list_land_cover, with_shuffled_depth
 from Utils.data.sample import IGNORED_LABEL
 
 HOW = HowRead(LOVEDA)
@@ -223,3 +223,51 @@ def test_real_images_are_read() -> None:
         assert each.mask is not None
         values = np.asarray(Image.open(each.mask))
         assert LOVEDA.decode(LOVEDA.encode(values)).tolist() == values.tolist()
+
+
+def test_a_table_gives_what_the_folders_give(loveda: Path, tmp_path: Path) -> None:
+    """Paths from its own folder or from root; every mistake names the line."""
+    lines = ["id,image,mask,relative_depth,part,domain"]
+    for part in ("Train", "Test"):
+        for domain in ("Urban", "Rural"):
+            for path in sorted((loveda / part / domain / "images_png").iterdir()):
+                place = f"{part}/{domain}"
+                mask = "" if part == "Test" else f"{place}/masks_png/{path.name}"
+                cells = (path.stem, f"{place}/images_png/{path.name}", mask, f"{place}/depth_png/{path.name}")
+                lines.append(",".join([*cells, part.lower(), domain]))
+    table = tmp_path / "tiles.csv"
+
+    def write(*changed: tuple[str, str]) -> None:
+        text = "\n".join(lines)
+        for old, new in changed:
+            text = text.replace(old, new, 1)
+        table.write_text(text, encoding="utf-8")
+
+    write()
+    for part, masks in (("Train", True), ("Test", False)):
+        expected = list_land_cover(loveda, part, ["Urban"], "depth_png", masks)
+        assert list_land_cover(table, part, ["Urban"], "any", masks, root=loveda) == expected
+    assert domains_of(table, "Train") == ["Rural", "Urban"]
+    assert has_masks(table, "Train", ["Urban"]) and not has_masks(table, "Test", ["Urban"])
+    assert all(files.depth is None for files in list_land_cover(table, "Train", ["Rural"], root=loveda).values())
+    first = lines[1]
+    for changed, said in (
+        (
+            (first, first.replace("Train/Urban/depth_png/0.png", "")),
+            r"line 2: no relative_depth.*Systems.relative_depth",
+        ),
+        ((first, first.replace("masks_png/0", "masks_png/9")), r"line 2: mask .* does not exist"),
+        ((first, first.replace(",train,", ",training,")), r"line 2: part 'training'; write Train, Val or Test"),
+        (
+            (first, first.replace("Train/Urban/masks_png/0.png", "")),
+            r"line 2: no mask, and only tiles of the part Test",
+        ),
+        ((lines[2], first), r"id 0 of Urban stands in line 2 and again in line 3"),
+        (("relative_depth", "depth"), r"column 'depth' is unknown"),
+    ):
+        write(changed)
+        with pytest.raises(UserError, match=said):
+            list_land_cover(table, "Train", ["Urban"], "any", root=loveda)
+    write()
+    with pytest.raises(UserError, match="has no domain 'Forest' in its part Train: it has Rural, Urban"):
+        list_land_cover(table, "Train", ["Forest"], root=loveda)
