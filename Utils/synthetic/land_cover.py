@@ -92,7 +92,8 @@ def make_land_cover(domain: str, size: tuple[int, int], rng: np.random.Generator
     pond = _smooth(rng, size, 16.0) > 1.35
     labels[pond], above[pond] = WATER, -1.0
     area = size[0] * size[1] / 96**2
-    for _ in range(max(1, round(1.5 * area))):
+    # A larger place has longer roads, so that their share of the ground stays.
+    for _ in range(max(1, round(1.5 * math.sqrt(area)))):
         _lay_road(labels, above, rng)
     roofs = np.zeros(size, np.int64)
     for number in range(1, 1 + round(10 * area)):
