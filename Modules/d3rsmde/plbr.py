@@ -37,7 +37,8 @@ class PLBRScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]  # diffu
                 f"a blending schedule needs at least 1 step and weights in [0, 1], "
                 f"not T={num_train_timesteps}, start={start}, stop={stop}"
             )
-        self.weights = torch.linspace(start, stop, num_train_timesteps, dtype=torch.float64)
+        # On the CPU even while parts are only shaped (on "meta"), where tensors have no values.
+        self.weights = torch.linspace(start, stop, num_train_timesteps, dtype=torch.float64, device="cpu")
         self._weights: list[float] = self.weights.tolist()
         self.set_timesteps(num_train_timesteps)
 

@@ -329,7 +329,7 @@ def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     text = capsys.readouterr().out
     options: list[Any] = [action.option_strings for action in evaluateScene._parser()._actions]
-    assert len(options) == 23
+    assert len(options) == 25
     assert all(names[-1] in text for names in options)
 
 

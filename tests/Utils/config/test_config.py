@@ -478,6 +478,7 @@ def test_shipped_files_load(path: Path) -> None:
             "diffusion_light": "Diffusion",
             "depth": "Depth",
             "mars": "Mars",
+            "segmentation": "Segmentation",
             "stereo": "Stereo",
         }[family]
     else:

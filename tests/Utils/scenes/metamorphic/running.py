@@ -66,7 +66,11 @@ def _cheap_model() -> Iterator[None]:
     name = "Systems.models"
     before = sys.modules.get(name)
     sys.modules[name] = SimpleNamespace(  # type: ignore[assignment]
-        load_predictor=lambda *_, **__: _MODEL, holds_detail_model=lambda *_: False, load_detail_model=None
+        from_hub=lambda model: model,
+        load_predictor=lambda *_, **__: _MODEL,
+        holds_class_model=lambda *_: False,
+        holds_detail_model=lambda *_: False,
+        load_detail_model=None,
     )
     try:
         yield
