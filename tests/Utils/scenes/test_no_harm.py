@@ -130,7 +130,15 @@ MAPS: dict[str, Callable[[Floats], Floats]] = {
 @pytest.mark.parametrize("name", ["hills", "eroded", "Zion"])
 @pytest.mark.parametrize("noise", [0.0, 5.0])
 @pytest.mark.parametrize("what", MAPS)
-def test_a_map_that_knows_nothing_does_no_harm(tmp_path: Path, what: str, noise: float, name: str) -> None:
+def test_a_map_that_knows_nothing_does_no_harm(
+    request: pytest.FixtureRequest, tmp_path: Path, what: str, noise: float, name: str
+) -> None:
+    if (what, name) == ("large shapes alone", "eroded"):
+        # Known and not mended: a blurred truth passes the crossing of octaves where mountains stand in a plain, and is
+        # then wrong at the finest scale: 6.7 % more error than the DEM alone (docs/real-ground.md, No harm).
+        request.applymarker(
+            pytest.mark.xfail(reason="a blurred truth does harm where a plain meets mountains", strict=True)
+        )
     truth = ground(name)
     dem = coarse(truth, 8, noise)
     model = MAPS[what](truth).astype(np.float32)
