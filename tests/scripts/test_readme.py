@@ -63,7 +63,7 @@ NOT_RUN = {
     "python -m benchmarks.real_ground --output results/real_ground --scene NAME image.tif truth.tif "
     "--factor 8 --noise 3": ("tests/benchmarks/test_real_ground.py runs it on a scene of its own"),
     "python evaluateScene.py --prediction metres.tif --truth lidar.tif --output results/aligned --coregister": (
-        "the scene of 64 pixels is too small for a shift to be found; tests/Utils/scenes/test_coregistration.py has larger ground"
+        "64 pixels are too few for a shift to be found; tests/Utils/scenes/test_coregistration.py has larger ground"
     ),
     "python -m benchmarks.synthetic_ground --output results/synthetic_ground --tiles FOLDER "
     "--model output/Demo/diffusion/model": "tests/benchmarks/test_synthetic_ground.py runs it on tiles of its own",
