@@ -21,7 +21,7 @@ _MARGIN = 16
 
 @dataclass(frozen=True)
 class Correction:
-    """The correction that turns a model's mosaic into heights: ``gain * mosaic + offset``, both on coarse grids.
+    """The correction that turns a model's mosaic into heights: ``gain * (mosaic - shown) + offset``, on coarse grids.
 
     Attributes:
         gain: (h, w) share of the model's detail that is kept.
@@ -31,6 +31,7 @@ class Correction:
         known: (h, w) whether heights in a cell were known and not filled in.
         geometry: where the cells lie.
         surface: where the samples of ``offset`` lie.
+        shown: (H, W) what the offset already shows of the mosaic, as ``offset`` in metres; None for nothing.
     """
 
     gain: Cells
@@ -40,11 +41,13 @@ class Correction:
     known: NDArray[np.bool_]
     geometry: Geometry
     surface: Geometry
+    shown: NDArray[np.float32] | None = None
 
     def apply(self, heights: NDArray[np.float32], place: Geometry) -> NDArray[np.float32]:
         """Corrected heights of a part of the scene."""
-        gain = values_at(self.gain, self.geometry.locate(place), order=1)
-        return gain * heights + values_at(self.offset, self.surface.locate(place), order=3)
+        gain, at = values_at(self.gain, self.geometry.locate(place), order=1), self.surface.locate(place)
+        detail = heights if self.shown is None else heights - values_at(self.shown, at, order=3)
+        return gain * detail + values_at(self.offset, at, order=3)
 
     def uncertainty(self, spread: NDArray[np.float32], place: Geometry) -> NDArray[np.float32]:
         """Standard deviation in metres, computed from the spread of the mosaic."""
