@@ -206,6 +206,9 @@ def _rows(scores: SceneScores, stratum: Stratum, error_label: str) -> list[list[
             rows.append([label, *(_change_cell(change, metric, "change") for metric in SCORES)])
             rows.append([f"{label} (%)", *(_change_cell(change, metric, "percent") for metric in SCORES)])
             rows.append([error_label, *(_change_cell(change, metric, "standard_error") for metric in SCORES)])
+            if any("correlated_error" in one for one in change.values()):
+                cells = [_change_cell(change, metric, "correlated_error") for metric in SCORES]
+                rows.append(["± from the variogram", *cells])
     return rows
 
 
@@ -216,7 +219,7 @@ def _change_cell(change: Mapping[str, Mapping[str, float]], metric: Metric, what
     if what == "percent":
         return f"{value:+.1f}"
     text = metric.format(value)
-    return text if what == "standard_error" or text.startswith("-") else f"+{text}"
+    return text if what in ("standard_error", "correlated_error") or text.startswith("-") else f"+{text}"
 
 
 def _coverage_tables(coverage: Coverage) -> list[Rows]:
@@ -240,6 +243,8 @@ def _csv_rows(stratum: Stratum) -> list[dict[str, object]]:
     head |= {"pixels": stratum.pixels, "share": stratum.share}
     rows = [head | {"map": name} | scores for name, scores in stratum.scores.items()]
     for suffix, change in (("", stratum.change), (f" from {DEM_ALONE}", stratum.change_from_dem_alone)):
-        for what in ("change", "percent", "standard_error") if change else ():
-            rows.append(head | {"map": f"{what}{suffix}"} | {key: values[what] for key, values in change.items()})
+        for what in ("change", "percent", "standard_error", "correlated_error") if change else ():
+            found = {key: values[what] for key, values in change.items() if what in values}
+            if found:
+                rows.append(head | {"map": f"{what}{suffix}"} | found)
     return rows

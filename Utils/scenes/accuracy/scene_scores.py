@@ -55,6 +55,9 @@ DEFINITIONS = {
     "effective_samples": "independent errors that those of the prediction are worth, from a short and a long spherical "
     "range of their variogram, over a disk of the scored area (Rolstad et al., 2009)",
     "standard_error": "of the change, paired, by leaving out one block of 256 x 256 pixels at a time (jackknife)",
+    "correlated_error": "standard error of the change from the variogram of the paired differences: their variance "
+    "over the number of independent ones that they are worth ('worth'), as for effective_samples; it is the one to "
+    "believe where errors are alike over more than a block",
 }
 BLOCK = 256
 """Side of the blocks behind the standard errors, in pixels; windows hold whole blocks."""
@@ -98,7 +101,8 @@ class Stratum:
         pixels: scored pixels.
         share: of all scored pixels, 0..1.
         scores: by map, ``prediction`` last, each by the keys of :data:`SCORES`; NaN where undefined.
-        change: with a baseline or else bicubic, by key of a score: ``change``, ``percent`` and ``standard_error``.
+        change: with a baseline or else bicubic, by key of a score: ``change``, ``percent`` and ``standard_error``; over
+            all pixels also ``correlated_error`` and ``worth``, where they are known.
         change_from_dem_alone: likewise, with the DEM alone in the baseline's place.
     """
 

@@ -24,6 +24,7 @@ from Utils.rasters.ground import ground_sample_distance
 from Utils.rasters.places import container
 from Utils.rasters.vertical_datum import VerticalDatum
 from Utils.scenes.accuracy.accuracy_tables import writing
+from Utils.scenes.accuracy.change_correlation import ChangeCorrelation
 from Utils.scenes.accuracy.error_correlation import ErrorCorrelation
 from Utils.scenes.accuracy.error_statistics import (
     BlockSums,
@@ -66,6 +67,7 @@ from Utils.scenes.accuracy.scene_scores import (
     Views,
 )
 from Utils.scenes.accuracy.terrain_scores import TerrainSums
+from Utils.scenes.accuracy.variogram import Variogram
 from Utils.scenes.output.height_writer import Band, HeightWriter, space_needed
 from Utils.scenes.output.height_writer import check_output as check_raster_output
 
@@ -228,6 +230,10 @@ class _Run:
         grid = maps.grid
         metres = ground_sample_distance(grid.crs, grid.transform, grid.height, grid.width)
         self._correlation = ErrorCorrelation(metres, grid.size)
+        self._changes = {
+            name: ChangeCorrelation(metres, grid.size) for name in dict.fromkeys((self._control, DEM_ALONE))
+            if name in maps.scored
+        }  # fmt: skip
         self._terrain = TerrainSums(list(maps.scored)) if grid.has_metres else None
         self._ground = None if maps.classes is None else ClassSums(maps.classes, list(maps.scored))
         self.pixels = {"grid": maps.grid.size, "truth": 0, **dict.fromkeys(maps.scored, 0), "scored": 0}
@@ -244,6 +250,8 @@ class _Run:
         if BICUBIC in heights:
             known = found.known_to_all_but(BICUBIC)
             self.pixels[BICUBIC_LACKS] += int(np.count_nonzero(known & ~scored))
+        if not scored.any():  # most windows of a strip that lies askew in its raster
+            return np.full(scored.shape, np.nan)
 
         east, north = self._maps.grid.gradient(found.truth, window)
         slope = np.degrees(np.arctan(length(east, north)))
@@ -252,7 +260,7 @@ class _Run:
         cells = self._sums.cells(classes)
         errors = {name: values - truth for name, values in heights.items()}
         self._add_errors(window, cells, scored, errors)
-        self._add_slopes(found, cells, (east, north), slope)
+        slopes = self._add_slopes(found, cells, (east, north), slope)
         columns = {name: values[scored] for name, values in errors.items()} | {"class": classes[scored]}
         if found.sigma is not None:
             columns[UNCERTAINTY] = self._add_sigma(found, cells, errors[PREDICTION])[scored]
@@ -261,9 +269,16 @@ class _Run:
         self._add_thumbnails(window, scored, {"truth": truth, **heights})
         if self._ground is not None:
             self._ground.add(window, scored, errors)
+        for name, one in self._changes.items():
+            one.add(window, scored, errors[PREDICTION], errors[name], slopes[PREDICTION], slopes[name])
         error = np.where(scored, errors[PREDICTION], np.nan)
         self._correlation.add(window, error)
         return error
+
+    @property
+    def _control(self) -> str:
+        """The map from which changes are counted."""
+        return BASELINE if BASELINE in self._maps.scored else BICUBIC
 
     def _add_errors(
         self, window: Window, cells: NDArray[np.intp], scored: BoolArray, errors: Mapping[str, FloatArray]
@@ -282,7 +297,8 @@ class _Run:
         cells: NDArray[np.intp],
         true_gradient: tuple[FloatArray, FloatArray],
         true_slope: FloatArray,
-    ) -> None:
+    ) -> dict[str, FloatArray]:
+        """Count the errors of slopes; gives by map the distance of its slopes from the true ones, (H, W) degrees."""
         gradients = {name: self._maps.grid.gradient(values, found.window) for name, values in found.heights.items()}
         if self._terrain is not None:
             self._terrain.add(found.scored, found.truth, found.heights, gradients, true_gradient)
@@ -305,6 +321,10 @@ class _Run:
             angles = np.degrees(np.arctan2(sine, cosine))
             self._sums.add(f"{name} aspects", found.window, chosen[has_aspect])
             self._sums.add(f"{name} aspect", found.window, chosen[has_aspect], angles)
+        return {
+            name: np.abs(np.degrees(np.arctan(length(*gradients[name]))) - true_slope)
+            for name in ([PREDICTION, *self._changes] if self._changes else [])
+        }
 
     def _add_sigma(self, found: WindowMaps, cells: NDArray[np.intp], error: FloatArray) -> FloatArray:
         """Count coverage; gives sigma (H, W), NaN where it is unknown or negative."""
@@ -356,8 +376,9 @@ class _Run:
         label = "all" if chosen is None else f">{low:g}" if math.isinf(high) else f"{low:g}-{high:g}"
         pixels = int(self._sums.total("pixels", chosen))
         scores = {name: self._map_scores(name, chosen) for name in self._maps.scored}
-        control = BASELINE if BASELINE in scores else BICUBIC
-        change, alone = (self._change(scores, chosen, name) if name in scores else {} for name in (control, DEM_ALONE))
+        change, alone = (
+            self._change(scores, chosen, name) if name in scores else {} for name in (self._control, DEM_ALONE)
+        )
         return Stratum(label, low, high, pixels, pixels / max(self.pixels["scored"], 1), scores, change, alone)
 
     def _map_scores(self, name: str, chosen: int | None) -> dict[str, float]:
@@ -385,11 +406,17 @@ class _Run:
             "rmse": self._change_error(control, "squared", "pixels", chosen, root=True),
             "slope_error_degrees": self._change_error(control, "slope", "slopes", chosen, root=False),
         }
+        correlated: dict[str, Variogram] = {}
+        if chosen is None:
+            correlated = self._changes[control].variograms(scores[PREDICTION]["rmse"], scores[control]["rmse"])
         changes = {}
         for key in (metric.key for metric in SCORES if metric.better != "zero"):
             before, after = scores[control][key], scores[PREDICTION][key]
             percent = 100.0 * ratio(after - before, before)
             changes[key] = {"change": after - before, "percent": percent, "standard_error": errors.get(key, math.nan)}
+            if key in correlated:
+                found = correlated[key]
+                changes[key] |= {"correlated_error": found.standard_error_of_mean, "worth": found.effective}
         return changes
 
     def _change_error(self, control: str, what: str, count: str, chosen: int | None, root: bool) -> float:

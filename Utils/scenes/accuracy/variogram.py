@@ -69,7 +69,11 @@ def _spherical(distances: FloatArray, reach: float, sill: float) -> FloatArray:
 
 
 def fit_variogram(distances: FloatArray, values: FloatArray, pairs: FloatArray, area: float, least: float) -> Variogram:
-    """Fit a short and a long spherical range.
+    """Fit a short and a long spherical range, by least squares over distances that grow by factors.
+
+    The short range is a pixel, which is noise of its own, unless another one is worth its parameter. Relative residuals
+    would ask the model to meet the smallest values near the origin, where smooth errors are parabolic and no spherical
+    model is: ranges come out too long.
 
     Args:
         distances: (K,).
@@ -86,27 +90,41 @@ def fit_variogram(distances: FloatArray, values: FloatArray, pairs: FloatArray, 
     def model(at: NDArray[np.float64], short: float, longer: float, first: float, second: float) -> FloatArray:
         return _spherical(at, short, first) + _spherical(at, short + longer, second)
 
-    best, least_cost = None, math.inf
-    for short in (2.0 * least, math.sqrt(least * reach)):
-        try:
-            found, _ = curve_fit(
-                model,
-                distances,
-                values,
-                p0=(short, reach / 2, top / 2, top / 2),
-                sigma=0.02 * top + 0.2 * values,
-                bounds=([least, 0.0, 0.0, 0.0], [reach, 2.0 * reach, 2.0 * top, 2.0 * top]),
-            )
-        except (RuntimeError, ValueError):
-            continue
-        cost = float((((model(distances, *found) - values) / (0.02 * top + 0.2 * values)) ** 2).sum())
-        if cost < least_cost:
-            best, least_cost = found, cost
-    if best is None:
+    def one_range(at: NDArray[np.float64], longer: float, first: float, second: float) -> FloatArray:
+        return model(at, least, longer, first, second)
+
+    found = []
+    for tried, starts, low, high in (
+        (one_range, [(reach / 8, top / 2, top / 2), (reach / 2, top / 2, top / 2)], [0.0] * 3, [2 * reach, 2 * top]),
+        (model, [(2 * least, reach / 2, top / 2, top / 2), (math.sqrt(least * reach), reach / 2, top / 2, top / 2)],
+         [least, 0.0, 0.0, 0.0], [reach, 2 * reach, 2 * top]),
+    ):  # fmt: skip
+        bounds = (low, [*high, high[-1]])
+        best, cost = None, math.inf
+        for start in starts:
+            try:
+                fitted, _ = curve_fit(tried, distances, values, p0=start, bounds=bounds)
+            except (RuntimeError, ValueError):
+                continue
+            missed = float(((tried(distances, *fitted) - values) ** 2).sum())
+            if missed < cost:
+                best, cost = fitted, missed
+        if best is not None:
+            found.append((_criterion(cost, len(distances), len(best)), best))
+    if not found:
         nothing = (math.nan, math.nan)
         return Variogram(distances, values, pairs, nothing, nothing, area, math.nan)
-    ranges, sills = (float(best[0]), float(best[0] + best[1])), (float(best[2]), float(best[3]))
-    return Variogram(distances, values, pairs, ranges, sills, area, effective_samples(area, ranges, sills))
+    best = min(found, key=lambda one: one[0])[1]
+    short, longer, *sills = best if len(best) == 4 else (least, *best)
+    ranges, parts = (float(short), float(short + longer)), (float(sills[0]), float(sills[1]))
+    return Variogram(distances, values, pairs, ranges, parts, area, effective_samples(area, ranges, parts))
+
+
+def _criterion(missed: float, count: int, parameters: int) -> float:
+    """Akaike's, corrected for few values: a second range must be worth its parameter, for sums of squares wobble."""
+    if count <= parameters + 2:
+        return math.inf if parameters > 3 else 0.0
+    return count * math.log(max(missed, 1e-300)) + 2 * parameters * count / (count - parameters - 1)
 
 
 def effective_samples(area: float, ranges: tuple[float, ...], sills: tuple[float, ...]) -> float:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from scipy.interpolate import RBFInterpolator
 from Utils.core.errors import UserError
 from Utils.scenes.fusion.anchors import Points, sample
 from Utils.scenes.fusion.correction import Correction
+from Utils.scenes.fusion.points_beside_dem import Surface, guarded_surface, weighted_median
 from Utils.scenes.fusion.points_on_scene import FEWEST_POINTS
 from Utils.scenes.fusion.reference import Geometry
 
@@ -29,13 +29,6 @@ _NEIGHBOURS = 48
 _SMOOTHINGS = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 _MOST_TO_CHOOSE = 1500
 _STRIP = 512
-_BLOCKS = 8  # along the longer side, where whole blocks of points judge a surface
-_WORTHWHILE = 0.98  # a surface that mends less than 2 % of what blocks are missed by is chance
-
-Surface = Callable[[Floats], Floats]
-"""Gives metres (N,) at places (N, 2)."""
-Fit = Callable[[Floats, Floats, Floats], Surface]
-"""Gives the surface through values (N,) at places (N, 2), which are doubted by shares (N,) of their mean variance."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +51,8 @@ def correct_to_points(
 ) -> PointCorrection:
     """Fit a surface that corrects a mosaic towards heights at points, however they lie.
 
-    Its smoothness is chosen by leaving out a fifth of the points at a time; after a fusion whole blocks of points are
-    left out, and it may turn out that one level, or nothing, is best. Points whose residual lies more than five robust
+    Its smoothness is chosen by leaving out a fifth of the points at a time; after a fusion see
+    :func:`~Utils.scenes.fusion.points_beside_dem.guarded_surface`. Points whose residual lies more than five robust
     standard deviations from the median are left out, with a line in the log. Where the points' own accuracy is known,
     they weigh by the inverse of their variance.
 
@@ -100,7 +93,7 @@ def correct_to_points(
     if first is None:
         surface = _surface(places, values, _choose_smoothing(places, values, doubt) * doubt)
     else:
-        surface = _worthwhile_surface(places, values, doubt)
+        surface = guarded_surface(places, values, doubt)
     # One node beyond the border on each side, so that interpolation has nodes on both sides of every pixel.
     rows = np.arange(int(np.ceil(scene.height / spacing)) + 2)
     columns = np.arange(int(np.ceil(scene.width / spacing)) + 2)
@@ -150,18 +143,9 @@ def _thinned(rows: Floats, columns: Floats, values: Floats, variance: Floats) ->
     order = np.argsort(group, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
     places = np.array([[rows[part].mean(), columns[part].mean()] for part in parts])
-    found = np.array([_weighted_median(values[part], 1.0 / variance[part]) for part in parts])
+    found = np.array([weighted_median(values[part], 1.0 / variance[part]) for part in parts])
     doubt = np.array([1.0 / np.mean(1.0 / variance[part]) for part in parts])
     return places, found, doubt / doubt.mean()
-
-
-def _weighted_median(values: Floats, weights: Floats) -> float:
-    """The median, where each value counts by its weight; the usual one for equal weights."""
-    if np.ptp(weights) == 0.0:
-        return float(np.median(values))
-    order = np.argsort(values)
-    total = np.cumsum(weights[order]) - weights[order] / 2
-    return float(np.interp(weights.sum() / 2, total, values[order]))
 
 
 def _choose_smoothing(places: Floats, values: Floats, doubt: Floats) -> float:
@@ -180,54 +164,6 @@ def _choose_smoothing(places: Floats, values: Floats, doubt: Floats) -> float:
         return float(np.mean(np.concatenate(misses)))
 
     return min(_SMOOTHINGS, key=error)
-
-
-def _worthwhile_surface(places: Floats, values: Floats, doubt: Floats) -> Surface:
-    """What best mends parts of the scene whose points it has not seen: a surface, one level, or nothing.
-
-    What a DEM lacks near a track need not go on beside it. Points next to each other would not show that, so whole
-    blocks are left out.
-    """
-    chosen = np.random.default_rng(0).permutation(len(places))[:_MOST_TO_CHOOSE]
-    side = max(float(np.ptp(places, axis=0).max()), 1e-9) / _BLOCKS
-    _, block = np.unique(np.floor((places[chosen] - places.min(axis=0)) / side), axis=0, return_inverse=True)
-    folds = np.random.default_rng(1).permutation(int(block.max()) + 1)[block.ravel()] % 5
-
-    def error(fit: Fit) -> float:
-        misses = []
-        for fold in np.unique(folds):
-            known, asked = chosen[folds != fold], chosen[folds == fold]
-            if len(known) >= FEWEST_POINTS:
-                found = fit(places[known], values[known], doubt[known])(places[asked])
-                misses.append(np.abs(found - values[asked]) / doubt[asked])
-        return float(np.mean(np.concatenate(misses))) if misses else np.inf
-
-    candidates: list[tuple[str, Fit]] = [("nothing: the DEM is as good as it is", _nothing), ("one level", _level)]
-    candidates += [("a surface", partial(_smoothed, smoothing)) for smoothing in _SMOOTHINGS]
-    errors = [error(fit) for _, fit in candidates]
-    best = int(np.argmin(errors))
-    name, fit = candidates[best if errors[best] < _WORTHWHILE * errors[0] else 0]
-    logger.info(
-        "--points mend the DEM by %s: blocks of points that were left out are missed by %.2f m, and by %.2f m without",
-        name,
-        min(errors),
-        errors[0],
-    )
-    return fit(places, values, doubt)
-
-
-def _smoothed(smoothing: float, places: Floats, values: Floats, doubt: Floats) -> Surface:
-    found = _surface(places, values, smoothing * doubt)
-    return lambda at: np.asarray(found(at))
-
-
-def _nothing(places: Floats, values: Floats, doubt: Floats) -> Surface:
-    return lambda at: np.zeros(len(at))
-
-
-def _level(places: Floats, values: Floats, doubt: Floats) -> Surface:
-    level = _weighted_median(values, 1.0 / doubt)
-    return lambda at: np.full(len(at), level)
 
 
 def _surface(places: Floats, values: Floats, smoothing: Floats) -> RBFInterpolator:

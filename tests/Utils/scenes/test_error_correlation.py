@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from tests.Utils.scenes.accuracy_maps import terrain, write_dem
 from Utils.core.errors import UserError
+from Utils.scenes.accuracy.change_correlation import ChangeCorrelation
 from Utils.scenes.accuracy.error_correlation import ErrorCorrelation
 from Utils.scenes.accuracy.scene_scoring import score_scene
 from Utils.scenes.accuracy.terrain_scores import roughness
@@ -37,15 +38,34 @@ def test_independent_errors_are_worth_as_many() -> None:
 
 def test_errors_that_are_alike_are_worth_few() -> None:
     rng = np.random.default_rng(1)
-    errors = gaussian_filter(rng.normal(size=(512, 512)), 12.0, mode="wrap")
-    errors = errors / errors.std() * 3.0 + rng.normal(0.0, 1.0, errors.shape)
-    found = counted(errors)
-    assert sum(found.sills) == pytest.approx(10.0, rel=0.25)
-    assert 200.0 < found.ranges[1] < 1000.0  # a Gaussian of 120 m is alike over some 400 m
-    # The mean of such a field varies as theory says: its spectrum at zero.
+    found = []
+    for _ in range(3):
+        errors = gaussian_filter(rng.normal(size=(512, 512)), 12.0, mode="wrap")
+        found.append(counted(errors / errors.std() * 3.0 + rng.normal(0.0, 1.0, errors.shape)))
+        assert sum(found[-1].sills) == pytest.approx(10.0, rel=0.25)
+        assert found[-1].effective < 0.002 * 512**2
+    assert 200.0 < np.median([one.ranges[1] for one in found]) < 1000.0  # a Gaussian of 120 m is alike over some 400 m
+    # The mean of such a field varies as theory says: its spectrum at zero. One field alone may look longer.
     expected = math.sqrt(9.0 * 4.0 * math.pi * 12.0**2) / 512
-    assert found.standard_error_of_mean == pytest.approx(expected, rel=0.35)
-    assert found.effective < 0.002 * errors.size
+    assert np.mean([one.standard_error_of_mean for one in found]) == pytest.approx(expected, rel=0.35)
+
+
+def test_the_stated_error_of_a_change_is_how_changes_scatter() -> None:
+    """Over scenes drawn alike, whose errors are alike over some 8 pixels, in parts in both maps."""
+    rng = np.random.default_rng(2)
+    everywhere, window = np.ones((128, 128), bool), Window(0, 0, 128, 128)
+    changes, stated = [], []
+    for _ in range(24):
+        common, own, other = (gaussian_filter(rng.normal(size=(128, 128)), 2.5, mode="wrap") * 8.9 for _ in range(3))
+        before, after = common + own, 0.5 * common + 0.7 * other
+        found = ChangeCorrelation(None, 128 * 128)
+        found.add(window, everywhere, after, before, after, before)
+        rmse = [float(np.sqrt(np.mean(one**2))) for one in (after, before)]
+        variograms = found.variograms(*rmse)
+        changes.append((np.mean(np.abs(after)) - np.mean(np.abs(before)), rmse[0] - rmse[1]))
+        stated.append([variograms[key].standard_error_of_mean for key in ("mae", "rmse")])
+    # The deviation of 24 numbers is known to 15 %; two of those, and what the fits are wrong by.
+    assert np.mean(stated, axis=0) == pytest.approx(np.std(changes, axis=0, ddof=1), rel=0.4)
 
 
 def test_the_effective_number_is_the_integral_of_the_covariance() -> None:

@@ -141,8 +141,9 @@ def test_json_holds_all_that_was_measured(full: SceneScores, tmp_path: Path) -> 
 def test_csv_has_a_row_for_every_class_and_map(full: SceneScores, tmp_path: Path) -> None:
     write_tables(full, tmp_path)
     rows = read_csv(tmp_path / "classes.csv", text_columns=["slope_class"])
-    assert [row["map"] for row in rows[:5]] == ["baseline", "prediction", "change", "percent", "standard_error"]
-    assert [row["slope_class"] for row in rows[::5]] == ["all", "0-5", "5-15", "15-30", ">30"]
+    named = ["baseline", "prediction", "change", "percent", "standard_error", "correlated_error"]
+    assert [row["map"] for row in rows[:6]] == named
+    assert [row["slope_class"] for row in rows[1::5]] == ["all", "0-5", "5-15", "15-30", ">30"]
     assert rows[1]["rmse"] == full.overall.scores[PREDICTION]["rmse"]
     assert rows[2]["rmse"] == pytest.approx(rows[1]["rmse"] - rows[0]["rmse"])  # type: ignore[operator]
 
@@ -152,13 +153,15 @@ def test_the_table_shows_both_maps_their_change_and_the_coverage(full: SceneScor
     assert (tmp_path / "table.md").read_text(encoding="utf-8") == table + "\n"
     lines = [line for line in table.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    first = {row[0]: row for row in cells[2:7]}
-    assert list(first) == ["baseline", "prediction", "change", "change (%)", "± standard error, 1 blocks"]
+    first = {row[0]: row for row in cells[2:8]}
+    errors = ["± standard error, 1 blocks", "± from the variogram"]
+    assert list(first) == ["baseline", "prediction", "change", "change (%)", *errors]
     rmse = [heading.startswith("RMSE") for heading in cells[0]].index(True)
     assert first["baseline"][rmse] == "3.000"
     assert float(first["prediction"][rmse]) == pytest.approx(2.0, abs=0.1)
     assert float(first["change"][rmse]) == pytest.approx(-1.0, abs=0.1)
     assert first["± standard error, 1 blocks"][rmse] == "—"
+    assert 0.0 < float(first["± from the variogram"][rmse]) < 0.5
     assert "compared as it is" in table
     assert "inside 1 sigma (%)" in table
     assert ">30" in table
