@@ -18,8 +18,10 @@ import trainSegmentation
 from Modules.common.components import load_component
 from Modules.segmentation import SegmentationNetwork
 from Systems.segmentation.rates import LAYER_GROUPS, decayed_groups
+from Systems.segmentation.task import LandCoverSettings, SegmentationTask
 from tests.conftest import Config, write_config
 from tests.land_cover_sets import write_loveda
+from Utils.config.land_cover_keys import SelfTrainingSection
 from Utils.core.tables import read_csv
 from Utils.data.land_cover.class_table import LOVEDA, read_mask
 from Utils.data.sample import IGNORED_LABEL
@@ -104,18 +106,57 @@ def test_scores_are_those_of_the_written_class_maps(loveda: Path, trained: Path,
     assert [row["id"] for row in read_csv(results / "tiles.csv", text_columns=["id"])] == ["Rural-0", "Rural-1"]
     table = (results / "table.md").read_text()
     assert "ConvNeXt B + S, depth" in table and "no label of the target" in table and "PyCDA" in table
+    assert document["unlabelled_images"] == [] and "self-training" not in table and seen_images(table) == "no"
     assert (results / "report.html").is_file() and len(list((results / "pictures").glob("*.png"))) == 1
 
 
-def test_two_and_two_steps_are_four(loveda: Path, trained: Path, tmp_path: Path) -> None:
-    parts = tmp_path / "parts"
-    config = training(loveda, parts, max_steps=2, lr_schedule="plateau", warmup_steps=3)
-    assert run(trainSegmentation, tmp_path, config) == 0
-    assert trainSegmentation.main(["--resume", str(parts), "--set", "max_steps=4"]) == 0
-    whole = tmp_path / "whole"
-    assert run(trainSegmentation, tmp_path, config | {"output_dir": str(whole), "max_steps": 4}) == 0
-    one, two = (load_checkpoint(place / "final/checkpoints/last.safetensors").network for place in (whole, parts))
-    assert one.keys() == two.keys() and all(torch.equal(value, two[name]) for name, value in one.items())
+def test_self_training_reads_no_label_of_the_target_is_named_and_resumed(
+    loveda: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The teacher is the average of the weights, which a checkpoint holds: two and two steps are four."""
+    copy = shutil.copytree(loveda, tmp_path / "set")
+    shutil.rmtree(copy / "Train" / "Rural" / "masks_png")
+    taught = {"ema_decay": 0.8, "self_training": {"domains": ["Rural"], "confidence": 0.1}}
+    # A schedule that does not span the run, so that it may be prolonged.
+    config = training(copy, tmp_path / "parts", lr_schedule="plateau", warmup_steps=3, **taught)
+    assert run(trainSegmentation, tmp_path, config | {"max_steps": 2}) == 0
+    assert "3 images of Rural are learnt from without labels" in capsys.readouterr().err
+    assert trainSegmentation.main(["--resume", str(tmp_path / "parts"), "--set", "max_steps=4"]) == 0
+    assert run(trainSegmentation, tmp_path, config | {"output_dir": str(tmp_path / "whole")}) == 0
+    last = "final/checkpoints/last.safetensors"
+    one, two = (load_checkpoint(tmp_path / name / last) for name in ("whole", "parts"))
+    for kind in ("network", "average"):
+        first, second = getattr(one, kind), getattr(two, kind)
+        assert first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
+    assert "self-training on Rural (Train)" in (tmp_path / "whole" / "model" / "README.md").read_text()
+    results = tmp_path / "scores"
+    assert run(evaluateSegmentation, tmp_path, evaluation(copy, tmp_path / "whole", results)) == 0
+    assert json.loads((results / "metrics.json").read_text())["unlabelled_images"] == ["Train: Rural"]
+    table = (results / "table.md").read_text()
+    assert "self-training on images of Train: Rural without labels" in table
+    assert seen_images(table) == "yes"
+
+
+def seen_images(table: str) -> str:
+    """What the table beside published numbers says of images of the target."""
+    row = next(line for line in table.splitlines() if line.startswith("| this network"))
+    return row.split("|")[2].strip()
+
+
+def test_the_loss_on_images_without_labels_is_weighted(loveda: Path) -> None:
+    torch.manual_seed(0)
+    network = SegmentationNetwork("test_convnext", "test_convnext2", classes=LOVEDA.names, channels=8)
+    image, depth = torch.rand(2, 3, 32, 32), torch.rand(2, 1, 32, 32)
+    label = torch.randint(0, 7, (2, 32, 32))
+    square = {"image": image, "depth": depth, "changed_image": image.flip(1), "changed_depth": depth, "pasted": label}
+    batch = {"image": image, "depth": depth, "label": label, "unlabelled": square}
+    losses = []
+    for weight in (None, 1.0, 3.0):
+        section = None if weight is None else SelfTrainingSection(domains=["Rural"], weight=weight)
+        task = SegmentationTask(network.eval(), LandCoverSettings(self_training=section))
+        task.be_taught(network.state_dict)
+        losses.append(float(task.loss(batch, []).detach()))
+    assert losses[1] > losses[0] + 0.5 and losses[2] - losses[0] == pytest.approx(3 * (losses[1] - losses[0]))
 
 
 def test_a_submission_is_flat_and_of_plain_numbers(loveda: Path, trained: Path, tmp_path: Path) -> None:
@@ -167,6 +208,9 @@ def test_controls_are_trained_alike(loveda: Path, fusion: str, source: str, tmp_
         ({"model": MODEL | {"backbone": "test_convnot"}}, "unknown backbone 'test_convnot'"),
         ({"root": "elsewhere"}, "root belongs to a table"),
         ({"loss_types": "HDNLoss"}, "unknown loss 'HDNLoss'"),
+        ({"self_training": {"domains": ["Urban"]}}, "which is a source and has labels"),
+        ({"self_training": {"domains": ["Rural"]}}, "self_training needs ema_decay"),
+        ({"self_training": {"domains": ["Hills"]}, "ema_decay": 0.9}, "has no domain 'Hills'"),
         ({"stride": 60}, "stride 60 leaves pixels out between windows of 48"),
         ({"class_table": "nowhere.json"}, "class_table 'nowhere.json': No such file"),
     ],

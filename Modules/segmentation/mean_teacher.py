@@ -1,0 +1,76 @@
+"""A mean teacher: pseudo-labels from the averaged weights of a network, and the loss of the network on them.
+
+Mean teacher: arXiv 1703.01780. The weight of an image's loss by the share of its pixels of which the teacher is sure:
+DACS, arXiv 2007.08702.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+__all__ = ["pseudo_labels", "taught_loss", "teacher_probabilities"]
+
+_NONE = 255
+
+
+@torch.no_grad()
+def teacher_probabilities(
+    network: nn.Module, average: Mapping[str, Tensor], image: Tensor, depth: Tensor | None
+) -> Tensor:
+    """Class probabilities (B, classes, H, W) fp32 of a network with other weights, in evaluation mode.
+
+    Args:
+        network: the network; its own weights, statistics and modes are as before afterwards.
+        average: the teacher's parameters and buffers by name.
+        image: (B, 3, H, W), RGB in [0, 1].
+        depth: (B, 1, H, W) in [0, 1]; None where the network sees none.
+    """
+    with _in_evaluation(network):
+        scores: Tensor = functional_call(network, dict(average), (image, depth))
+    return scores.float().softmax(dim=1)
+
+
+def pseudo_labels(probabilities: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
+    """The most probable class of each pixel, and how far an image's classes can be trusted.
+
+    Args:
+        probabilities: (B, classes, H, W).
+        confidence: the probability from which a pixel counts as sure.
+
+    Returns:
+        Class numbers (B, H, W), and the share (B,) of each image's pixels that are sure.
+    """
+    sure, label = probabilities.max(dim=1)
+    return label, (sure >= confidence).float().mean(dim=(1, 2))
+
+
+def taught_loss(scores: Tensor, label: Tensor, trust: Tensor, pasted: Tensor) -> Tensor:
+    """Cross entropy on pseudo-labels weighted by trust, and on pasted labels in full; the mean over pixels and images.
+
+    Args:
+        scores: (B, classes, H, W) of the student, before softmax.
+        label: (B, H, W) the teacher's classes.
+        trust: (B,) in [0, 1], the weight of an image's pseudo-labels.
+        pasted: (B, H, W) true classes of what was pasted, 255 elsewhere.
+    """
+    known = pasted != _NONE
+    each = functional.cross_entropy(scores.float(), torch.where(known, pasted.long(), label), reduction="none")
+    return (each * torch.where(known, 1.0, trust.view(-1, 1, 1))).mean()
+
+
+@contextmanager
+def _in_evaluation(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode; afterwards each of its parts is in the mode that it was in."""
+    modes = [(part, part.training) for part in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
