@@ -17,11 +17,15 @@ import evaluateSegmentation
 import trainSegmentation
 from Modules.common.components import load_component
 from Modules.segmentation import SegmentationNetwork
+from Systems.segmentation.build import build_segmentation
+from Systems.segmentation.config import SegmentationTrainingConfig
 from Systems.segmentation.rates import LAYER_GROUPS, decayed_groups
 from Systems.segmentation.task import LandCoverSettings, SegmentationTask
-from tests.conftest import Config, write_config
-from tests.land_cover_sets import write_loveda
+from tests.conftest import Config, write_config, write_raster
+from tests.land_cover_sets import COLOURS, HEIGHTS, tile_classes, write_loveda
+from Utils.config.config_files import load_config
 from Utils.config.land_cover_keys import SelfTrainingSection
+from Utils.core.seeds import derive_seed
 from Utils.core.tables import read_csv
 from Utils.data.land_cover.class_table import LOVEDA, read_mask
 from Utils.data.sample import IGNORED_LABEL
@@ -238,6 +242,74 @@ def test_evaluations_that_cannot_be(
         config = evaluation(loveda, trained, tmp_path / "results") | changes
         assert run(evaluateSegmentation, tmp_path, config) == 2
         assert said in capsys.readouterr().err
+
+
+def test_of_a_frozen_encoder_only_adapters_and_the_rest_learn(loveda: Path, tmp_path: Path) -> None:
+    """The optimiser holds nothing of the frozen part, which a run leaves as it was built."""
+    model = MODEL | {"backbone": "test_vit", "fusion": "none", "adapter_width": 4, "options": {"patch_size": 8}}
+    config = training(loveda, tmp_path / "run", model=model, max_steps=2, layer_decay=1.0)
+    assert run(trainSegmentation, tmp_path, config) == 0
+    loaded = load_config(tmp_path / "config.json", SegmentationTrainingConfig)
+    torch.manual_seed(derive_seed(loaded.seed, "final", "weights"))
+    built = build_segmentation(loaded, LOVEDA)
+    learns = {name for name, value in built.named_parameters() if value.requires_grad}
+    frozen = {name for name, value in built.named_parameters() if not value.requires_grad}
+    assert {name.split(".")[-2] for name in learns if name.startswith("encoder.")} == {"down", "up"}
+    assert frozen and all(name.startswith("encoder.") for name in frozen)
+    checkpoint = load_checkpoint(tmp_path / "run" / "final" / "checkpoints" / "last.safetensors")
+    before = built.state_dict()
+    assert {name for name in learns | frozen if torch.equal(checkpoint.network[name], before[name])} == frozen
+    moments = [state["exp_avg"] for state in checkpoint.optimiser.values()]
+    assert sum(value.numel() for value in moments) == sum(before[name].numel() for name in learns)
+
+
+def test_classes_and_files_of_ones_own(tmp_path: Path) -> None:
+    """A CSV of tiles that lie anywhere, and a JSON of classes: trained, scored, and written in their colours."""
+    own = {
+        "classes": [
+            {"name": "meadow", "colour": [90, 160, 60], "value": 30},
+            {"name": "house", "colour": [200, 80, 60], "value": 7},
+            {"name": "lane", "colour": [120, 120, 120], "value": 200},
+            {"name": "lake", "colour": [30, 60, 150], "value": 12},
+        ],
+        "ignored_values": [99],
+    }
+    names = [entry["name"] for entry in own["classes"]]  # type: ignore[index]
+    values = np.array([30, 7, 200, 12], np.uint8)
+    lines = ["image,mask,part,domain,relative_depth"]
+    for number in range(5):
+        labels = tile_classes(number, 32)
+        part, domain = ("Train", "valley") if number < 3 else ("Val", "valley") if number == 3 else ("Val", "hills")
+        image, mask, depth = (tmp_path / "files" / f"{what}_{number}.tif" for what in ("air", "map", "relief"))
+        coded = values[labels]
+        coded[0] = 99
+        write_raster(image, np.moveaxis(COLOURS[labels], -1, 0).astype(np.uint8))
+        write_raster(mask, coded)
+        write_raster(depth, HEIGHTS[labels].astype(np.float32))
+        lines.append(",".join([*(path.name for path in (image, mask)), part, domain, depth.name]))
+    table = tmp_path / "tiles.csv"
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    common = {
+        "dataset_path": str(table),
+        "root": str(tmp_path / "files"),
+        "class_table": str(write_config(tmp_path / "classes.json", own)),
+        "window": 32,
+        "stride": 32,
+    }
+    more = {"source": ["valley"], "max_steps": 1, "class_weights": "balanced", "batch_size": 3}
+    assert run(trainSegmentation, tmp_path, training(table, tmp_path / "run") | common | more) == 0
+    network = load_component(SegmentationNetwork, tmp_path / "run" / "model")
+    assert list(network.config["classes"]) == names and list(network.config["values"]) == values.tolist()
+    scores = evaluation(table, tmp_path / "run", tmp_path / "scores", domains=["hills"]) | common
+    assert run(evaluateSegmentation, tmp_path, scores) == 0
+    document = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert (document["domain"], document["scored_on"]) == ("target", "Val: hills")
+    assert {f"classes.iou_{name}" for name in names} <= document["summary"]["classes"].keys()
+    drawn = Image.open(tmp_path / "scores" / "classes" / "hills-air_4.png")
+    palette = drawn.getpalette()
+    assert palette is not None and palette[:12] == [c for entry in own["classes"] for c in entry["colour"]]  # type: ignore[index]
+    assert np.asarray(drawn).max() < 4
+    assert "published" not in (tmp_path / "scores" / "table.md").read_text()
 
 
 def test_dry_runs_write_nothing(loveda: Path, trained: Path, tmp_path: Path) -> None:
