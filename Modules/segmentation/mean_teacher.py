@@ -1,7 +1,7 @@
 """A mean teacher: pseudo-labels from the averaged weights of a network, and the loss of the network on them.
 
-Mean teacher: arXiv 1703.01780. The weight of an image's loss by the share of its pixels of which the teacher is sure:
-DACS, arXiv 2007.08702.
+Mean teacher: arXiv 1703.01780. Only pixels of which the teacher is sure: FixMatch, arXiv 2001.07685. All pixels, by the
+share of the image of which it is sure: DACS, arXiv 2007.08702.
 """
 
 from __future__ import annotations
@@ -36,32 +36,34 @@ def teacher_probabilities(
     return scores.float().softmax(dim=1)
 
 
-def pseudo_labels(probabilities: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
-    """The most probable class of each pixel, and how far an image's classes can be trusted.
+def pseudo_labels(probabilities: Tensor, confidence: float, by_image: bool) -> tuple[Tensor, Tensor]:
+    """The most probable class of each pixel, and how far it is trusted.
 
     Args:
         probabilities: (B, classes, H, W).
         confidence: the probability from which a pixel counts as sure.
+        by_image: whether all pixels of an image are trusted by the share of them that are sure, not each by itself.
 
     Returns:
-        Class numbers (B, H, W), and the share (B,) of each image's pixels that are sure.
+        Class numbers (B, H, W), and their weights in [0, 1], (B, H, W), or (B, 1, 1) by image.
     """
-    sure, label = probabilities.max(dim=1)
-    return label, (sure >= confidence).float().mean(dim=(1, 2))
+    most, label = probabilities.max(dim=1)
+    sure = (most >= confidence).float()
+    return label, sure.mean(dim=(1, 2), keepdim=True) if by_image else sure
 
 
 def taught_loss(scores: Tensor, label: Tensor, trust: Tensor, pasted: Tensor) -> Tensor:
-    """Cross entropy on pseudo-labels weighted by trust, and on pasted labels in full; the mean over pixels and images.
+    """Cross entropy on pseudo-labels weighted by trust, and on pasted labels in full; the mean over all pixels.
 
     Args:
         scores: (B, classes, H, W) of the student, before softmax.
         label: (B, H, W) the teacher's classes.
-        trust: (B,) in [0, 1], the weight of an image's pseudo-labels.
+        trust: (B, H, W) or (B, 1, 1) in [0, 1], the weight of the teacher's classes.
         pasted: (B, H, W) true classes of what was pasted, 255 elsewhere.
     """
     known = pasted != _NONE
     each = functional.cross_entropy(scores.float(), torch.where(known, pasted.long(), label), reduction="none")
-    return (each * torch.where(known, 1.0, trust.view(-1, 1, 1))).mean()
+    return (each * torch.where(known, 1.0, trust)).mean()
 
 
 @contextmanager

@@ -90,7 +90,7 @@ class SegmentationTask:
     def _self_training_loss(self, batch: Batch, options: SelfTrainingSection) -> Tensor:
         """The weighted loss on images without labels, against what the teacher draws of them."""
         found = teacher_probabilities(self._segmentation, self._average(), batch["image"], batch.get("depth"))
-        label, trust = pseudo_labels(found, options.confidence)
+        label, trust = pseudo_labels(found, options.confidence, options.trust == "image")
         scores = self._segmentation(batch["changed_image"], batch.get("changed_depth"))
         return options.weight * taught_loss(scores, label, trust, batch["pasted"])
 

@@ -8,10 +8,11 @@ from pydantic import Field
 
 from Utils.config.sections import MAY_CHANGE, Fraction, Positive, PositiveNumber, Section, Share, ShareBelowOne
 
-__all__ = ["AugmentationSection", "ColourChange", "DepthSource", "SelfTrainingSection", "WithLandCover"]
+__all__ = ["AugmentationSection", "ColourChange", "DepthSource", "SelfTrainingSection", "Trust", "WithLandCover"]
 
 ColourChange = Literal["none", "mild", "strong"]
 DepthSource = Literal["true", "constant", "shuffled", "grey"]
+Trust = Literal["image", "pixel"]
 
 
 class AugmentationSection(Section):
@@ -47,8 +48,10 @@ class SelfTrainingSection(Section):
     weight: PositiveNumber = 1.0
     """Weight of the loss on these images; the loss on labels has 1."""
     confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.968
-    """Probability from which the teacher counts as sure of a pixel; the share of an image's pixels of which it is sure
-    weighs that image's loss."""
+    """Probability from which the teacher counts as sure of a pixel."""
+    trust: Trust = "pixel"
+    """Which pixels count: pixel, those of which the teacher is sure, in full; or image, all of them, weighted by the
+    share of the image of which it is sure, as DACS and DAFormer do."""
     class_mix: bool = True
     """Whether half of a labelled square's classes are pasted, with their labels, onto each square without labels."""
     colours: ColourChange = "strong"

@@ -31,16 +31,21 @@ def test_the_teacher_has_other_weights_and_leaves_the_student_as_it_was() -> Non
     assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
 
 
-def test_an_image_counts_by_the_share_of_its_pixels_that_the_teacher_is_sure_of() -> None:
+def test_pixels_count_alone_or_by_the_share_of_their_image_that_the_teacher_is_sure_of() -> None:
     probabilities = torch.tensor([[[[0.99, 0.6]], [[0.01, 0.4]]], [[[0.2, 0.5]], [[0.8, 0.5]]]])
-    label, trust = pseudo_labels(probabilities, 0.9)
+    label, each = pseudo_labels(probabilities, 0.9, by_image=False)
+    assert each.tolist() == [[[1.0, 0.0]], [[0.0, 0.0]]]
+    label, trust = pseudo_labels(probabilities, 0.9, by_image=True)
     assert label[:, 0].tolist()[0] == [0, 0] and label[1, 0, 0] == 1
-    assert trust.tolist() == [0.5, 0.0]
+    assert trust.flatten().tolist() == [0.5, 0.0]
     scores = torch.tensor([[[[0.0, 0.0]], [[0.0, 0.0]]], [[[0.0, 0.0]], [[0.0, 2.0]]]], requires_grad=True)
     pasted = torch.tensor([[[255, 255]], [[255, 1]]])
     loss = taught_loss(scores, label, trust, pasted)
     # Both pixels of the first image at half weight; of the second the pasted one alone, in full.
     assert float(loss.detach()) == pytest.approx((2 * 0.5 * math.log(2) + math.log1p(math.exp(-2))) / 4)
+    # Only the sure pixel of the first image, and the pasted one.
+    alone = float(taught_loss(scores, label, each, pasted).detach())
+    assert alone == pytest.approx((math.log(2) + math.log1p(math.exp(-2))) / 4)
     loss.backward()
     assert scores.grad is not None and scores.grad[1, :, 0, 0].abs().max() == 0 and scores.grad[0].abs().min() > 0
 
@@ -62,7 +67,7 @@ def test_a_network_of_one_pixel_can_be_taught() -> None:
     nothing = torch.full((1, 8, 8), 255)
     for gain, sure in ((1000.0, True), (0.001, False)):
         average = {f"conv.{name}": gain * value for name, value in teacher.conv.state_dict().items()}
-        label, trust = pseudo_labels(teacher_probabilities(student, average, image, None), 0.9)
+        label, trust = pseudo_labels(teacher_probabilities(student, average, image, None), 0.9, by_image=True)
         student.zero_grad()
         taught_loss(student(image, None), label, trust, nothing).backward()
         assert student.conv.weight.grad is not None
