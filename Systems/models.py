@@ -127,6 +127,7 @@ def load_class_model(
         "type": type(network).__name__,
         "trained_on": list(network.config["trained_on"]),
         "selected_on": network.config["selected_on"],
+        "unlabelled_images": list(network.config["unlabelled"]),
         "weights": _digest(folder),
         "precision": precision,
     }

@@ -1,9 +1,10 @@
 """Memory and time of a whole scene with a model that costs next to nothing: what is left is the machinery.
 
-The scene is made, then predicted twice, each time in a process of its own: relative heights, and metres by a reference.
+The scene is made, then predicted three times, each time in a process of its own: relative heights, metres by a
+reference, and classes of land cover with a preview and a page.
 
-python -m benchmarks.scene_memory                  # 20,000 x 20,000 pixels
-python -m benchmarks.scene_memory --size 4000      # a quick look
+python -m benchmarks.scene_memory                                # 20,000 x 20,000 pixels
+python -m benchmarks.scene_memory --size 8192 --cases classes    # one of them, on fewer pixels
 """
 
 from __future__ import annotations
@@ -45,16 +46,20 @@ logger = logging.getLogger("benchmarks")
 LIMIT_BYTES = 3_000_000_000
 """The bar for 20,000 x 20,000 pixels, besides the model's own memory."""
 
+RELATIVE, METRES, CLASSES = CASES = ("relative", "metres by a reference", "classes")
+"""What is predicted."""
+
 _RESULTS = Path(__file__).resolve().parent / "results"
-_BLOCK = 512
+_BLOCK = _TILE = 512
 _SEED = 0
 _CRS, _WEST, _NORTH, _METRES = "EPSG:32643", 452_400.0, 3_789_600.0, 10.0
 # Seconds between two looks at the process, and the most points that are kept of what was seen.
 _INTERVAL = 0.1
 _CURVE_POINTS = 600
-_COLOURS = ("#1b6ca8", "#c7772e")
-# The scene's three bytes; overlapping tiles of floats; the height raster, as it grows and as it is finished.
-_DISK_BYTES_A_PIXEL = 32
+_COLOURS = ("#1b6ca8", "#c7772e", "#3f7d4e")
+# The scene's three bytes; overlapping tiles, of one map of floats or of seven in half precision; the raster, as it
+# grows and as it is finished.
+_DISK_BYTES_A_PIXEL = 40
 # Pixels of the scene to a cell of the reference, a side.
 _FACTOR = 8
 
@@ -97,6 +102,23 @@ def _predict(scene: Path, output: Path, reference: Path | None) -> None:
 def _brightness(images: torch.Tensor) -> torch.Tensor:
     """The trivial model: of images (B, 3, H, W) the mean colour (B, H, W)."""
     return images.mean(dim=1)
+
+
+def _predict_classes(scene: Path, output: Path) -> None:
+    """Make a class raster of a scene as predict.py does, with LoveDA's classes, a preview and a page."""
+    from Utils.data.land_cover.class_table import LOVEDA
+    from Utils.scenes.classes.class_model import ClassModel
+    from Utils.scenes.classes.class_options import ClassOptions
+    from Utils.scenes.classes.class_run import predict_class_scene
+
+    model = ClassModel(_by_brightness, LOVEDA, False, _TILE, None, {"name": "brightness"})
+    predict_class_scene(scene, output, model, ClassOptions(tile_size=_TILE, preview=True, report=True))
+
+
+def _by_brightness(images: torch.Tensor, maps: torch.Tensor | None) -> torch.Tensor:
+    """The trivial model: class probabilities (B, 7, H, W) of images (B, 3, H, W), by the nearest of seven greys."""
+    greys = torch.linspace(0.2, 0.8, 7).view(1, 7, 1, 1)
+    return (-200.0 * (images.mean(dim=1, keepdim=True) - greys).square()).softmax(dim=1)
 
 
 # --- the scene
@@ -261,7 +283,7 @@ def _report(found: Mapping[str, Measurement], size: int, machine: dict[str, Any]
     name = f"scene_memory_{size}"
     about = {"date": date, "machine": machine, "size": size, "limit_bytes": LIMIT_BYTES}
     write_json(folder / f"{name}.json", about | {"cases": {case: asdict(one) for case, one in found.items()}})
-    headings = ["heights", "besides the model's own (GB)", "torch and networks (GB)", "s", "Mpixel/s"]
+    headings = ["map", "besides the model's own (GB)", "torch and networks (GB)", "s", "Mpixel/s"]
     rows = [
         [
             case,
@@ -315,19 +337,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--size", type=int, default=20_000, help="pixels of the scene's side, default %(default)s")
     parser.add_argument("--output", type=Path, help="folder for results (benchmarks/results/<date>-<machine>)")
-    scratch = "folder for the scene and its maps, some 32 bytes a pixel, which are deleted (the system's)"
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="what is predicted (all)")
+    scratch = "folder for the scene and its maps, some 40 bytes a pixel, which are deleted (the system's)"
     parser.add_argument("--scratch", type=Path, help=scratch)
     options = parser.parse_args(arguments)
     try:
-        print(run(options.size, options.output, options.scratch))
+        print(run(options.size, options.output, options.scratch, options.cases))
     except (UserError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def run(size: int, output: Path | None = None, scratch: Path | None = None) -> str:
+def run(size: int, output: Path | None = None, scratch: Path | None = None, cases: Sequence[str] = ()) -> str:
     """Make a scene, predict it in processes of their own, write what that took; returns a table.
+
+    Args:
+        size: pixels of the scene's side.
+        output: folder for the results; None for one below ``benchmarks/results``.
+        scratch: folder for the scene and its maps; None for the system's.
+        cases: of ``CASES``; none for all.
 
     Raises:
         UserError: no such size, or no room for the scene.
@@ -341,17 +370,22 @@ def run(size: int, output: Path | None = None, scratch: Path | None = None) -> s
         if free < needed:
             wanted = f"--size {size} takes {needed / 1e9:.1f} GB of disk, and '{name}' has {free / 1e9:.1f}"
             raise UserError(f"{wanted}; name another folder with --scratch")
-        scene, reference, heights = (Path(name) / f"{part}.tif" for part in ("scene", "reference", "heights"))
+        scene, reference, drawn = (Path(name) / f"{part}.tif" for part in ("scene", "reference", "drawn"))
         started = time.monotonic()
         write_scene(scene, size)
         write_reference(reference, size)
         logger.info("made the scene (%.0f s)", time.monotonic() - started)
         found = {}
-        for case, known in (("relative", None), ("metres by a reference", reference)):
-            found[case] = measure(_import_model, functools.partial(_predict, scene, heights, known))
+        works: Mapping[str, Callable[[], object]] = {
+            RELATIVE: functools.partial(_predict, scene, drawn, None),
+            METRES: functools.partial(_predict, scene, drawn, reference),
+            CLASSES: functools.partial(_predict_classes, scene, drawn),
+        }
+        for case in cases or CASES:
+            found[case] = measure(_import_model, works[case])
             logger.info("%s: %.0f s", case, found[case].seconds)
-            _check(heights, size)
-            heights.unlink()
+            _check(drawn, size, "uint8" if case == CLASSES else "float32")
+            drawn.unlink()
     machine, date = describe_machine("cpu"), datetime.date.today().isoformat()
     folder = output or _RESULTS / folder_name(date, machine)
     table = _report(found, size, machine, date, folder)
@@ -359,10 +393,10 @@ def run(size: int, output: Path | None = None, scratch: Path | None = None) -> s
     return table
 
 
-def _check(heights: Path, size: int) -> None:
+def _check(drawn: Path, size: int, dtype: str) -> None:
     """Make sure that there is a map of the whole scene: the memory for half the work would be a wrong number."""
-    with rasterio.open(heights) as source:
-        if source.shape != (size, size) or source.dtypes[0] != "float32":
+    with rasterio.open(drawn) as source:
+        if source.shape != (size, size) or source.dtypes[0] != dtype:
             raise RuntimeError(f"the prediction's map has {source.shape} pixels of {source.dtypes[0]}")
         corner = source.read(1, window=Window(max(0, size - 8), max(0, size - 8), min(8, size), min(8, size)))
         if not np.isfinite(corner).all() or source.nodata in corner:

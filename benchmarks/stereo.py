@@ -10,20 +10,17 @@ weights included. Finished cases in FOLDER are not run again.
 from __future__ import annotations
 
 import argparse
-import json
-import logging
-import multiprocessing
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from benchmarks.measuring import Memory, count
+from benchmarks.own_process import in_own_process, measure_all
 from Modules.common.number_formats import DTYPES
 from Modules.stereo import StereoNetwork, networks
 from Modules.stereo.geometry import PinholeGeometry
@@ -31,12 +28,9 @@ from Modules.stereo.names import FUSIONS, NETWORKS, Fusion, NetworkName
 from tests.direct_volume import direct_volume
 from tests.Modules.stereo.cameras import row_of_cameras
 from Utils.core.command_line import run_script
-from Utils.core.tables import format_table, write_json
-
-logger = logging.getLogger("benchmarks")
+from Utils.core.tables import format_table
 
 _GROUPS = ("volume", "training", "inference", "growth")
-_RESULTS, _TABLE = "results.json", "table.md"
 _NEAR, _FAR, _INTERVAL = 500.0, 600.0, 0.1
 _FOCAL, _BASE = 5500.0, 58.0  # of WHU-MVS
 _TRAINED: tuple[tuple[NetworkName, Fusion], ...] = (
@@ -145,15 +139,6 @@ def _measure_volume(case: Case) -> dict[str, float]:
     return {"seconds": time.process_time() - started, "peak_bytes": float(memory.peak()["peak_bytes"])}
 
 
-def in_own_process(case: Case) -> dict[str, float]:
-    """``measure``, in a process of its own; ``died`` where that was killed, most likely because memory ran out."""
-    try:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            return pool.submit(measure, case).result()
-    except BrokenProcessPool:
-        return {"died": 1.0}
-
-
 def _step(network: StereoNetwork, case: Case) -> None:
     """Estimate, and in training the gradients of the stages' sum."""
     size = (case.height, case.width)
@@ -177,24 +162,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--groups", nargs="+", choices=_GROUPS, help="default all")
     parser.add_argument("--divide", type=int, default=1, metavar="N", help="divide the sides of images, default 1")
     given = parser.parse_args(arguments)
-    return run_script(lambda: _measure_all(given.output, given.divide, given.groups))
+    wanted = [case for case in cases(given.divide) if not given.groups or case.group in given.groups]
+    return run_script(lambda: measure_all(given.output, wanted, partial(in_own_process, measure), tables))
 
 
-def _measure_all(folder: Path, divide: int, groups: Sequence[str] | None) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / _RESULTS
-    found: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for case in cases(divide):
-        if case.key in found or (groups and case.group not in groups):
-            continue
-        logger.info("%s", case.key)
-        result = in_own_process(case)
-        found[case.key] = {"case": asdict(case), "found": result}
-        write_json(path, found)
-        (folder / _TABLE).write_text(tables(found) + "\n", encoding="utf-8")
-
-
-def tables(found: dict[str, dict[str, Any]]) -> str:
+def tables(found: Mapping[str, dict[str, Any]]) -> str:
     """The results as Markdown, a table a group."""
     shown = ("network", "fusion", "step", "volume", "precision", "width", "height", "views", "first")
     parts = []

@@ -51,6 +51,7 @@ class SegmentationNetwork(ModelMixin, ConfigMixin):
         tile_size: side in pixels of the crops or tiles that it was trained on.
         trained_on: the domains whose labels it was trained on.
         selected_on: what its weights were selected on: ``source``, ``oracle`` (labels of the target) or ``none``.
+        unlabelled: parts and domains whose images it learnt from without their labels.
 
     Raises:
         ValueError: parts or settings that do not fit together.
@@ -80,6 +81,7 @@ class SegmentationNetwork(ModelMixin, ConfigMixin):
         tile_size: int | None = None,
         trained_on: Sequence[str] = (),
         selected_on: str | None = None,
+        unlabelled: Sequence[str] = (),
     ) -> None:
         super().__init__()
         _check(fusion, head, classes, channels)

@@ -2,6 +2,8 @@
 
 python -m Systems.segmentation.ablation --train Config/Segmentation/LoveDA_U2R_convnext_b_s_train.json
     --evaluate Config/Segmentation/LoveDA_U2R_convnext_b_s_evaluate.json --seeds 0 1 2 --output results/ablation
+
+A training config with self_training gets two rows more, which use it; the other rows leave it out.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from Systems.segmentation.ablation_plan import VARIANTS, Ablation, Variant
+from Systems.segmentation.ablation_plan import SELF_TRAINED, VARIANTS, Ablation, Variant
 from Utils.core.errors import UserError
 from Utils.core.side_by_side import Job
 from Utils.core.step_progress import Step
@@ -82,6 +84,22 @@ def _arguments(config: Path, changes: Mapping[str, object]) -> list[object]:
     return ["--config", config, *settings]
 
 
+def _chosen(train: Path, names: Sequence[str] | None) -> list[Variant]:
+    """The rows with some names, or all that a training config has.
+
+    Raises:
+        UserError: a config that cannot be read, or that has no self_training where such a row is asked for.
+    """
+    from Utils.config.config_files import read_merged
+
+    teaches = bool(read_merged(train)[0].get("self_training"))
+    rows = [*VARIANTS, *(SELF_TRAINED if teaches else ())]
+    missing = sorted(set(names or ()) - {variant.name for variant in rows})
+    if missing:
+        raise UserError(f"--variants {missing[0]}: '{train}' has no self_training; add it, or leave the row out")
+    return [variant for variant in rows if names is None or variant.name in names]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(
@@ -93,8 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--evaluate", type=Path, required=True, metavar="JSON", help="evaluation on the target")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="one training a variant and seed")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for runs, scores and the table")
-    names = [variant.name for variant in VARIANTS]
-    parser.add_argument("--variants", nargs="+", choices=names, default=names, help="rows of the table (all)")
+    names = [variant.name for variant in (*VARIANTS, *SELF_TRAINED)]
+    parser.add_argument("--variants", nargs="+", choices=names, help="rows of the table (all)")
     parser.add_argument("--resume", action="store_true", help="keep the trainings and scores that are there")
     given = parser.parse_args(arguments)
 
@@ -108,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
         if len(set(given.seeds)) < len(given.seeds):
             raise UserError(f"--seeds {given.seeds}: give each once")
-        chosen = [variant for variant in VARIANTS if variant.name in given.variants]
+        chosen = _chosen(given.train, given.variants)
         ablation = Ablation(given.train, given.evaluate, given.output, given.seeds, variants=chosen)
         with stopping_on_signals():
             steps = DemoSteps(ablation_steps(ablation))

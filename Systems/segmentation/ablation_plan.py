@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["ALONE", "TRUE", "VARIANTS", "Ablation", "Variant"]
+__all__ = ["ALONE", "SELF_TRAINED", "TRUE", "VARIANTS", "Ablation", "Variant"]
 
 ALONE, TRUE = "image", "true"
 
@@ -20,12 +20,14 @@ class Variant:
         title: its row.
         changes: config keys in which it differs.
         control: whether it has the parameters of the network with depth, and knows nothing of heights.
+        without: of a self-trained row, the name of the same row without self-training.
     """
 
     name: str
     title: str
     changes: Mapping[str, object] = field(default_factory=dict)
     control: bool = False
+    without: str = ""
 
     @property
     def depth_source(self) -> str:
@@ -33,14 +35,26 @@ class Variant:
         return str(self.changes.get("depth_source", "true"))
 
 
+_ONLY_LABELS = {"self_training": None}
+
 VARIANTS = (
-    Variant(ALONE, "image alone", {"model.fusion": "none", "depth_source": "true"}),
-    Variant("depth", "relative depth alone", {"model.fusion": "depth_alone", "depth_source": "true"}),
-    Variant(TRUE, "image and relative depth", {"depth_source": "true"}),
-    Variant("constant", "control: constant map", {"depth_source": "constant"}, control=True),
-    Variant("shuffled", "control: maps of other tiles", {"depth_source": "shuffled"}, control=True),
-    Variant("grey", "control: grey copy of the image", {"depth_source": "grey"}, control=True),
+    Variant(ALONE, "image alone", {"model.fusion": "none", "depth_source": "true", **_ONLY_LABELS}),
+    Variant("depth", "relative depth alone", {"model.fusion": "depth_alone", "depth_source": "true", **_ONLY_LABELS}),
+    Variant(TRUE, "image and relative depth", {"depth_source": "true", **_ONLY_LABELS}),
+    Variant("constant", "control: constant map", {"depth_source": "constant", **_ONLY_LABELS}, control=True),
+    Variant("shuffled", "control: maps of other tiles", {"depth_source": "shuffled", **_ONLY_LABELS}, control=True),
+    Variant("grey", "control: grey copy of the image", {"depth_source": "grey", **_ONLY_LABELS}, control=True),
 )
+SELF_TRAINED = (
+    Variant(
+        f"{ALONE}_taught",
+        "image alone, self-trained",
+        {"model.fusion": "none", "depth_source": "true"},
+        without=ALONE,
+    ),
+    Variant(f"{TRUE}_taught", "image and relative depth, self-trained", {"depth_source": "true"}, without=TRUE),
+)
+"""Rows of a training config that has ``self_training``: they see images of the target, which the others do not."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from Systems.segmentation.ablation_plan import ALONE, TRUE, Ablation
+from Systems.segmentation.ablation_plan import ALONE, SELF_TRAINED, TRUE, Ablation
 from Systems.segmentation.pictures import legend
 from Utils.core.tables import format_table, write_csv, write_json
 from Utils.data.land_cover.land_cover_dataset import HowRead, read_land_cover
@@ -110,10 +110,17 @@ def ablation_text(rows: Sequence[Row], seeds: Sequence[int]) -> str:
         said = [_compared(known[TRUE], other) for other in others]
     if ALONE in known:
         said += [_compared(row, known[ALONE]) for row in rows if row.control]
+    taught = [known[variant.name] for variant in SELF_TRAINED if variant.name in known]
+    without = {variant.name: variant.without for variant in SELF_TRAINED}
+    said += [_compared(row, known[without[row.name]]) for row in taught if without[row.name] in known]
+    if len(taught) == len(SELF_TRAINED):
+        said.append(_compared(taught[1], taught[0]))
     note = (
         f"Mean ± standard deviation over {len(seeds)} seeds. The controls have the parameters of the network with "
         "depth. Beyond the spread: the lowest seed of one lies above the highest of the other."
     )
+    if taught:
+        note += " Self-trained rows have seen images of the target, without labels; the other rows have seen none."
     return "\n\n".join([format_table(headings, lines), note, "\n".join(f"- {line}" for line in said)])
 
 

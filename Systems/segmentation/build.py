@@ -44,11 +44,18 @@ def build_segmentation(config: SegmentationTrainingConfig, table: ClassTable) ->
             depth_options=section.depth_options,
             trained_on=config.source,
             selected_on="oracle" if config.oracle else "none" if config.not_split else "source",
+            unlabelled=unlabelled_of(config),
         )
         give_first_weights(network, section.pretrained, config.pretrained_model_path, load_segmentation)
     except (ValueError, OSError) as error:
         raise as_user_error(error) from error
     return network
+
+
+def unlabelled_of(config: SegmentationTrainingConfig) -> list[str]:
+    """The parts and domains whose images are learnt from without labels, such as ``Train: Rural``."""
+    section = config.self_training
+    return [] if section is None else [f"{section.part}: {domain}" for domain in section.domains]
 
 
 def load_segmentation(path: Path) -> SegmentationNetwork:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from Modules.segmentation.names import SEGMENTATION_LOSSES, Fusion, Head
 from Utils.config.evaluation_keys import ScoringConfig
-from Utils.config.land_cover_keys import AugmentationSection, WithLandCover
+from Utils.config.land_cover_keys import AugmentationSection, SelfTrainingSection, WithLandCover
 from Utils.config.sections import (
     MAY_CHANGE,
     NotNegativeNumber,
@@ -75,6 +75,9 @@ class SegmentationTrainingConfig(TrainingConfig, WithLandCover):
     """The network."""
     augmentation: AugmentationSection = AugmentationSection()
     """How training tiles change at random."""
+    self_training: SelfTrainingSection | None = None
+    """Learning from images of the target without labels too; the teacher is the average of `ema_decay`. By default
+    none: only labelled tiles of the source are seen, and results say where that is not so."""
     layer_decay: Share = 0.9
     """Factor on `lr` from each twelfth of an encoder's blocks to the one before it; 1 for one rate."""
     auxiliary_weight: NotNegativeNumber = 0.0
@@ -98,6 +101,19 @@ class SegmentationTrainingConfig(TrainingConfig, WithLandCover):
             raise ValueError(f"oracle names '{both[0]}', which is a source: it is selected on anyway; remove it")
         if self.oracle and (self.val_split_text or self.not_split):
             raise ValueError("oracle selects the weights, and so does val_split_text or not_split: remove one")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_teacher(self) -> SegmentationTrainingConfig:
+        if self.self_training is None:
+            return self
+        both = sorted(set(self.self_training.domains) & set(self.source))
+        if both:
+            raise ValueError(f"self_training.domains names '{both[0]}', which is a source and has labels; remove it")
+        if not self.ema_decay:
+            raise ValueError("self_training needs ema_decay: that average is the teacher; 0.999 is usual")
+        if self.augmentation.crop is None:
+            raise ValueError("self_training needs augmentation.crop: squares of the two domains have one size")
         return self
 
     @model_validator(mode="after")

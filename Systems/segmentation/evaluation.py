@@ -226,6 +226,7 @@ def _facts(config: SegmentationEvaluationConfig, network: SegmentationNetwork) -
         "scored_on": f"{config.part}: {', '.join(config.domains)}",
         "domain": "target" if other == config.domains else "source and target" if other else "source",
         "selected_on": network.config["selected_on"],
+        "unlabelled_images": list(network.config["unlabelled"]),
         "depth_source": config.depth_source if network.uses_depth else "no map",
         "windows": "whole tiles" if whole else f"{config.window} pixels every {config.stride}, probabilities averaged",
     }

@@ -36,7 +36,7 @@ def write_class_report(
     folder = Path(config.output_dir)
     document = evaluation_document(found, config, facts)
     summary: Summary = document["summary"][_CLASSES]
-    beside = published_table(summary, list(facts["trained_on"]), config.domains, table)
+    beside = published_table(summary, facts, config.domains, table)
     text = "\n\n".join([format_report(found), verdict(summary, facts), *([beside] if beside else [])])
     with writing(folder / "metrics.json"):
         write_csv(folder / "tiles.csv", tile_rows(found))
@@ -74,11 +74,15 @@ def verdict(summary: Summary, facts: Mapping[str, Any]) -> str:
         how = "tiles that it may have learnt from: no result"
     elif facts["domain"] == "source":
         how = f"the domain that it was trained on; weights selected on {facts['selected_on']}"
+    if facts["unlabelled_images"]:
+        seen = ", ".join(facts["unlabelled_images"])
+        how += f"; self-training on images of {seen} without labels: not comparable with results without such images"
     return f"{said}; trained on {trained}, scored on {facts['scored_on']}; {how}."
 
 
-def published_table(summary: Summary, trained: list[str], scored: list[str], table: ClassTable) -> str:
+def published_table(summary: Summary, facts: Mapping[str, Any], scored: list[str], table: ClassTable) -> str:
     """Published IoUs of the same direction, in per cent, under these; empty where there are none."""
+    trained = list(facts["trained_on"])
     rows = published_rows(trained[0], scored[0]) if len(trained) == len(scored) == 1 else []
     if not rows or table.names != LOVEDA.names:
         return ""
@@ -87,7 +91,8 @@ def published_table(summary: Summary, trained: list[str], scored: list[str], tab
         return f"{100 * summary[key]['mean']:.2f}"
 
     own = [number(f"classes.iou_{name}") for name in table.names]
-    lines = [["this network", "no", *own, number("pooled.miou")]]
+    seen = "yes" if facts["unlabelled_images"] else "no"
+    lines = [["this network", seen, *own, number("pooled.miou")]]
     for row in rows:
         assert row.ious is not None
         lines.append(

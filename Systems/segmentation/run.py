@@ -28,6 +28,7 @@ from Utils.training.runs.run import Run
 
 if TYPE_CHECKING:
     from Modules.segmentation.networks import SegmentationNetwork
+    from Utils.data.dataset import SampleDataset
     from Utils.data.land_cover.land_cover_dataset import LandCoverDataset
 
 logger = logging.getLogger(__name__)
@@ -43,11 +44,13 @@ class LandCoverSetup(RunSetup):
         training: the training tiles by id.
         validation: the tiles that select the weights, by id: the same, or those of another part.
         how: how tiles are read.
+        unlabelled: the tiles whose images are learnt from without labels, by id.
     """
 
     training: Mapping[str, LandCoverFiles] = field(default_factory=dict)
     validation: Mapping[str, LandCoverFiles] = field(default_factory=dict)
     how: HowRead = field(default_factory=lambda: HowRead(ClassTable((), (), ())))
+    unlabelled: Mapping[str, LandCoverFiles] = field(default_factory=dict)
 
 
 class SegmentationRun(Run):
@@ -88,7 +91,22 @@ class SegmentationRun(Run):
                 f"nothing can be learnt: the {len(stage.train)} training tiles hold one class alone, '{only[0]}'; "
                 "check the masks and class_table"
             )
-        return LandCoverSetup(Tiles({}, {}), [stage], check, {}, training, validation or training, how)
+        unlabelled = self._unlabelled_tiles(how)
+        return LandCoverSetup(Tiles({}, {}), [stage], check, {}, training, validation or training, how, unlabelled)
+
+    def _unlabelled_tiles(self, how: HowRead) -> dict[str, LandCoverFiles]:
+        """The tiles of self-training, without their masks; none without it."""
+        section = self.config.self_training
+        if section is None:
+            return {}
+        tiles = find_land_cover(self.config, section.part, section.domains, how, masks=False)
+        check_land_cover(tiles, list(tiles), how, False, "tiles without labels")
+        logger.info(
+            "self-training: %d images of %s are learnt from without labels; results say so",
+            len(tiles),
+            ", ".join(section.domains),
+        )
+        return tiles
 
     def _check_weights(self, table: ClassTable) -> None:
         weights = self.config.class_weights
@@ -157,6 +175,7 @@ class SegmentationRun(Run):
             config.window,
             config.stride,
             config.absent_classes,
+            config.self_training,
         )
         network.register_to_config(tile_size=config.augmentation.crop or min(setup.check.size))
         task = SegmentationTask(network, settings)
@@ -176,24 +195,31 @@ class SegmentationRun(Run):
         logger.info("class weights: %s", ", ".join(f"{name} {weight:.3g}" for name, weight in named))
         return weights
 
-    def _datasets(self, setup: LandCoverSetup, stage: StagePlan) -> tuple[LandCoverDataset, LandCoverDataset | None]:
+    def _datasets(self, setup: LandCoverSetup, stage: StagePlan) -> tuple[SampleDataset, LandCoverDataset | None]:
         from Utils.data.land_cover.land_cover_dataset import LandCoverDataset
+        from Utils.data.land_cover.self_training import SelfTrainingDataset
 
         config = self.config
         # Every worker has a separate cache.
         cache = config.cache_gigabytes * _BYTES / max(config.num_workers, 1)
         empty = set(setup.check.empty)
         one_size = config.batch_size > 1
-        train = LandCoverDataset(
+        common: dict[str, Any] = {"flips": config.flips, "seed": config.seed, "one_size": one_size}
+        share = 0.9 if config.self_training is None else 0.45
+        train: SampleDataset = LandCoverDataset(
             setup.training,
             [tile for tile in stage.train if tile not in empty],
             setup.how,
             config.augmentation,
-            flips=config.flips,
-            seed=config.seed,
-            cache_bytes=0.9 * cache,
-            one_size=one_size,
+            cache_bytes=share * cache,
+            **common,
         )
+        if config.self_training is not None:
+            # Without labels no square has too much of one class.
+            cut = config.augmentation.model_copy(update={"largest_share": 1.0})
+            tiles = setup.unlabelled
+            others = LandCoverDataset(tiles, list(tiles), setup.how, cut, cache_bytes=share * cache, **common)
+            train = SelfTrainingDataset(train, others, config.self_training)
         if not stage.validation:
             return train, None
         chosen = setup.validation

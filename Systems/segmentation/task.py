@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from Modules.losses.segmentation_losses import build_segmentation_loss
+from Modules.segmentation.mean_teacher import pseudo_labels, taught_loss, teacher_probabilities
 from Modules.segmentation.names import SEGMENTATION_TASK
 from Modules.segmentation.networks import SegmentationNetwork
 from Modules.segmentation.sliding import sliding_probabilities
@@ -17,6 +18,7 @@ from Systems.segmentation.build import table_of
 from Systems.segmentation.monitor import MONITORED
 from Systems.segmentation.pictures import class_panels
 from Systems.segmentation.rates import decayed_groups
+from Utils.config.land_cover_keys import SelfTrainingSection
 from Utils.data.sample import Batch, item
 from Utils.scoring.land_cover.class_scorer import ClassScorer
 from Utils.scoring.land_cover.rule_names import AbsentClasses
@@ -35,10 +37,14 @@ class LandCoverSettings:
     window: int | None = None
     stride: int | None = None
     absent_classes: AbsentClasses = "count as 0"
+    self_training: SelfTrainingSection | None = None
 
 
 class SegmentationTask:
-    """It learns to draw the classes of an image: ``label`` of a batch of ``LandCoverDataset``."""
+    """It learns to draw the classes of an image: ``label`` of a batch of ``LandCoverDataset``.
+
+    With self-training it learns from images without labels as well: ``unlabelled`` of ``SelfTrainingDataset``.
+    """
 
     name = SEGMENTATION_TASK
     monitor = Monitor(MONITORED, lower_is_better=False)
@@ -50,6 +56,7 @@ class SegmentationTask:
         self.loss_name = "+".join(settings.losses)
         self._loss = build_segmentation_loss(settings.losses, settings.class_weights)
         self._table = table_of(network)
+        self._average: Callable[[], Mapping[str, Tensor]] = dict
         # Outlines take seconds a tile: they are for evaluations.
         self.scorer: Scorer = ClassScorer(self._table.names, settings.absent_classes, boundaries=False)
 
@@ -66,13 +73,26 @@ class SegmentationTask:
         """Move the network."""
         nn.Module.to(self.network, device)
 
+    def be_taught(self, average: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Remember the averaged weights, which are the teacher."""
+        self._average = average
+
     def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
-        """The loss of the head and, weighted, of the auxiliary head; nothing is drawn at random."""
+        """The loss of the head and, weighted, of the auxiliary head and of self-training; nothing is drawn here."""
         scores, *others = self._segmentation.all_scores(batch["image"], batch.get("depth"))
         loss = self._loss(scores, batch["label"])
         for other in others:
             loss = loss + self._settings.auxiliary_weight * self._loss(other, batch["label"])
+        if self._settings.self_training is not None:
+            loss = loss + self._self_training_loss(batch["unlabelled"], self._settings.self_training)
         return loss
+
+    def _self_training_loss(self, batch: Batch, options: SelfTrainingSection) -> Tensor:
+        """The weighted loss on images without labels, against what the teacher draws of them."""
+        found = teacher_probabilities(self._segmentation, self._average(), batch["image"], batch.get("depth"))
+        label, trust = pseudo_labels(found, options.confidence, options.trust == "image")
+        scores = self._segmentation(batch["changed_image"], batch.get("changed_depth"))
+        return options.weight * taught_loss(scores, label, trust, batch["pasted"])
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:

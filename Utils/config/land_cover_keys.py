@@ -8,10 +8,11 @@ from pydantic import Field
 
 from Utils.config.sections import MAY_CHANGE, Fraction, Positive, PositiveNumber, Section, Share, ShareBelowOne
 
-__all__ = ["AugmentationSection", "ColourChange", "DepthSource", "WithLandCover"]
+__all__ = ["AugmentationSection", "ColourChange", "DepthSource", "SelfTrainingSection", "Trust", "WithLandCover"]
 
 ColourChange = Literal["none", "mild", "strong"]
 DepthSource = Literal["true", "constant", "shuffled", "grey"]
+Trust = Literal["image", "pixel"]
 
 
 class AugmentationSection(Section):
@@ -35,6 +36,30 @@ class AugmentationSection(Section):
     """Whether gain, offset and gamma of the relative depth map change."""
     depth_drop: ShareBelowOne = 0.1
     """Chance of a map without relief, 0 everywhere, so that the network can do without."""
+
+
+class SelfTrainingSection(Section):
+    """``self_training``: learning from images without labels as well; a mean teacher draws their classes."""
+
+    domains: Annotated[list[str], Field(min_length=1)]
+    """Domains whose images are learnt from without their labels, such as ["Rural"]; none of the source."""
+    part: str = "Train"
+    """Part of the dataset that holds these images; masks are not read."""
+    weight: PositiveNumber = 1.0
+    """Weight of the loss on these images; the loss on labels has 1."""
+    confidence: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.968
+    """Probability from which the teacher counts as sure of a pixel."""
+    trust: Trust = "pixel"
+    """Which pixels count: pixel, those of which the teacher is sure, in full; or image, all of them, weighted by the
+    share of the image of which it is sure, as DACS and DAFormer do."""
+    class_mix: bool = True
+    """Whether half of a labelled square's classes are pasted, with their labels, onto each square without labels."""
+    colours: ColourChange = "strong"
+    """How the student's image changes; the teacher sees it as it is."""
+    grey: Fraction = 0.2
+    """Chance that the student's image is grey."""
+    blur: Fraction = 0.5
+    """Chance that the student's image is blurred."""
 
 
 class WithLandCover(Section):

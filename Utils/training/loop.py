@@ -27,7 +27,7 @@ from Utils.training.loop_settings import Length, LoopSettings
 from Utils.training.optimisation import Optimisation
 from Utils.training.optimiser_step import OptimiserStep, diverged
 from Utils.training.run_files import best_checkpoint, last_checkpoint
-from Utils.training.task import Task
+from Utils.training.task import Task, TaughtByAverage
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +109,8 @@ class _Loop:
             length.steps_per_epoch,
             lower,
         )
+        if isinstance(task, TaughtByAverage):
+            task.be_taught(self.optimisation.average)
         self.step = OptimiserStep(task, self.optimisation, settings, folder)
 
     @property

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -102,6 +102,17 @@ class Task(Protocol):
 
     def panels(self, batch: Batch) -> Sequence[View]:
         """Pictures of a batch, a view for each sample; the network is in evaluation mode."""
+
+
+@runtime_checkable
+class TaughtByAverage(Protocol):
+    """A task whose loss asks the moving average of its own weights: a mean teacher.
+
+    The average is that of ``ema_decay``, which checkpoints hold: a resumed run has the teacher that it had.
+    """
+
+    def be_taught(self, average: Callable[[], Mapping[str, Tensor]]) -> None:
+        """Remember what gives the averaged parameters and buffers by name; empty where no average is kept."""
 
 
 def one_group(network: nn.Module) -> list[ParameterGroup]:

@@ -17,9 +17,15 @@ import evaluateSegmentation
 import trainSegmentation
 from Modules.common.components import load_component
 from Modules.segmentation import SegmentationNetwork
+from Systems.segmentation.build import build_segmentation
+from Systems.segmentation.config import SegmentationTrainingConfig
 from Systems.segmentation.rates import LAYER_GROUPS, decayed_groups
-from tests.conftest import Config, write_config
-from tests.land_cover_sets import write_loveda
+from Systems.segmentation.task import LandCoverSettings, SegmentationTask
+from tests.conftest import Config, write_config, write_raster
+from tests.land_cover_sets import COLOURS, HEIGHTS, tile_classes, write_loveda
+from Utils.config.config_files import load_config
+from Utils.config.land_cover_keys import SelfTrainingSection
+from Utils.core.seeds import derive_seed
 from Utils.core.tables import read_csv
 from Utils.data.land_cover.class_table import LOVEDA, read_mask
 from Utils.data.sample import IGNORED_LABEL
@@ -104,18 +110,57 @@ def test_scores_are_those_of_the_written_class_maps(loveda: Path, trained: Path,
     assert [row["id"] for row in read_csv(results / "tiles.csv", text_columns=["id"])] == ["Rural-0", "Rural-1"]
     table = (results / "table.md").read_text()
     assert "ConvNeXt B + S, depth" in table and "no label of the target" in table and "PyCDA" in table
+    assert document["unlabelled_images"] == [] and "self-training" not in table and seen_images(table) == "no"
     assert (results / "report.html").is_file() and len(list((results / "pictures").glob("*.png"))) == 1
 
 
-def test_two_and_two_steps_are_four(loveda: Path, trained: Path, tmp_path: Path) -> None:
-    parts = tmp_path / "parts"
-    config = training(loveda, parts, max_steps=2, lr_schedule="plateau", warmup_steps=3)
-    assert run(trainSegmentation, tmp_path, config) == 0
-    assert trainSegmentation.main(["--resume", str(parts), "--set", "max_steps=4"]) == 0
-    whole = tmp_path / "whole"
-    assert run(trainSegmentation, tmp_path, config | {"output_dir": str(whole), "max_steps": 4}) == 0
-    one, two = (load_checkpoint(place / "final/checkpoints/last.safetensors").network for place in (whole, parts))
-    assert one.keys() == two.keys() and all(torch.equal(value, two[name]) for name, value in one.items())
+def test_self_training_reads_no_label_of_the_target_is_named_and_resumed(
+    loveda: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The teacher is the average of the weights, which a checkpoint holds: two and two steps are four."""
+    copy = shutil.copytree(loveda, tmp_path / "set")
+    shutil.rmtree(copy / "Train" / "Rural" / "masks_png")
+    taught = {"ema_decay": 0.8, "self_training": {"domains": ["Rural"], "confidence": 0.1}}
+    # A schedule that does not span the run, so that it may be prolonged.
+    config = training(copy, tmp_path / "parts", lr_schedule="plateau", warmup_steps=3, **taught)
+    assert run(trainSegmentation, tmp_path, config | {"max_steps": 2}) == 0
+    assert "3 images of Rural are learnt from without labels" in capsys.readouterr().err
+    assert trainSegmentation.main(["--resume", str(tmp_path / "parts"), "--set", "max_steps=4"]) == 0
+    assert run(trainSegmentation, tmp_path, config | {"output_dir": str(tmp_path / "whole")}) == 0
+    last = "final/checkpoints/last.safetensors"
+    one, two = (load_checkpoint(tmp_path / name / last) for name in ("whole", "parts"))
+    for kind in ("network", "average"):
+        first, second = getattr(one, kind), getattr(two, kind)
+        assert first.keys() == second.keys() and all(torch.equal(value, second[name]) for name, value in first.items())
+    assert "self-training on Rural (Train)" in (tmp_path / "whole" / "model" / "README.md").read_text()
+    results = tmp_path / "scores"
+    assert run(evaluateSegmentation, tmp_path, evaluation(copy, tmp_path / "whole", results)) == 0
+    assert json.loads((results / "metrics.json").read_text())["unlabelled_images"] == ["Train: Rural"]
+    table = (results / "table.md").read_text()
+    assert "self-training on images of Train: Rural without labels" in table
+    assert seen_images(table) == "yes"
+
+
+def seen_images(table: str) -> str:
+    """What the table beside published numbers says of images of the target."""
+    row = next(line for line in table.splitlines() if line.startswith("| this network"))
+    return row.split("|")[2].strip()
+
+
+def test_the_loss_on_images_without_labels_is_weighted(loveda: Path) -> None:
+    torch.manual_seed(0)
+    network = SegmentationNetwork("test_convnext", "test_convnext2", classes=LOVEDA.names, channels=8)
+    image, depth = torch.rand(2, 3, 32, 32), torch.rand(2, 1, 32, 32)
+    label = torch.randint(0, 7, (2, 32, 32))
+    square = {"image": image, "depth": depth, "changed_image": image.flip(1), "changed_depth": depth, "pasted": label}
+    batch = {"image": image, "depth": depth, "label": label, "unlabelled": square}
+    losses = []
+    for weight in (None, 1.0, 3.0):
+        section = None if weight is None else SelfTrainingSection(domains=["Rural"], weight=weight)
+        task = SegmentationTask(network.eval(), LandCoverSettings(self_training=section))
+        task.be_taught(network.state_dict)
+        losses.append(float(task.loss(batch, []).detach()))
+    assert losses[1] > losses[0] + 0.5 and losses[2] - losses[0] == pytest.approx(3 * (losses[1] - losses[0]))
 
 
 def test_a_submission_is_flat_and_of_plain_numbers(loveda: Path, trained: Path, tmp_path: Path) -> None:
@@ -167,6 +212,9 @@ def test_controls_are_trained_alike(loveda: Path, fusion: str, source: str, tmp_
         ({"model": MODEL | {"backbone": "test_convnot"}}, "unknown backbone 'test_convnot'"),
         ({"root": "elsewhere"}, "root belongs to a table"),
         ({"loss_types": "HDNLoss"}, "unknown loss 'HDNLoss'"),
+        ({"self_training": {"domains": ["Urban"]}}, "which is a source and has labels"),
+        ({"self_training": {"domains": ["Rural"]}}, "self_training needs ema_decay"),
+        ({"self_training": {"domains": ["Hills"]}, "ema_decay": 0.9}, "has no domain 'Hills'"),
         ({"stride": 60}, "stride 60 leaves pixels out between windows of 48"),
         ({"class_table": "nowhere.json"}, "class_table 'nowhere.json': No such file"),
     ],
@@ -194,6 +242,74 @@ def test_evaluations_that_cannot_be(
         config = evaluation(loveda, trained, tmp_path / "results") | changes
         assert run(evaluateSegmentation, tmp_path, config) == 2
         assert said in capsys.readouterr().err
+
+
+def test_of_a_frozen_encoder_only_adapters_and_the_rest_learn(loveda: Path, tmp_path: Path) -> None:
+    """The optimiser holds nothing of the frozen part, which a run leaves as it was built."""
+    model = MODEL | {"backbone": "test_vit", "fusion": "none", "adapter_width": 4, "options": {"patch_size": 8}}
+    config = training(loveda, tmp_path / "run", model=model, max_steps=2, layer_decay=1.0)
+    assert run(trainSegmentation, tmp_path, config) == 0
+    loaded = load_config(tmp_path / "config.json", SegmentationTrainingConfig)
+    torch.manual_seed(derive_seed(loaded.seed, "final", "weights"))
+    built = build_segmentation(loaded, LOVEDA)
+    learns = {name for name, value in built.named_parameters() if value.requires_grad}
+    frozen = {name for name, value in built.named_parameters() if not value.requires_grad}
+    assert {name.split(".")[-2] for name in learns if name.startswith("encoder.")} == {"down", "up"}
+    assert frozen and all(name.startswith("encoder.") for name in frozen)
+    checkpoint = load_checkpoint(tmp_path / "run" / "final" / "checkpoints" / "last.safetensors")
+    before = built.state_dict()
+    assert {name for name in learns | frozen if torch.equal(checkpoint.network[name], before[name])} == frozen
+    moments = [state["exp_avg"] for state in checkpoint.optimiser.values()]
+    assert sum(value.numel() for value in moments) == sum(before[name].numel() for name in learns)
+
+
+def test_classes_and_files_of_ones_own(tmp_path: Path) -> None:
+    """A CSV of tiles that lie anywhere, and a JSON of classes: trained, scored, and written in their colours."""
+    own = {
+        "classes": [
+            {"name": "meadow", "colour": [90, 160, 60], "value": 30},
+            {"name": "house", "colour": [200, 80, 60], "value": 7},
+            {"name": "lane", "colour": [120, 120, 120], "value": 200},
+            {"name": "lake", "colour": [30, 60, 150], "value": 12},
+        ],
+        "ignored_values": [99],
+    }
+    names = [entry["name"] for entry in own["classes"]]  # type: ignore[index]
+    values = np.array([30, 7, 200, 12], np.uint8)
+    lines = ["image,mask,part,domain,relative_depth"]
+    for number in range(5):
+        labels = tile_classes(number, 32)
+        part, domain = ("Train", "valley") if number < 3 else ("Val", "valley") if number == 3 else ("Val", "hills")
+        image, mask, depth = (tmp_path / "files" / f"{what}_{number}.tif" for what in ("air", "map", "relief"))
+        coded = values[labels]
+        coded[0] = 99
+        write_raster(image, np.moveaxis(COLOURS[labels], -1, 0).astype(np.uint8))
+        write_raster(mask, coded)
+        write_raster(depth, HEIGHTS[labels].astype(np.float32))
+        lines.append(",".join([*(path.name for path in (image, mask)), part, domain, depth.name]))
+    table = tmp_path / "tiles.csv"
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    common = {
+        "dataset_path": str(table),
+        "root": str(tmp_path / "files"),
+        "class_table": str(write_config(tmp_path / "classes.json", own)),
+        "window": 32,
+        "stride": 32,
+    }
+    more = {"source": ["valley"], "max_steps": 1, "class_weights": "balanced", "batch_size": 3}
+    assert run(trainSegmentation, tmp_path, training(table, tmp_path / "run") | common | more) == 0
+    network = load_component(SegmentationNetwork, tmp_path / "run" / "model")
+    assert list(network.config["classes"]) == names and list(network.config["values"]) == values.tolist()
+    scores = evaluation(table, tmp_path / "run", tmp_path / "scores", domains=["hills"]) | common
+    assert run(evaluateSegmentation, tmp_path, scores) == 0
+    document = json.loads((tmp_path / "scores" / "metrics.json").read_text())
+    assert (document["domain"], document["scored_on"]) == ("target", "Val: hills")
+    assert {f"classes.iou_{name}" for name in names} <= document["summary"]["classes"].keys()
+    drawn = Image.open(tmp_path / "scores" / "classes" / "hills-air_4.png")
+    palette = drawn.getpalette()
+    assert palette is not None and palette[:12] == [c for entry in own["classes"] for c in entry["colour"]]  # type: ignore[index]
+    assert np.asarray(drawn).max() < 4
+    assert "published" not in (tmp_path / "scores" / "table.md").read_text()
 
 
 def test_dry_runs_write_nothing(loveda: Path, trained: Path, tmp_path: Path) -> None:

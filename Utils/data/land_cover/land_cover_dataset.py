@@ -107,13 +107,24 @@ class LandCoverDataset(SampleDataset):
     def _augment(self, sample: Sample, sample_id: str) -> Sample:
         """Move everything together, then change the image's colours, and the map's scale."""
         generator = self._generator(sample_id)
+        return self.recoloured(self._moved(sample, generator), self.augmentation, generator)
+
+    def moved(self, sample_id: str, generator: torch.Generator) -> Sample:
+        """A tile cut, turned and mirrored at random; its colours and its map are as they were read."""
+        return self._moved(dict(self._prepared(sample_id)), generator)
+
+    def _moved(self, sample: Sample, generator: torch.Generator) -> Sample:
         options = self.augmentation
         if options is not None and options.crop is not None:
             scales = options.scales[0], options.scales[1]
             sample = random_window(sample, self.kinds, options.crop, scales, options.largest_share, generator)
             if options.turns:
                 sample = turn(sample, self.kinds, draw_below(3, generator))
-        sample = dict(mirror(sample, self.kinds, self._draw_flips(generator)))
+        return dict(mirror(sample, self.kinds, self._draw_flips(generator)))
+
+    def recoloured(self, sample: Sample, options: AugmentationSection | None, generator: torch.Generator) -> Sample:
+        """The sample with its image's colours and its map's scale changed at random; with None as they are."""
+        sample = dict(sample)
         if options is not None:
             sample["image"] = change_colours(sample["image"], options.colours, options.grey, options.blur, generator)
             if self.how.from_files:

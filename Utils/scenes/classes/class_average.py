@@ -12,9 +12,12 @@ from Utils.scenes.tiles.tile_store import TileStore
 
 __all__ = ["averaged", "relative_entropy"]
 
+_ROWS = 128
+"""The most rows of a strip: what is made of a strip needs several times its memory."""
+
 
 def averaged(grid: TileGrid, store: TileStore, classes: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Average all tiles into full-width strips, from the top to the bottom.
+    """Average all tiles into full-width strips of few rows, from the top to the bottom.
 
     Args:
         grid: the tiles.
@@ -37,10 +40,12 @@ def averaged(grid: TileGrid, store: TileStore, classes: int) -> Iterator[tuple[i
             sums[:, :, tile.columns] += shares * np.nan_to_num(layers, nan=0.0)
         following = grid.row_starts[place + 1] if place + 1 < len(grid.row_starts) else grid.height
         done = following - start
-        # They are kept with few digits, and so add up to 1 nearly.
-        total = sums[:, :done].sum(axis=0)
-        total[weight[:done] == 0] = np.nan
-        yield start, sums[:, :done] / total
+        for first in range(0, done, _ROWS):
+            part = slice(first, min(first + _ROWS, done))
+            # They are kept with few digits, and so add up to 1 nearly.
+            total = sums[:, part].sum(axis=0)
+            total[weight[part] == 0] = np.nan
+            yield start + first, sums[:, part] / total
         for band in (sums, weight):
             band[..., :-done, :] = band[..., done:, :].copy()
             band[..., -done:, :] = 0

@@ -195,6 +195,10 @@ def _training(run: Run) -> Iterator[tuple[str, str]]:
         value = run.settings.get(name)
         if value not in (None, "", [], {}):
             yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    unlabelled = run.settings.get("self_training.domains")
+    if isinstance(unlabelled, list):
+        part = run.settings.get("self_training.part", "")
+        yield "images without labels", f"self-training on {', '.join(map(str, unlabelled))} ({part})"
     yield "hours", f"{run.hours:.2f}"
 
 

@@ -445,6 +445,7 @@ def test_every_key_is_read_by_a_script(
     }
     network = {"backbone": "test_convnext", "depth_backbone": "test_convnext", "channels": 8, "pretrained": False}
     learnt = {"source": ["Urban"], "batch_size": 3, "max_steps": 1, "model": network, "augmentation": {"crop": 32}}
+    learnt |= {"ema_decay": 0.9, "self_training": {"domains": ["Rural"]}}
     scored = {
         "checkpoint_path": str(tmp_path / "cover"),
         "output_dir": str(tmp_path / "classes"),
@@ -479,6 +480,7 @@ def test_shipped_files_load(path: Path) -> None:
             "depth": "Depth",
             "mars": "Mars",
             "segmentation": "Segmentation",
+            "segmentation_self_training": "Segmentation",
             "stereo": "Stereo",
         }[family]
     else:
