@@ -45,10 +45,9 @@ def summary(document: Mapping[str, Any]) -> list[str]:
     pointing = document["pointing"]
     if pointing and pointing["matches"]:
         before, after = pointing["residual_before"], pointing["residual_after"]
-        lines.append(
-            f"pointing: rays missed by {before['median']:.2f} pixels (median of {pointing['matches']} matches), after "
-            f"the correction by {after['median']:.2f}"
-        )
+        missed = f"pointing: rays missed by {before['median']:.2f} pixels (median of {pointing['matches']} matches)"
+        kept = f"not corrected: {pointing['kept']}"
+        lines.append(f"{missed}, {kept if pointing['kept'] else 'after the correction by %.2f' % after['median']}")
     return lines
 
 
@@ -96,7 +95,7 @@ def _pointing(found: Mapping[str, Any] | None) -> list[Item]:
     return [
         Table("Shifts in pixels", headings, rows),
         Table("Residuals in pixels", ["correction", "median", "90th percentile"], residuals),
-        Text("How to read the tables", _POINTING),
+        Text("How to read the tables", [f"The views were not moved: {found['kept']}."] if found["kept"] else _POINTING),
     ]
 
 
