@@ -46,8 +46,8 @@ def summary(document: Mapping[str, Any]) -> list[str]:
     if pointing and pointing["matches"]:
         before, after = pointing["residual_before"], pointing["residual_after"]
         missed = f"pointing: rays missed by {before['median']:.2f} pixels (median of {pointing['matches']} matches)"
-        kept = f"not corrected: {pointing['kept']}"
-        lines.append(f"{missed}, {kept if pointing['kept'] else 'after the correction by %.2f' % after['median']}")
+        corrected = f"after the correction by {after['median']:.2f}"
+        lines.append(f"{missed}, " + (f"not corrected: {pointing['kept']}" if pointing["kept"] else corrected))
     return lines
 
 

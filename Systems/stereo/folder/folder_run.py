@@ -293,8 +293,8 @@ def _dsm(options: FolderOptions, scenes: Sequence[KeptScene], drawer: MapDrawer)
     systems = {system.to_string(): system for system in (_system(options, scene.geometries[0]) for scene in scenes)}
     if len(systems) > 1:
         raise UserError(
-            f"--dsm: the {len(scenes)} scenes lie in several UTM zones ({', '.join(sorted(systems))}), and a raster has "
-            "one system: name it with --crs. The maps themselves are written, and --resume goes on from them"
+            f"--dsm: the {len(scenes)} scenes lie in several UTM zones ({', '.join(sorted(systems))}), and a raster "
+            "has one system: name it with --crs. The maps themselves are written, and --resume goes on from them"
         )
     (crs,) = systems.values()
     pixel = float(np.median([scene.pixel for scene in scenes]))
