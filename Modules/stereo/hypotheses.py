@@ -48,12 +48,16 @@ class Estimate:
         confidence: the network's own measure, 0 to 1.
         spread: standard deviation over the hypotheses, in metres.
         step: metres between two hypotheses.
+        low: the first hypothesis in metres.
+        scores: of the hypotheses (B, D, h, w), the highest is the best; None where they were not kept.
     """
 
     values: Tensor
     confidence: Tensor
     spread: Tensor
     step: Tensor
+    low: Tensor
+    scores: Tensor | None = None
 
 
 def whole_range(value_range: Tensor, count: int, size: tuple[int, int]) -> Hypotheses:
@@ -119,6 +123,9 @@ def estimate(scores: Tensor, hypotheses: Hypotheses, peak: bool) -> Estimate:
         scores: the highest is the best.
         hypotheses: what they are the scores of.
         peak: whether confidence is the largest probability, as RED's, or the sum of four around the expected one.
+
+    Returns:
+        The estimate; it keeps the scores where gradients are wanted, for losses of them.
     """
     probability = scores.float().softmax(dim=1)
     numbers = torch.arange(hypotheses.count, device=scores.device, dtype=torch.float32)[:, None, None]
@@ -127,7 +134,8 @@ def estimate(scores: Tensor, hypotheses: Hypotheses, peak: bool) -> Estimate:
     with torch.no_grad():
         confidence = probability.amax(1) if peak else _four_around(probability, place)
     step = hypotheses.step.detach()
-    return Estimate(hypotheses.at(place), confidence, _root(variance) * step, step)
+    kept = scores if torch.is_grad_enabled() else None
+    return Estimate(hypotheses.at(place), confidence, _root(variance) * step, step, hypotheses.low.detach(), kept)
 
 
 def _four_around(probability: Tensor, place: Tensor) -> Tensor:
@@ -166,7 +174,7 @@ class StreamedEstimate:
         """The estimate over all hypotheses so far; confidence is the largest probability."""
         assert self._count == hypotheses.count, "every hypothesis has a score"
         spread = _root(self._squares / self._sum) * hypotheses.step
-        return Estimate(hypotheses.at(self._place), 1 / self._sum, spread, hypotheses.step)
+        return Estimate(hypotheses.at(self._place), 1 / self._sum, spread, hypotheses.step, hypotheses.low)
 
 
 def _between(low: Tensor, high: Tensor, count: int) -> Hypotheses:

@@ -22,7 +22,7 @@ Norm = Literal["batch", "group"]
 NORMS: tuple[Norm, ...] = get_args(Norm)
 STEREO_TASK = "stereo"
 """Name of the task in the checkpoints of these networks."""
-STEREO_LOSSES = ("SmoothL1Loss", "L1Loss")
+STEREO_LOSSES = ("SmoothL1Loss", "L1Loss", "CrossEntropyLoss")
 """Names of the losses of a stage; ``Modules.losses.stereo_losses`` builds them."""
 STRIDES = (4, 2, 1)
 """Image pixels a feature pixel, by stage."""

@@ -314,4 +314,5 @@ def _guided(volume: Tensor, tried: Hypotheses, fit: Fit | None, first: int, last
 def _cut(found: Estimate, size: Sequence[int], stride: int) -> Estimate:
     """An estimate without the padding of an image of ``size``."""
     height, width = (-(-side // stride) for side in size)
-    return replace(found, **{name: value[..., :height, :width] for name, value in vars(found).items()})
+    maps = {name: value for name, value in vars(found).items() if value is not None}
+    return replace(found, **{name: value[..., :height, :width] for name, value in maps.items()})

@@ -67,7 +67,8 @@ class StereoTrainingConfig(TrainingConfig, WithViews):
     weight_decay: NotNegativeNumber = 0.0
     """Weight decay: decoupled in AdamW, an L2 penalty in the other optimisers."""
     loss_types: str | Annotated[list[str], Field(min_length=1)] = ["SmoothL1Loss"]
-    """SmoothL1Loss (published: squares below 1 m) or L1Loss of each stage's map, or a list to average."""
+    """SmoothL1Loss (published: squares below 1 m) or L1Loss of each stage's map, CrossEntropyLoss of the scores of its
+    hypotheses, or a list to average."""
     stage_weights: Annotated[list[NotNegativeNumber], Field(min_length=_STAGES, max_length=_STAGES)] = [0.5, 1.0, 2.0]
     """Weights of the stages' losses."""
     model: StereoNetworkSection = StereoNetworkSection()

@@ -49,10 +49,10 @@ class Method:
     seconds: float = 110.0
 
 
-_GUIDED, _PUBLISHED = {"model.relative_depth": "guided"}, {"model.relative_depth": "concatenated"}
+_GUIDED_TITLE = "relative depth, ours (guided)"
 METHODS = (
     Method("plain", "plain"),
-    Method("guided", "relative depth, ours (guided)", {"model.relative_depth": "guided"}, _RELATIVE, seconds=125),
+    Method("guided", _GUIDED_TITLE, {"model.relative_depth": "guided"}, _RELATIVE, seconds=125),
     Method(
         "shuffled", "control: guided by other scenes' maps", {"model.relative_depth": "guided"}, _SHUFFLED, seconds=125
     ),
@@ -63,7 +63,7 @@ METHODS = (
         _RELATIVE,
         seconds=210,
     ),
-    Method("satellite", "plain, heights with RPCs", satellite=True),
+    Method("satellite", _GUIDED_TITLE, {"model.relative_depth": "guided"}, _RELATIVE, satellite=True, seconds=125),
 )
 # Scored beside them, without a training: what the guided network does with maps that say nothing.
 _FLAT = "constant"
@@ -103,7 +103,8 @@ def run_demo(seed: int) -> None:
     images = write_satellite_images(data / _IMAGES, SATELLITE_SIZE, seed + 1000)
     _train(steps, [(method, _training(method, data, runs, seed)) for method in METHODS])
     for method in METHODS:
-        steps.begin(f"evaluate {method.name}", f"the test scenes: {method.title}")
+        where = ", heights with RPCs" if method.satellite else ""
+        steps.begin(f"evaluate {method.name}", f"the test scenes: {method.title}{where}")
         steps.call("evaluateStereo", _evaluation(method, method.maps, data, runs, results / method.name, seed))
     guided = next(method for method in METHODS if method.name == "guided")
     steps.begin(f"evaluate {_FLAT}", "the test scenes: the guided network with maps of one grey")
@@ -119,7 +120,7 @@ def run_demo(seed: int) -> None:
 
     titles = {method.name: method.title for method in METHODS if not method.satellite}
     titles[_FLAT] = "control: guided by constant maps (in the test only)"
-    table = write_demo_table(results / "controls.md", results, titles, "satellite")
+    table = write_demo_table(results / "controls.md", results, titles, ("satellite", _GUIDED_TITLE))
     print(f"\n{table}")
     print(
         f"\n=== {steps.progress.line()}\n"
@@ -134,7 +135,7 @@ def run_demo(seed: int) -> None:
 
 def _train(steps: DemoSteps, jobs: Sequence[tuple[Method, list[object]]]) -> None:
     """Train all networks: as many side by side as there are cores."""
-    titles = ", ".join(method.title for method, _ in jobs)
+    titles = ", ".join(dict.fromkeys(method.title for method, _ in jobs))
     if can_train_together():
         steps.begin(jobs[0][0].name, f"the networks: {titles}")
         script = ROOT / "trainStereo.py"

@@ -20,16 +20,18 @@ _MAE = "stereo.mae"
 _CONSTANT, _SWEEP = "control: constant", "control: NCC sweep"
 _GATES = {_SWEEP: 0.5, _CONSTANT: 0.3}
 """Largest share of a baseline's MAE that a network may have."""
+_JUDGED = ("plain", "guided")
 
 
-def write_demo_table(path: Path, results: Path, titles: Mapping[str, str], satellite: str) -> str:
+def write_demo_table(path: Path, results: Path, titles: Mapping[str, str], satellite: tuple[str, str]) -> str:
     """Write the table as Markdown, and return it.
 
     Args:
         path: the file.
         results: folder of the evaluations.
         titles: what each evaluation of aerial scenes is called, by its folder; the first one holds the baselines.
-        satellite: folder of the evaluation of satellite scenes, with baselines of its own.
+        satellite: folder of the evaluation of satellite scenes, with baselines of its own, and what its network is
+            called.
     """
     first = next(iter(titles))
     aerial = _rows(results / first / "tiles.csv")
@@ -37,16 +39,17 @@ def write_demo_table(path: Path, results: Path, titles: Mapping[str, str], satel
     for folder, title in titles.items():
         found = _rows(results / folder / "tiles.csv")
         rows[title] = found[next(iter(found))]
-    heights = _rows(results / satellite / "tiles.csv")
+    folder, network = satellite
+    heights = _rows(results / folder / "tiles.csv")
     own = next(iter(heights))
-    with_rpcs = {name: heights[name] for name in (_CONSTANT, _SWEEP)} | {"plain": heights[own]}
+    with_rpcs = {name: heights[name] for name in (_CONSTANT, _SWEEP)} | {network: heights[own]}
     text = "\n\n".join(
         [
             demo_table("depth, pinhole cameras", rows),
             *_compared(rows, titles),
-            *gate_lines(rows, titles[first]),
+            *(line for name in _JUDGED if name in titles for line in gate_lines(rows, titles[name])),
             demo_table("height, RPCs", with_rpcs),
-            *gate_lines(with_rpcs, "plain"),
+            *gate_lines(with_rpcs, network),
         ]
     )
     path.write_text(text + "\n", encoding="utf-8")

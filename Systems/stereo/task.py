@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from Modules.losses.stereo_losses import STAGE_WEIGHTS, StereoLoss
+from Modules.losses.stereo_losses import STAGE_WEIGHTS, StageScores, StereoLoss
 from Modules.stereo.geometry import Geometry, geometry_of
 from Modules.stereo.hypotheses import Estimate
 from Modules.stereo.names import STEREO_TASK
@@ -57,7 +57,8 @@ class StereoTask:
     def loss(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
         """The weighted sum of the stages' losses; nothing is drawn at random."""
         stages = estimates(self._stereo, batch)
-        return self._loss([stage.values for stage in stages], batch["target"], batch["mask"])
+        scores = [StageScores(stage.scores, stage.low, stage.step) for stage in stages if stage.scores is not None]
+        return self._loss([stage.values for stage in stages], batch["target"], batch["mask"], scores)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from Utils.data.stereo.pinhole_camera import PinholeCamera, write_camera
@@ -38,6 +39,7 @@ SHUFFLED, CONSTANT = "depthAnything_shuffled", "depthAnything_constant"
 _PARTS = ("train", "test")
 _FOLDERS = {"pinhole": ("image", "camera", "depth"), "rpc": ("image", "rpc", "height")}
 _GREY = 128
+_GREY_IMAGES = " Images are grey."
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def write_dataset(
     noise: float = 0.05,
     workers: int | None = None,
     cameras: CameraKind = "pinhole",
+    grey: bool = False,
 ) -> None:
     """Write images, cameras, depth or height and relative depth of every view, and a README.txt that describes them.
 
@@ -80,6 +83,7 @@ def write_dataset(
         noise: of the sensor, where 1 is white.
         workers: processes that make scenes; by default one per core that this process may use.
         cameras: pinhole writes the layout of the processed WHU-MVS, rpc that of WHU-TLC.
+        grey: whether images have the same grey in all three channels, as those of panchromatic sensors are read.
 
     Raises:
         ValueError: a number is out of range.
@@ -89,14 +93,14 @@ def write_dataset(
         given = f"{train_scenes} training and {test_scenes} test scenes of {views} views of {size}, seed {seed}"
         least = f"1 scene of each part or more, and 2 to {MOST_VIEWS[cameras]} views"
         raise ValueError(f"cannot write a dataset of {given}: give {least}")
-    described = _description(train_scenes, test_scenes, views, size, seed, noise, cameras)
+    described = _description(train_scenes, test_scenes, views, size, seed, noise, cameras, grey)
     claim(folder, described, _PARTS)
     plans = [*_plan("train", train_scenes, seed), *_plan("test", test_scenes, seed)]
     for part in _PARTS:
         for name in (*_FOLDERS[cameras], RELATIVE, SHUFFLED, CONSTANT):
             for view in range(views):
                 (folder / part / name / str(view)).mkdir(parents=True, exist_ok=True)
-    make_scenes(partial(_write_scene, folder, views, size, noise, cameras), plans, workers)
+    make_scenes(partial(_write_scene, folder, views, size, noise, cameras, grey), plans, workers)
     for part in _PARTS:
         _write_controls(folder / part, [plan.name for plan in plans if plan.part == part], views, size, seed)
     logger.info("wrote %d training and %d test scenes to %s", train_scenes, test_scenes, folder)
@@ -110,6 +114,7 @@ def _description(
     seed: int,
     noise: float,
     cameras: CameraKind,
+    grey: bool,
 ) -> str:
     values = {
         "pinhole": "the processed WHU-MVS. Depth is the distance along the optical axis in metres; cameras are poses "
@@ -121,7 +126,7 @@ def _description(
         f"views with {size[1]} x {size[0]} pixels each and noise {noise:g}, made by Utils/synthetic/stereo_dataset.py "
         f"(D3-RSMDE) in the layout of {values[cameras]} The maps in {RELATIVE} are the true depth, bent, blurred and "
         "without scale or shift (near is dark): they are better than those of any monocular model. Controls: "
-        f"{SHUFFLED} holds the maps of other scenes, {CONSTANT} maps of one grey.\n"
+        f"{SHUFFLED} holds the maps of other scenes, {CONSTANT} maps of one grey.{_GREY_IMAGES if grey else ''}\n"
     )
 
 
@@ -137,13 +142,25 @@ def _plan(part: str, scenes: int, seed: int) -> list[_ScenePlan]:
 
 
 def _write_scene(
-    folder: Path, views: int, size: tuple[int, int], noise: float, cameras: CameraKind, plan: _ScenePlan
+    folder: Path,
+    views: int,
+    size: tuple[int, int],
+    noise: float,
+    cameras: CameraKind,
+    grey: bool,
+    plan: _ScenePlan,
 ) -> None:
     make = make_scene if cameras == "pinhole" else make_satellite_scene
     scene = make(plan.kind, views, size, plan.seed, noise)
+    if grey:
+        scene = replace(scene, frames=[replace(frame, image=_grey(frame.image)) for frame in scene.frames])
     # Anywhere on Earth but near the poles, where degrees of longitude are short.
     origin = tuple(np.random.default_rng([plan.seed, 4]).uniform((-180.0, -65.0), (180.0, 65.0)))
     write_scene(folder / plan.part, plan.name, scene, (float(origin[0]), float(origin[1])))
+
+
+def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(image).convert("L").convert("RGB"))
 
 
 def write_scene(folder: Path, name: str, scene: StereoScene, origin: tuple[float, float]) -> None:
@@ -192,12 +209,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--noise", type=float, default=0.05, help="where 1 is white, default %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
     parser.add_argument("--cameras", choices=sorted(_FOLDERS), default="pinhole", help="default %(default)s")
+    parser.add_argument("--grey", action="store_true", help="grey images, as those of panchromatic sensors")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     counts = given.train_scenes, given.test_scenes, given.views
     try:
         size = given.height, given.width
-        write_dataset(given.dataset, *counts, size, given.seed, given.noise, cameras=given.cameras)
+        write_dataset(given.dataset, *counts, size, given.seed, given.noise, cameras=given.cameras, grey=given.grey)
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
 

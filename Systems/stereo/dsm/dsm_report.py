@@ -45,10 +45,9 @@ def summary(document: Mapping[str, Any]) -> list[str]:
     pointing = document["pointing"]
     if pointing and pointing["matches"]:
         before, after = pointing["residual_before"], pointing["residual_after"]
-        lines.append(
-            f"pointing: rays missed by {before['median']:.2f} pixels (median of {pointing['matches']} matches), after "
-            f"the correction by {after['median']:.2f}"
-        )
+        missed = f"pointing: rays missed by {before['median']:.2f} pixels (median of {pointing['matches']} matches)"
+        corrected = f"after the correction by {after['median']:.2f}"
+        lines.append(f"{missed}, " + (f"not corrected: {pointing['kept']}" if pointing["kept"] else corrected))
     return lines
 
 
@@ -96,7 +95,7 @@ def _pointing(found: Mapping[str, Any] | None) -> list[Item]:
     return [
         Table("Shifts in pixels", headings, rows),
         Table("Residuals in pixels", ["correction", "median", "90th percentile"], residuals),
-        Text("How to read the tables", _POINTING),
+        Text("How to read the tables", [f"The views were not moved: {found['kept']}."] if found["kept"] else _POINTING),
     ]
 
 

@@ -225,8 +225,8 @@ def _range_of_reference(options: DsmOptions, ground: Geometry, limits: tuple[flo
 
 
 def _tell_pointing(pointing: Pointing) -> None:
-    if not len(pointing.before):
-        logger.warning("no matches are clear enough to correct the pointing; the RPCs are used as they are")
+    if pointing.kept:
+        logger.warning("the pointing is not corrected: %s; the RPCs are used as they are", pointing.kept)
         return
     logger.info(
         "pointing: rays missed by %.2f pixels (median of %d matches), after the correction by %.2f",
@@ -234,9 +234,11 @@ def _tell_pointing(pointing: Pointing) -> None:
         len(pointing.before),
         np.median(pointing.after),
     )
-    alone = [view.name for view, count in zip(pointing.views, pointing.counts, strict=True) if not count]
-    if alone:
-        logger.warning("no point of %s was found in another image; its pointing was not corrected", ", ".join(alone))
+    few = [view.name for view in pointing.too_few()]
+    if few:
+        logger.warning(
+            "too few points of %s were found in another image; its pointing was not corrected", ", ".join(few)
+        )
     if (largest := float(np.abs(pointing.shifts).max())) > _FAR_OFF:
         logger.warning("a view was moved by %.1f pixels; do all RPCs belong to their images?", largest)
 

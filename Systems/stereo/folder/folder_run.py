@@ -290,12 +290,13 @@ def _system(options: FolderOptions, view: Any) -> CRS:
 def _dsm(options: FolderOptions, scenes: Sequence[KeptScene], drawer: MapDrawer) -> dict[str, Any]:
     """The height raster and its picture."""
     assert options.dsm is not None
-    crs = _system(options, scenes[0].geometries[0])
-    apart = [scene for scene in scenes if _system(options, scene.geometries[0]) != crs]
-    if apart:
+    systems = {system.to_string(): system for system in (_system(options, scene.geometries[0]) for scene in scenes)}
+    if len(systems) > 1:
         raise UserError(
-            f"--dsm: the {len(scenes)} scenes lie in several UTM zones, and a raster has one system; name it with --crs"
+            f"--dsm: the {len(scenes)} scenes lie in several UTM zones ({', '.join(sorted(systems))}), and a raster "
+            "has one system: name it with --crs. The maps themselves are written, and --resume goes on from them"
         )
+    (crs,) = systems.values()
     pixel = float(np.median([scene.pixel for scene in scenes]))
     resolution = options.resolution or round_number(pixel)
     codes = {scene.datum for scene in scenes}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from Modules.losses.stereo_losses import STEREO, StereoLoss
+from Modules.losses.stereo_losses import STEREO, StageScores, StereoLoss
 from Modules.stereo.names import STEREO_LOSSES
 
 
@@ -39,3 +41,18 @@ def test_masked_pixels_change_nothing_and_an_empty_mask_gives_no_nan() -> None:
     valid[1, 0, 0, 0] = True
     target[1, 0, 1:] = float("nan")
     assert float(StereoLoss()([stage.detach() for stage in stages], target, valid)) == pytest.approx(3.5 * 1.5)
+
+
+def test_cross_entropy_shares_the_truth_out_between_its_two_neighbours() -> None:
+    """Hypotheses at 10, 12, 14 and 16 m with probabilities 0.1, 0.2, 0.3 and 0.4; truth at 12.5, 18 and 17 m."""
+    scores = torch.tensor([0.1, 0.2, 0.3, 0.4]).log().view(1, 4, 1, 1).expand(1, 4, 1, 3) + 7.0
+    stage = StageScores(scores, torch.full((1, 1, 3), 10.0), torch.full((1, 1, 3), 2.0))
+    target, valid = torch.tensor([12.5, 18.0, 16.9]).view(1, 1, 1, 3), torch.ones(1, 1, 1, 3, dtype=torch.bool)
+    # 18 m is a step away from the last and does not count; 16.9 m counts as the last.
+    by_hand = (-0.75 * math.log(0.2) - 0.25 * math.log(0.3) - math.log(0.4)) / 2
+    loss = StereoLoss(["CrossEntropyLoss"], (1.0,))
+    assert float(loss([target[:, 0]], target, valid, [stage])) == pytest.approx(by_hand, abs=1e-6)
+    both = StereoLoss(["L1Loss", "CrossEntropyLoss"], (2.0,))
+    assert float(both([target[:, 0] + 3.0], target, valid, [stage])) == pytest.approx(3.0 + by_hand, abs=1e-6)
+    nothing = torch.full_like(target, float("nan"))
+    assert float(loss([target[:, 0]], nothing, ~valid, [stage])) == 0.0

@@ -28,7 +28,7 @@ def estimated(truth: Tensor, spread: Tensor | float = 0.3) -> Estimate:
     """An estimate at a quarter of the size."""
     values = truth[:, ::4, ::4]
     width = torch.full_like(values, spread) if isinstance(spread, float) else spread
-    return Estimate(values, torch.ones_like(values), width, torch.full_like(values, 0.5))
+    return Estimate(values, torch.ones_like(values), width, torch.full_like(values, 0.5), values - 2.0)
 
 
 def test_the_fit_finds_scale_zero_and_drift_and_draws_edges_of_the_finer_stage() -> None:
@@ -54,7 +54,9 @@ def test_unsure_and_odd_pixels_do_not_bend_the_fit() -> None:
     values[:, 3:5, 15:17] += 60  # odd, and sure of it
     values[:, 12:, :6] -= 40  # wrong over a whole corner, and unsure
     spread[:, 12:, :6] = 40.0
-    fit = fit_relative_depth(relative_depth(truth), Estimate(values, clean.confidence, spread, clean.step), 2)
+    fit = fit_relative_depth(
+        relative_depth(truth), Estimate(values, clean.confidence, spread, clean.step, clean.low), 2
+    )
     error = (fit.values - truth[:, ::2, ::2]).abs()
     assert float(error[:, 6:10, 30:34].max()) < 2.0
     assert float(error[:, 24:, :12].median()) < 2.0

@@ -153,12 +153,14 @@ def test_the_fitted_rpc_is_the_line_sensor() -> None:
 
 
 def test_a_dataset_of_line_sensors_has_the_layout_of_whu_tlc_and_its_files_agree(tmp_path) -> None:
-    write_dataset(tmp_path, 1, 1, 3, (64, 64), seed=7, noise=0.0, workers=1, cameras="rpc")
+    write_dataset(tmp_path, 1, 1, 3, (64, 64), seed=7, noise=0.0, workers=1, cameras="rpc", grey=True)
     part = tmp_path / "train"
     assert sorted(path.name for path in part.iterdir()) == sorted(
         ("image", "rpc", "height", RELATIVE, SHUFFLED, CONSTANT)
     )
-    images = [read_image(part / "image" / str(view) / "town0000_0000.png").mean(axis=0) for view in range(3)]
+    recorded = [read_image(part / "image" / str(view) / "town0000_0000.png") for view in range(3)]
+    assert all(image.shape == (3, 64, 64) and not np.ptp(image, axis=0).any() for image in recorded)
+    images = [image.mean(axis=0) for image in recorded]
     models = [read_rational(part / "rpc" / str(view) / "town0000_0000.rpc") for view in range(3)]
     assert len((part / "rpc" / "0" / "town0000_0000.rpc").read_text(encoding="utf-8").splitlines()) == 170
     heights = read_pfm(part / "height" / "1" / "town0000_0000.pfm").astype(float)

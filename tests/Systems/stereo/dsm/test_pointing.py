@@ -68,3 +68,37 @@ def test_views_without_matches_stay() -> None:
     assert found.counts.tolist() == [80, 80, 0] and not found.shifts[2].any()
     none = solve_pointing(cameras, Tracks(np.zeros((0, 3, 2)), np.zeros((0, 3))))
     assert not none.shifts.any() and none.describe()["residual_before"] == {"median": None, "p90": None}
+    assert none.kept == "no match is clear"
+
+
+@pytest.mark.parametrize("count", [4, 9])
+def test_a_few_matches_move_nothing(count: int) -> None:
+    cameras = views(2)
+    given = tracks(cameras, np.array([[0.0, -2.0], [0.0, 2.0]]), count=count)
+    found = solve_pointing(cameras, given)
+    assert not found.shifts.any() and f"{count} clear matches are too few" in found.kept
+    assert np.array_equal(found.before, found.after) and found.describe()["kept"] == found.kept
+    assert [view.name for view in found.views] == [view.name for view in found.too_few()]
+    assert not solve_pointing(cameras, tracks(cameras, np.array([[0.0, -2.0], [0.0, 2.0]]), count=10)).kept
+
+
+def test_a_view_that_a_few_tracks_see_stays_and_does_not_move_the_others() -> None:
+    cameras, shifts = views(3), np.array([[0.0, 2.0], [0.0, -2.0], [0.0, 0.0]])
+    given = tracks(cameras, shifts)
+    given.seen[4:, 2] = np.nan
+    given.seen[:4, 2] += 9.0  # wrong, all in the same way
+    found = solve_pointing(cameras, given)
+    assert found.counts.tolist() == [80, 80, 4] and [view.number for view in found.too_few()] == [2]
+    assert not found.shifts[2].any()
+    given.seen[:, 2] = np.nan
+    assert found.shifts == pytest.approx(solve_pointing(cameras, given).shifts, abs=1e-6)
+
+
+def test_shifts_that_bring_rays_no_nearer_are_not_taken() -> None:
+    cameras = views(2)
+    given = tracks(cameras, np.zeros((2, 2)), noise=0.0, count=21)
+    # Ten of 21 matches are wrong in one direction: they pull, and the eleven others would fit worse.
+    given.seen[:10, 1, 1] += 6.0
+    given.seen[:10, 1, 0] += 6.0
+    found = solve_pointing(cameras, given)
+    assert not found.shifts.any() and "no shift brings them nearer" in found.kept
