@@ -16,6 +16,8 @@ from torch import Tensor
 
 from tests.scenes import landscape, write_raster
 from Utils.core.predictor import Predictor
+from Utils.rasters.geometry import Geometry
+from Utils.scenes.fusion.reference import read_reference
 from Utils.scenes.options import SceneOptions
 from Utils.scenes.scene_run import predict_scene
 
@@ -92,6 +94,22 @@ def test_a_coarse_dtm_on_another_sphere_gives_level_and_plane(tmp_path: Path, gr
     assert np.abs(error).mean() < 1.0 and abs(float(np.median(error))) < 0.5
     (plane,) = document["tied"]
     assert plane["rise_down"] == pytest.approx(20.0, abs=3.0) and plane["rise_across"] == pytest.approx(-10.0, abs=3.0)
+
+
+def test_a_products_label_tells_what_heights_are_counted_from(tmp_path: Path, ground: np.ndarray) -> None:
+    reference = coarse(tmp_path / "dtm.tif", LEVEL + RELIEF * ground)
+    note = 'PDS_VERSION_ID = PDS3\nNOTE = "Pixel values are elevations above the equipotential surface"\nEND\n'
+
+    def told() -> str:
+        place = Geometry(SIDE, SIDE, LOCAL, PLACE)
+        return str(read_reference(reference, place).description["height_reference"])
+
+    assert told() == "unknown"
+    reference.with_suffix(".LBL").write_text(note)
+    assert told() == "areoid"
+    reference.with_suffix(".LBL").write_text(note.replace("elevations above the equipotential surface", "radii"))
+    # Heights of some hundred metres are no radii, whatever the label says.
+    assert told() == "unknown"
 
 
 def test_radii_are_told_by_their_size(tmp_path: Path, ground: np.ndarray) -> None:
