@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     limits.add_argument("--megapixels", type=float, default=50.0, help="of an image or a DEM (50)")
     limits.add_argument("--seconds", type=float, default=600.0, help="until a scene is given up (600)")
     limits.add_argument("--at-once", type=int, default=1, help="scenes that are predicted at the same time (1)")
+    limits.add_argument("--memory-gigabytes", type=float, default=16.0, help="of the process of one scene (16)")
     limits.add_argument("--waiting", type=int, default=8, help="requests that are received or wait, those included (8)")
     return parser
 
@@ -53,13 +54,18 @@ def _limits(given: argparse.Namespace) -> object:
     from Systems.app.limits import Limits
     from Utils.core.errors import UserError
 
-    for name in ("upload_megabytes", "megapixels", "seconds", "at_once", "waiting"):
+    for name in ("upload_megabytes", "megapixels", "seconds", "at_once", "waiting", "memory_gigabytes"):
         if not getattr(given, name) > 0:
             raise UserError(f"--{name.replace('_', '-')} {getattr(given, name):g}: give more than 0")
     if given.waiting < given.at_once:
         raise UserError(f"--waiting {given.waiting}: give at least as many as --at-once, {given.at_once}")
     return Limits(
-        round(given.upload_megabytes * 1e6), round(given.megapixels * 1e6), given.seconds, given.at_once, given.waiting
+        round(given.upload_megabytes * 1e6),
+        round(given.megapixels * 1e6),
+        given.seconds,
+        given.at_once,
+        given.waiting,
+        round(given.memory_gigabytes * 1e9),
     )
 
 

@@ -123,11 +123,11 @@ def write_table(results: dict[str, Any]) -> str:
             f"{'hung up' if status == '0' else status} x {count}" for status, count in sorted(_as_text(kind["found"]))
         )
         lines.append(f"| {kind['name']} | {answers} | {kind['slowest']:.1f} |")
-    lines += ["", "| after round | memory (MB) | open files | threads | temporary files | seconds |"]
-    lines.append("| --- | ---: | ---: | ---: | ---: | ---: |")
+    lines += ["", "| after round | processes | memory (MB) | open files | threads | temporary files | seconds |"]
+    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for number, look in enumerate(results["rounds"], start=1):
-        numbers = (look["megabytes"], look["open_files"], look["threads"], look["files"], look["seconds"])
-        lines.append(f"| {number} | " + " | ".join(f"{value:.0f}" for value in numbers) + " |")
+        names = ("processes", "megabytes", "open_files", "threads", "files", "seconds")
+        lines.append(f"| {number} | " + " | ".join(f"{look[name]:.0f}" for name in names) + " |")
     lines += ["", f"Wrong: {'; '.join(results['wrong']) or 'nothing'}."]
     return "\n".join(lines) + "\n"
 
@@ -149,16 +149,21 @@ def _address(process: subprocess.Popen[str]) -> tuple[str, list[str]]:
 
 
 def _look(process: psutil.Process, folder: Path) -> dict[str, float]:
-    """What the app holds now; requests that have ended may take a moment to be tidied up."""
+    """What the app and its processes hold now; requests that have ended may take a moment to be tidied up.
+
+    Memory that processes share counts once: it is divided among them (Linux's PSS).
+    """
     for _ in range(50):
         files = [path for path in folder.rglob("*") if path.is_file() and "made" not in path.relative_to(folder).parts]
         if not files:
             break
         time.sleep(0.2)
+    family = [process, *process.children(recursive=True)]
     return {
-        "megabytes": process.memory_info().rss / 1e6,
-        "open_files": process.num_fds(),
-        "threads": process.num_threads(),
+        "processes": len(family),
+        "megabytes": sum(one.memory_full_info().pss for one in family) / 1e6,
+        "open_files": sum(one.num_fds() for one in family),
+        "threads": sum(one.num_threads() for one in family),
         "files": len(files),
     }
 

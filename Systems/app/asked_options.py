@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from Utils.scenes.classes.class_model import ClassModel
     from Utils.scenes.classes.class_options import ClassOptions
 
-__all__ = ["asked_options", "class_options"]
+__all__ = ["USUAL_STRETCH", "asked_options", "class_options"]
 
 T = TypeVar("T")
 _LONGEST = 200
-_STRETCH = (2.0, 98.0)
+USUAL_STRETCH = (2.0, 98.0)
+"""What a visitor gets who asks for none; a model that learnt from images as they are gets the scene unstretched."""
 
 
 def asked_options(
@@ -101,7 +102,7 @@ def class_options(model: OfferedModel, opened: ClassModel, options: SceneOptions
         nodata=options.nodata,
         suspect_voids=options.suspect_voids,
         # The percentiles that heights take by default: such a model sees colours as in its training.
-        stretch=None if options.stretch == _STRETCH else options.stretch,
+        stretch=None if options.stretch == USUAL_STRETCH else options.stretch,
         white=opened.white,
         batch_size=1,
         relative_depth=options.reference,

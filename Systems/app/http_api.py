@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.concurrency import run_in_threadpool
@@ -20,32 +20,22 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from Systems.app.api_page import api_page
 from Systems.app.asked_options import asked_options
 from Systems.app.gate import CLEANUP, Gate
+from Systems.app.job import Job
 from Systems.app.limits import Refusal
 from Systems.app.offered_models import MAKE_ONE, NO_MODEL, model_named
-from Systems.app.statistics import raster_statistics
 from Systems.app.uploads import keep_points, keep_raster
-from Systems.app.workshop import Job, Workshop
-from Utils.core.errors import RasterError, UserError
-
-if TYPE_CHECKING:
-    from Utils.scenes.classes.class_run import ClassResult
-    from Utils.scenes.options import SceneOptions
-    from Utils.scenes.scene_run import SceneResult
+from Systems.app.work.scene_work import Answer, answer_scene
+from Systems.app.work.workshop import Workshop
+from Utils.core.errors import UserError
 
 __all__ = ["make_api"]
 
 logger = logging.getLogger(__name__)
 
 PREDICT = "/predict"
-Answer = Literal["geotiff", "json", "glb", "png"]
 
-_MEDIA = {
-    "geotiff": ("image/tiff", ".tif"),
-    "glb": ("model/gltf-binary", ".glb"),
-    "png": ("image/png", ".png"),
-}
+_MEDIA = {"geotiff": "image/tiff", "glb": "model/gltf-binary", "png": "image/png"}
 _LOOK = 0.5  # seconds between two looks whether whoever asked is still there
-_TRIANGLES = 300_000
 
 
 class OfferedModelAnswer(BaseModel):
@@ -110,7 +100,7 @@ def make_api(workshop: Workshop, local_only: bool = True) -> FastAPI:
         uncertainty: Annotated[int, Form(description="2 to 8 ways to turn each tile: a second band")] = 1,
         bands: Annotated[str, Form(description="band numbers from 1, like 3,2,1")] = "",
         nodata: Annotated[str, Form(description="value without data, or none")] = "",
-        stretch: Annotated[str, Form(description="percentiles that become black and white, or none")] = "2,98",
+        stretch: Annotated[str, Form(description="black and white; 2,98: as the model has learnt; none")] = "2,98",
         points_crs: Annotated[str, Form(description="system of the points' x and y")] = "EPSG:4326",
         points_columns: Annotated[str, Form(description="names of the columns")] = "x,y,height",
         register_reference: Annotated[bool, Form(description="move a shifted DEM onto the image")] = False,
@@ -153,42 +143,20 @@ def _predict(
             path = job.folder / name
             with path.open("wb") as target:
                 shutil.copyfileobj(upload.file, target)
-            keep = keep_points(path, workshop.limits) if name == "points" else keep_raster(path, name, workshop.limits)
-            kept[name] = keep
+            if name == "points":
+                kept[name] = workshop.check(job, keep_points, path, workshop.limits)
+            else:
+                kept[name] = workshop.check(job, keep_raster, path, name, workshop.limits)
         options = asked_options(chosen, kept.get("reference"), kept.get("points"), **asked)
 
-        def work() -> Response:
-            result = workshop.predict(job, kept["image"], chosen, options)
-            return _answer(job, kept["image"], result, options, answer)
-
-        return workshop.carry_out(job, work)
-    except Refusal as refusal:
-        return _problem(refusal.status, job.without_paths(str(refusal)))
-    except (UserError, RasterError) as error:
-        return _problem(422, job.without_paths(str(error)))
-
-
-def _answer(
-    job: Job, image: Path, result: SceneResult | ClassResult, options: SceneOptions, answer: Answer
-) -> Response:
-    output, document = result.output, result.document
-    if answer == "json":
-        return JSONResponse(raster_statistics(output, document) | {"messages": job.messages})
-    if document["kind"] == "classes":
-        if answer == "glb":
-            raise Refusal(422, "this model draws classes, which have no surface; ask for geotiff, png or json")
-    elif answer == "png":
-        from Utils.scenes.output.preview import write_preview
-
-        write_preview(output.with_suffix(".png"), output)
-    if answer == "glb":
-        from Systems.app.views import scene_glb
-
-        output.with_suffix(".glb").write_bytes(scene_glb(image, output, _TRIANGLES, options))
-    media, suffix = _MEDIA[answer]
-    path = output.with_suffix(suffix)
-    # Kept until it is sent: the gate then deletes the job's folder.
-    return FileResponse(path, media_type=media, filename=path.name)
+        found = workshop.carry_out(job, answer_scene, job.folder, kept["image"], chosen, options, answer)
+        if isinstance(found, dict):
+            return JSONResponse(found | {"messages": job.messages})
+        # Kept until it is sent: the gate then deletes the job's folder.
+        return FileResponse(found, media_type=_MEDIA[answer], filename=found.name)
+    except UserError as error:
+        status = error.status if isinstance(error, Refusal) else 422
+        return _problem(status, job.without_paths(str(error)))
 
 
 def _first(workshop: Workshop) -> str:

@@ -21,6 +21,7 @@ class Limits:
         seconds: time from the first byte of a request to its answer, waiting included.
         at_once: scenes that are predicted at the same time; the memory of a prediction is needed so often.
         waiting: requests that are received, wait or are predicted at the same time; the next one is refused at once.
+        memory_bytes: resident memory of one process that predicts; above it, its request is refused.
     """
 
     upload_bytes: int = 200 * MEGABYTE
@@ -28,12 +29,13 @@ class Limits:
     seconds: float = 600.0
     at_once: int = 1
     waiting: int = 8
+    memory_bytes: int = 16_000 * MEGABYTE
 
 
 class Refusal(UserError):
     """A request that is not carried out, with the status by which HTTP says why."""
 
     def __init__(self, status: int, message: str) -> None:
-        """``status`` is 404, 413, 415, 422, 503 or 504."""
+        """``status`` is 404, 413, 415, 422, 500, 503 or 504."""
         super().__init__(message)
         self.status = status

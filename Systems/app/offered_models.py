@@ -26,10 +26,12 @@ _DEEPEST = 4
 # Classes that whole scenes take, as the JSON of their folders names them, and what they are called here.
 _KINDS = {
     "D3RSMDE": "relative height (D³-RSMDE)",
-    "EncDec": "height or depth (depth network)",
+    "EncDec": "relative height (depth network)",
     "DemRefiner": "detail of a coarse DEM",
     "SegmentationNetwork": "classes (land cover)",
 }
+
+_METRES = "height in metres, level unknown (depth network)"
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ def _kind(folder: Path) -> str:
     config = _read(folder / "config.json")
     if config.get("model_type") and config.get("architectures"):
         return "height (depth model of transformers)"
+    if config.get("_class_name") == "EncDec" and config.get("target") != "relative":
+        return _METRES
     return _KINDS.get(str(config.get("_class_name")), "")
 
 

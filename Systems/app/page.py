@@ -14,14 +14,16 @@ import gradio as gr
 
 from Systems.app.asked_options import asked_options
 from Systems.app.examples import Example
+from Systems.app.job import Job
 from Systems.app.limits import Limits, Refusal
 from Systems.app.offered_models import MAKE_ONE, NO_MODEL, OfferedModel, model_named
-from Systems.app.page_results import PageResults, collect_results, glb_file
+from Systems.app.page_results import PageResults, glb_file, said_facts
 from Systems.app.sessions import Sessions
 from Systems.app.uploads import keep_points, keep_raster
 from Systems.app.views import draw_line, profile_plot
-from Systems.app.workshop import Job, Workshop
-from Utils.core.errors import RasterError, UserError
+from Systems.app.work.scene_work import draw_scene
+from Systems.app.work.workshop import Workshop
+from Utils.core.errors import UserError
 from Utils.scenes.options import DETAILS
 
 __all__ = ["make_page"]
@@ -83,7 +85,9 @@ def make_page(workshop: Workshop, examples: Mapping[str, Example]) -> gr.Blocks:
                     register = gr.Checkbox(label="Move a shifted DEM onto the image")
                     bands = gr.Textbox("", label="Bands, such as 4,3,2 (the file's own colours)", elem_id="bands")
                     stretch = gr.Textbox(
-                        "2,98", label="Percentiles that become black and white, or none", elem_id="stretch"
+                        "2,98",
+                        label="Percentiles that become black and white (2,98: as the model has learnt), or none",
+                        elem_id="stretch",
                     )
                     nodata = gr.Textbox("", label="Value without data, or none")
                     points_crs = gr.Textbox("EPSG:4326", label="System of the points")
@@ -200,7 +204,7 @@ def _predicted(workshop: Workshop, sessions: Sessions, session: str, given: tupl
         results.spread,
         results.ground,
         None,
-        results.facts,
+        said_facts(results.facts, job.messages),
         results.files,
         [],
         None,
@@ -213,10 +217,10 @@ def _work(workshop: Workshop, job: Job, given: tuple[Any, ...], outcome: _Outcom
         if not image:
             raise Refusal(422, "choose an image first, or take an example")
         model = model_named(workshop.models, name)
-        kept = {"image": _kept(job, workshop.limits, "image", image)}
+        kept = {"image": _kept(workshop, job, "image", image)}
         for what, path in (("reference", reference), ("points", points)):
             if path:
-                kept[what] = _kept(job, workshop.limits, what, path)
+                kept[what] = _kept(workshop, job, what, path)
         options = asked_options(
             model,
             kept.get("reference"),
@@ -231,27 +235,23 @@ def _work(workshop: Workshop, job: Job, given: tuple[Any, ...], outcome: _Outcom
             register=bool(register),
             report=True,
         )
-
-        def work() -> PageResults:
-            result = workshop.predict(job, kept["image"], model, options)
-            job.note("drawing")
-            return collect_results(job, kept["image"], result, options)
-
-        outcome.results = workshop.carry_out(job, work)
-    except (UserError, RasterError) as error:
+        outcome.results = workshop.carry_out(job, draw_scene, job.folder, kept["image"], model, options)
+    except UserError as error:
         outcome.problem = job.without_paths(str(error))
     except Exception:
         outcome.problem = "something went wrong here; the log of the app has it"
         raise
 
 
-def _kept(job: Job, limits: Limits, what: str, uploaded: str) -> Path:
+def _kept(workshop: Workshop, job: Job, what: str, uploaded: str) -> Path:
     """An uploaded file in the job's folder, checked."""
-    source, path = Path(uploaded), job.folder / what
+    source, path, limits = Path(uploaded), job.folder / what, workshop.limits
     if source.stat().st_size > limits.upload_bytes:
         raise Refusal(413, f"{what}: more than {limits.upload_bytes / 1e6:.0f} MB; use predict.py")
     path.write_bytes(source.read_bytes())
-    return keep_points(path, limits) if what == "points" else keep_raster(path, what, limits)
+    if what == "points":
+        return workshop.check(job, keep_points, path, limits)
+    return workshop.check(job, keep_raster, path, what, limits)
 
 
 def _with_corner(sessions: Sessions, session: str, corners: list[Any], place: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from Systems.app.job import without_paths
 from Systems.app.statistics import raster_statistics
 from Systems.app.views import Drawn, map_picture, read_drawn, scene_glb, scene_image
-from Systems.app.workshop import Job
 from Utils.core.errors import UserError
 from Utils.reports.page import render_relief
 from Utils.scenes.output.preview import write_preview
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from Utils.scenes.classes.class_run import ClassResult
     from Utils.scenes.options import SceneOptions
 
-__all__ = ["PageResults", "collect_results", "glb_file"]
+__all__ = ["PageResults", "collect_results", "glb_file", "said_facts"]
 
 _ON_THE_PAGE = 100_000  # triangles
 _IN_THE_FILE = 500_000
+_TEXTURE = "texture.npy"
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,9 @@ class PageResults:
         facts: Markdown.
         files: to be downloaded.
         drawn: what profiles are read from; None for classes.
-        image: the scene.
+        texture: file of the scene's image as it is draped over the heights, float32 (3, h, w); none for classes. Only
+            the process that predicted reads the scene itself.
         output: the height raster.
-        options: how the scene was read.
     """
 
     relief: Image.Image
@@ -55,21 +57,21 @@ class PageResults:
     facts: str
     files: list[str]
     drawn: Drawn | None
-    image: Path
+    texture: Path
     output: Path
-    options: SceneOptions
 
 
-def collect_results(job: Job, image: Path, result: SceneResult | ClassResult, options: SceneOptions) -> PageResults:
-    """Draw all that the page shows of a result."""
-    output = result.output
+def collect_results(folder: Path, image: Path, result: SceneResult | ClassResult, options: SceneOptions) -> PageResults:
+    """Draw all that the page shows of a result; ``folder`` is the job's."""
+    output, texture = result.output, folder / _TEXTURE
     if result.document["kind"] == "classes":
-        return _of_classes(job, image, result, options)
+        return _of_classes(result, texture)
     picture, report = output.with_suffix(".png"), output.with_suffix(".html")
     write_preview(picture, output, title="")
     # The report names its raster by the path that it was written to.
     report.write_text(report.read_text(encoding="utf-8").replace(f"{output.parent}/", ""), encoding="utf-8")
-    drawn = read_drawn(output)
+    drawn, draped = read_drawn(output), scene_image(image, options)
+    np.save(texture, draped)
     slope = drawn.slope()
     unit = f" ({drawn.unit})" if drawn.unit else " (share of the relative heights' range)"
     with Image.open(picture) as opened:
@@ -79,17 +81,16 @@ def collect_results(job: Job, image: Path, result: SceneResult | ClassResult, op
         None if slope is None else map_picture(slope, "slope (degrees)", "magma", 0.0),
         None if drawn.spread is None else map_picture(drawn.spread, f"one standard deviation{unit}", "cividis", 0.0),
         drawn.relief(),
-        _surface(image, output, options),
-        _facts(job, result, slope),
+        _surface(draped, output),
+        _facts(folder, result, slope),
         [str(path) for path in (output, picture, report, output.with_suffix(".json"))],
         drawn,
-        image,
+        texture,
         output,
-        options,
     )
 
 
-def _of_classes(job: Job, image: Path, result: SceneResult | ClassResult, options: SceneOptions) -> PageResults:
+def _of_classes(result: SceneResult | ClassResult, texture: Path) -> PageResults:
     """Classes: their picture with its legend, and their areas; no surface."""
     output = result.output
     picture, report = output.with_suffix(".png"), output.with_suffix(".html")
@@ -101,9 +102,13 @@ def _of_classes(job: Job, image: Path, result: SceneResult | ClassResult, option
         f"| {_plain(one['name'])} | {one['pixels']:,} | {one.get('square_metres', 'unknown')} |"
         for one in result.document["classes"]
     ]
-    facts = "\n\n".join(["\n".join(rows), "\n".join(f"- {_plain(message)}" for message in job.messages)])
     files = [str(path) for path in (output, picture, report, output.with_suffix(".json"))]
-    return PageResults(drawn, None, None, np.asarray(drawn), "", facts, files, None, image, output, options)
+    return PageResults(drawn, None, None, np.asarray(drawn), "", "\n".join(rows), files, None, texture, output)
+
+
+def said_facts(facts: str, messages: Sequence[str]) -> str:
+    """The facts of a result, and below them what was noticed on the way."""
+    return "\n\n".join([facts, "\n".join(f"- {_plain(message)}" for message in messages)])
 
 
 def glb_file(results: PageResults | None, exaggeration: float) -> str | None:
@@ -111,21 +116,22 @@ def glb_file(results: PageResults | None, exaggeration: float) -> str | None:
     if results is None or results.drawn is None or not results.output.exists():
         return None
     path = results.output.with_suffix(".glb")
-    path.write_bytes(scene_glb(results.image, results.output, _IN_THE_FILE, results.options, float(exaggeration)))
+    texture = np.load(results.texture, allow_pickle=False)
+    path.write_bytes(scene_glb(texture, results.output, _IN_THE_FILE, float(exaggeration)))
     return str(path)
 
 
-def _surface(image: Path, output: Path, options: SceneOptions) -> str:
+def _surface(texture: NDArray[np.float32], output: Path) -> str:
     try:
-        return render_relief(relief_item(output, scene_image(image, options, 1024), _ON_THE_PAGE))
+        return render_relief(relief_item(output, texture, _ON_THE_PAGE))
     except UserError:  # a single row, or no valid height
         return ""
 
 
-def _facts(job: Job, result: SceneResult | ClassResult, slope: NDArray[np.float64] | None) -> str:
+def _facts(folder: Path, result: SceneResult | ClassResult, slope: NDArray[np.float64] | None) -> str:
     statistics = raster_statistics(result.output, result.document)
     assert isinstance(result, SceneResult)
-    lines = [job.without_paths(line) for line in summary(result).splitlines()]
+    lines = [without_paths(line, folder) for line in summary(result).splitlines()]
     table = ["| | |", "| --- | --- |"]
     table += [f"| {name} | {_text(statistics[name])} |" for name in ("width", "height", "crs", "metres_a_pixel")]
     for band, values in statistics["bands"].items():
@@ -134,8 +140,7 @@ def _facts(job: Job, result: SceneResult | ClassResult, slope: NDArray[np.float6
         table.append(f"| {band} ({unit}) | {', '.join(f'{key} {value:.6g}' for key, value in known.items())} |")
     if slope is None:
         table.append("| slope | none: it needs heights in metres, from a coarse DEM or points |")
-    parts = [[f"- {_plain(line)}" for line in lines], table, [f"- {_plain(message)}" for message in job.messages]]
-    return "\n\n".join("\n".join(part) for part in parts)
+    return "\n\n".join("\n".join(part) for part in ([f"- {_plain(line)}" for line in lines], table))
 
 
 def _plain(text: str) -> str:

@@ -7,7 +7,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
-    from Systems.app.workshop import Workshop
+    from Systems.app.work.workshop import Workshop
 
 __all__ = ["prepared_server", "serve"]
 
@@ -51,17 +51,21 @@ def prepared_server(
     models: Sequence[str], host: str, port: int, limits: Limits, page: bool = True
 ) -> Iterator[tuple[uvicorn.Server, socket.socket]]:
     """A server that is ready to run, and the socket that it listens at; its files are deleted at the end."""
-    _refuse_networks()
     try:
         import uvicorn
 
         from Systems.app.http_api import make_api, say_what_is_missing
-        from Systems.app.workshop import Workshop
+        from Systems.app.work.crew import refuse_networks
+        from Systems.app.work.workshop import Workshop
     except ModuleNotFoundError as error:
         raise UserError(f"the app needs {error.name}, which is not installed: {_EXTRA}") from error
+    refuse_networks()
     listener = _listen(host, port)
-    with listener, tempfile.TemporaryDirectory(prefix="d3-app-") as root:
-        workshop = Workshop(find_models(models), limits, Path(root))
+    with (
+        listener,
+        tempfile.TemporaryDirectory(prefix="d3-app-") as root,
+        closing(Workshop(find_models(models), limits, Path(root))) as workshop,
+    ):
         missing = say_what_is_missing(workshop)
         if missing:
             logger.warning(missing)
@@ -99,12 +103,6 @@ def _with_page(app: FastAPI, workshop: Workshop, root: Path, limits: Limits) -> 
         enable_monitoring=False,
         show_error=False,
     )
-
-
-def _refuse_networks() -> None:
-    """Keep every copy of GDAL in this process from the network and from code in files; read when GDAL starts."""
-    os.environ["CPL_VSIL_CURL_ALLOWED_FILENAME"] = "none"
-    os.environ["GDAL_VRT_ENABLE_PYTHON"] = "NO"
 
 
 def _listen(host: str, port: int) -> socket.socket:

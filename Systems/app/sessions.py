@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from Systems.app.job import Job
 from Systems.app.page_results import PageResults
-from Systems.app.workshop import Job, Workshop
+from Systems.app.work.workshop import Workshop
 
 __all__ = ["Sessions"]
 

@@ -89,11 +89,9 @@ def scene_image(image: Path, options: SceneOptions, longest: int = _TEXTURE) -> 
         return source.thumbnail(longest)
 
 
-def scene_glb(
-    image: Path, output: Path, most_triangles: int, options: SceneOptions, exaggeration: float = 1.0
-) -> bytes:
-    """The surface with its image as a GLB file."""
-    return write_glb(read_relief_grid(output, most_triangles), scene_image(image, options), exaggeration)
+def scene_glb(texture: NDArray[np.float32], output: Path, most_triangles: int, exaggeration: float = 1.0) -> bytes:
+    """The surface with its image, as ``scene_image`` gives it, as a GLB file."""
+    return write_glb(read_relief_grid(output, most_triangles), texture, exaggeration)
 
 
 def map_picture(values: NDArray[np.float64], label: str, colours: str, low: float | None = None) -> Image.Image:

@@ -28,6 +28,29 @@ def run_script(work: Callable[[], None]) -> int:
 
     In a launch of several processes only the main one prints.
     """
+    set_up_process()
+    try:
+        _with_short_names(work)
+    except (UserError, RasterError) as error:
+        if not getattr(error, "told_elsewhere", False):
+            print(f"error: {one_line(str(error) or type(error).__name__)}", file=sys.stderr)
+        if not is_agreed(error):
+            return EXIT_USER_ERROR  # disconnecting might wait for processes that wait for this one
+        status = EXIT_USER_ERROR
+    except Stopped as stop:
+        tell(stop)
+        status = 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    else:
+        status = 0
+    disconnect()
+    return status
+
+
+def set_up_process() -> None:
+    """Logging, warnings and memory as the scripts have them."""
     # Handlers are set anew: a test or notebook may call several scripts in one process.
     level = logging.INFO if is_main() else logging.ERROR
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
@@ -47,24 +70,6 @@ def run_script(work: Callable[[], None]) -> int:
     # Several processes average gradients, some of which have an unusual layout; torch warns that this is slow.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
     keep_freed_memory()
-    try:
-        _with_short_names(work)
-    except (UserError, RasterError) as error:
-        if not getattr(error, "told_elsewhere", False):
-            print(f"error: {one_line(str(error) or type(error).__name__)}", file=sys.stderr)
-        if not is_agreed(error):
-            return EXIT_USER_ERROR  # disconnecting might wait for processes that wait for this one
-        status = EXIT_USER_ERROR
-    except Stopped as stop:
-        tell(stop)
-        status = 0
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    else:
-        status = 0
-    disconnect()
-    return status
 
 
 def _with_short_names(work: Callable[[], None]) -> None:

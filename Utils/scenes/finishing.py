@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ class Finisher:
         refine: DrawDetail | None = None,
     ) -> None:
         self._refine = refine
+        self._is_level = False  # whether the model's map was left out, since it does not go with the heights
         self._source, self._grid, self._store, self._options, self._model = source, grid, store, options, model
         self._geometry, self._reference, self._points = heights.geometry, heights.reference, heights.points
         self._datum, self._held_out = heights.datum, heights.held_out
@@ -172,9 +174,8 @@ class Finisher:
         if detail in ("shading", "both") or self._refine is not None:
             image = image_samples(self._source, scene, reference.geometry, folder)
         model = mosaic.path if self._options.draws_tiles else None
-        return fuse(
-            reference, scene, model, image, self._with_spread, folder, refine=self._refine, shading=detail != "model"
-        )
+        spread = self._with_spread and not self._is_level
+        return fuse(reference, scene, model, image, spread, folder, refine=self._refine, shading=detail != "model")
 
     def _fit_as_a_whole(self, alignment: TileAlignment, mosaic: Mosaic) -> tuple[TileAlignment, Mosaic]:
         """Bring the scene to metres by one fit, where no tile holds enough cells of the reference."""
@@ -186,10 +187,14 @@ class Finisher:
         if fitted is None:
             logger.warning(
                 "%s, and over the whole scene its heights do not go with the model's map; check that they belong to "
-                "this scene, and the bands' order. What is written is the reference",
+                "this scene, and the bands' order. What is written is the reference without the model's detail",
                 what,
             )
-            return alignment, mosaic
+            # A level map: a gain found by chance where so few cells judge would do harm at all finer octaves.
+            nothing = np.zeros_like(alignment.scale)
+            alignment = replace(alignment, scale=nothing, shift=nothing, tilt=np.zeros_like(alignment.tilt))
+            self._is_level = True
+            return alignment, self._blend(alignment, [])
         logger.warning("%s: the scene was fitted as a whole; a larger --tile-size would let tiles be fitted", what)
         return fitted, self._blend(fitted, [])
 

@@ -18,7 +18,7 @@ from Utils.rasters.environment import georeference_optional, raster_errors
 from Utils.rasters.geometry import Geometry
 from Utils.rasters.ground import ground_sample_distance, has_transform
 from Utils.rasters.planetary.hirise_names import GRIDS, PRODUCERS, read_dtm_name, read_ortho_name
-from Utils.rasters.planetary.product_label import ProductLabel, Sun, label_beside, read_label
+from Utils.rasters.planetary.product_label import ProductLabel, Sun, label_beside, product_reference, read_label
 from Utils.rasters.planetary.whole_files import check_whole_product
 
 __all__ = ["CheckedPair", "check_pair"]
@@ -91,7 +91,7 @@ def check_pair(files: PairFiles, options: PrepareOptions) -> CheckedPair:
         ortho,
         grid,
         metres,
-        _reference(files.dtm, label, options),
+        _reference(files.dtm, options),
         PRODUCERS.get(name.producer, "other") if name else "" if label is None else label.text("PRODUCER_FULL_NAME"),
         None if name is None else name.version,
         sources,
@@ -194,10 +194,10 @@ def _readable(path: Path) -> Path:
         return label  # the data of PDS4 are bare numbers
 
 
-def _reference(path: Path, label: ProductLabel | None, options: PrepareOptions) -> str:
+def _reference(path: Path, options: PrepareOptions) -> str:
     """What heights refer to: the name says it, or the label, or an option."""
-    name = read_dtm_name(path.name)
-    found = (name.reference if name else None) or (None if label is None else label.height_reference)
+    stated = product_reference(path)
+    found = None if stated is None else stated[0]
     if found is not None and options.reference not in (None, found):
         logger.warning("%s: heights are %s by its name or label; --height-reference is not used", path, found)
     if found is None and options.reference is None:

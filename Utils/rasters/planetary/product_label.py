@@ -12,8 +12,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from Utils.core.errors import RasterError
+from Utils.rasters.planetary.hirise_names import read_dtm_name
 
-__all__ = ["Measured", "ProductLabel", "Sun", "label_beside", "parse_label", "read_label"]
+__all__ = ["Measured", "ProductLabel", "Sun", "label_beside", "parse_label", "product_reference", "read_label"]
 
 # An attached label is padded to whole records; the largest seen has 64 KiB.
 _LABEL_BYTES = 262_144
@@ -135,6 +136,23 @@ def read_label(path: Path) -> ProductLabel | None:
         return ProductLabel(path, parse_label(start), not detached)
     beside = label_beside(path)
     return None if beside is None else read_label(beside)
+
+
+def product_reference(path: Path) -> tuple[str, str] | None:
+    """What the heights of a product are counted from, and what says it.
+
+    Returns:
+        "areoid" or "radius", and "its name" or "its label"; None where neither says it or there is no plain file.
+
+    Raises:
+        RasterError: the file cannot be read.
+    """
+    name = read_dtm_name(path.name)
+    if name is not None:
+        return name.reference, "its name"
+    label = read_label(path) if path.is_file() else None
+    stated = None if label is None else label.height_reference
+    return None if stated is None else (stated, "its label")
 
 
 def label_beside(path: Path) -> Path | None:

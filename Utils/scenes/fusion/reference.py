@@ -22,6 +22,7 @@ from Utils.rasters.geometry import Geometry
 from Utils.rasters.ground import has_transform
 from Utils.rasters.height_units import height_unit
 from Utils.rasters.places import gdal_name, raster_place
+from Utils.rasters.planetary.product_label import product_reference
 from Utils.rasters.suspect_heights import ground_limits
 from Utils.rasters.tile_files import GDAL_ERRORS, check_blocks
 from Utils.rasters.trusted_heights import Doubts, Place, trusted_heights
@@ -107,15 +108,22 @@ def read_reference(
 
 
 def _counted_from(path: Path, told: str, heights: Cells) -> str:
-    """What heights of another body are counted from: what the file's tag says, else what their size shows."""
+    """What heights of another body are counted from: by the file's tag, its name or label, or their size."""
     known = heights[np.isfinite(heights)]
     size = float(np.median(np.abs(known))) if known.size else 0.0
-    seen = told or ("radius" if size > _LEAST_RADIUS else "unknown")
+    stated = (told, f"tag {REFERENCE_TAG}") if told else product_reference(path)
+    is_radius = size > _LEAST_RADIUS
+    if stated is not None and stated[0] in ("areoid", "radius") and (stated[0] == "radius") != is_radius:
+        logger.warning(
+            "--reference '%s': %s says %s, which heights of %.0f m are not; that is not used", path, *stated[::-1], size
+        )
+        stated = None
+    seen, by = stated or (("radius", "their size") if is_radius else ("unknown", "neither tag nor label tells it"))
     logger.info(
         "reference: '%s' counts heights from: %s (%s; median size %.0f m); the output's heights are counted alike",
         path,
         seen,
-        f"tag {REFERENCE_TAG}" if told else "no tag tells it",
+        by,
         size,
     )
     return seen

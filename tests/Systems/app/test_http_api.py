@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import signal
 import threading
-import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
-import torch
-from torch import Tensor
 
 pytest.importorskip("fastapi", reason="fastapi is not installed (requirements-app.txt has it)")
 
@@ -23,46 +24,41 @@ from starlette.testclient import TestClient
 from Systems.app.http_api import make_api
 from Systems.app.limits import Limits
 from Systems.app.offered_models import OfferedModel, find_models
-from Systems.app.workshop import Workshop
-from Systems.scene_model import SceneModel
-from tests.scenes import brightness, landscape, write_raster
+from Systems.app.work.workshop import Workshop
+from tests.launching import HANG, fork_server, until
+from tests.scenes import landscape, write_raster
 from tests.Systems.app.hostile_files import hostile_images, hostile_points
+from tests.Systems.app.stand_in import install
 from tests.toys import toy_model
-from Utils.core.predictor import Predictor
-from Utils.data.land_cover.class_table import ClassTable
-from Utils.scenes.classes.class_model import ClassModel
 
-HEIGHT, WIDTH, TILE = 90, 120, 64
+HEIGHT, WIDTH = 90, 120
 # What only the server knows: the folders of its disk.
 SERVER = re.compile(r"/tmp|/root|/home|/usr|site-packages|Traceback")
 
 
-class SlowModel:
-    """Draws the brightness, once it may."""
-
-    def __init__(self) -> None:
-        self.entered, self.may_go_on = threading.Event(), threading.Event()
-        self.may_go_on.set()
-
-    def __call__(self, images: Tensor) -> Tensor:
-        self.entered.set()
-        self.may_go_on.wait(30)
-        return brightness(images)
+NAMES = ("bright", "as it is", "held", "crash", "greedy", "mistake")
+MODELS = [OfferedModel(name, "relative height", name) for name in NAMES]
 
 
-@pytest.fixture
-def model(monkeypatch: pytest.MonkeyPatch) -> SlowModel:
-    drawn = SlowModel()
-    predictor = Predictor(drawn, "relative height", "height", 1, TILE, {"name": "brightness"})
-    opened = SceneModel(predictor, facts=predictor.describe())
-    monkeypatch.setattr("Systems.app.workshop.open_scene_model", lambda *_: opened)
-    return drawn
+@pytest.fixture(scope="module")
+def signs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the model "held" says that it has begun, and is told to wait."""
+    return tmp_path_factory.mktemp("signs")
+
+
+@pytest.fixture(scope="module")
+def kept_workshop(signs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    fork_server()
+    root = tmp_path_factory.mktemp("work")
+    limits = Limits(memory_bytes=1_500_000_000)
+    with closing(Workshop([], limits, root, partial(install, signs))) as workshop:
+        yield workshop
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, model: SlowModel) -> Workshop:
-    (tmp_path / "work").mkdir()
-    return Workshop([OfferedModel("bright", "relative height", "nowhere")], Limits(), tmp_path / "work")
+def workshop(kept_workshop: Workshop) -> Workshop:
+    kept_workshop.models, kept_workshop.limits = MODELS, Limits()
+    return kept_workshop
 
 
 @pytest.fixture
@@ -99,6 +95,8 @@ def test_a_scene_comes_back_as_geotiff_glb_picture_and_statistics(client: TestCl
     assert statistics["kind"] == "relative" and (statistics["width"], statistics["height"]) == (WIDTH, HEIGHT)
     assert statistics["bands"]["height"]["max"] == 1.0 and "std" in statistics["bands"]["uncertainty"]
     assert not SERVER.search(str(statistics))
+    assert not any("not stretched" in message for message in statistics["messages"])
+    assert any("not stretched" in message for message in post(client, scene, model="as it is").json()["messages"])
 
 
 def test_metres_come_from_a_dem_without_a_model(
@@ -116,16 +114,7 @@ def test_metres_come_from_a_dem_without_a_model(
     assert any("vertical" in message or "refer" in message for message in found["messages"])
 
 
-def test_a_model_of_land_cover_answers_with_classes(
-    client: TestClient, workshop: Workshop, scene: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def draw(images: Tensor, maps: Tensor | None) -> Tensor:
-        bright = images.mean(dim=1, keepdim=True)
-        return torch.cat([1.0 - bright, bright], dim=1)
-
-    table = ClassTable(("water", "snow"), ((0, 0, 255), (250, 250, 250)), (1, 2))
-    drawn = ClassModel(draw, table, False, TILE, None, {"name": "toy"})
-    monkeypatch.setattr("Systems.models.load_class_model", lambda *_: drawn)
+def test_a_model_of_land_cover_answers_with_classes(client: TestClient, workshop: Workshop, scene: bytes) -> None:
     workshop.models = [OfferedModel("cover", "classes (land cover)", "nowhere")]
     found = post(client, scene, model="cover").json()
     names = {one["name"]: one["pixels"] for one in found["classes"]}
@@ -160,15 +149,34 @@ def test_what_is_wrong_is_refused_with_its_status_and_one_line(client: TestClien
     assert client.get("/health").json()["status"] == "ok"
 
 
-def test_a_mistake_of_ours_says_nothing_of_the_server(
+def test_a_mistake_of_ours_says_nothing_of_the_server(client: TestClient, scene: bytes) -> None:
+    found = post(client, scene, model="mistake")
+    assert found.status_code == 500 and found.json() == {"error": "something went wrong here; the server's log has it"}
+    assert post(client, scene).status_code == 200
+
+
+def test_a_process_that_dies_costs_its_own_request_alone(client: TestClient, scene: bytes) -> None:
+    for name, status, said in (("crash", 500, "SIGSEGV"), ("greedy", 413, "more than 1.5 GB of memory")):
+        found = post(client, scene, model=name)
+        assert found.status_code == status and said in found.json()["error"], found.text
+        assert post(client, scene).status_code == 200
+
+
+def test_an_upload_that_crashes_its_reader_is_answered(
     client: TestClient, scene: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("Systems.app.http_api.raster_statistics", lambda *_: 1 / 0)
+    monkeypatch.setattr("Systems.app.http_api.keep_raster", crash)
     found = post(client, scene)
-    assert found.status_code == 500 and found.json() == {"error": "something went wrong here; the server's log has it"}
+    assert found.status_code == 500 and "SIGKILL" in found.json()["error"], found.text
+    monkeypatch.undo()
+    assert post(client, scene).status_code == 200
 
 
-def test_bytes_time_and_requests_at_once_are_bounded(workshop: Workshop, scene: bytes, model: SlowModel) -> None:
+def crash(*arguments: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_bytes_time_and_requests_at_once_are_bounded(workshop: Workshop, scene: bytes, signs: Path) -> None:
     workshop.limits = replace(workshop.limits, upload_bytes=len(scene) + 2_000, seconds=1.0, waiting=2)
     with TestClient(make_api(workshop), base_url="http://127.0.0.1") as client:
         assert post(client, scene + bytes(3_000)).status_code == 413
@@ -180,22 +188,21 @@ def test_bytes_time_and_requests_at_once_are_bounded(workshop: Workshop, scene: 
 
         form = {"content-type": "multipart/form-data; boundary=x"}
         assert client.post("/predict", content=endless(), headers=form).status_code == 413
-        model.may_go_on.clear()
+        (signs / "hold").touch()
         first: list = []
-        threads = [threading.Thread(target=lambda: first.append(post(client, scene))) for _ in range(2)]
+        threads = [threading.Thread(target=lambda: first.append(post(client, scene, model="held"))) for _ in range(2)]
         for thread in threads:
             thread.start()
-        assert model.entered.wait(30)
-        while len(list(workshop._root.iterdir())) < 2:
-            time.sleep(0.01)
+        until(lambda: (signs / "entered").exists() and len(list(workshop._root.iterdir())) == 2)
         third = post(client, scene)
         assert third.status_code == 503 and third.headers["retry-after"]
         assert client.get("/health").json()["running"] == 1
-        time.sleep(1.0)
-        model.may_go_on.set()
         for thread in threads:
-            thread.join()
+            thread.join()  # though the model still waits: its process is ended
+        (signs / "hold").unlink()
         assert [found.status_code for found in first] == [504, 504]
+        workshop.limits = replace(workshop.limits, seconds=HANG)
+        assert post(client, scene).status_code == 200
     assert not list(workshop._root.iterdir())
 
 

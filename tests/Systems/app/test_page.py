@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 pytest.importorskip("selenium", reason="selenium is not installed (tests/requirements.txt has it)")
 pytest.importorskip("gradio", reason="gradio is not installed (requirements-app.txt has it)")
@@ -28,47 +28,35 @@ from selenium.webdriver.remote.webelement import WebElement
 from Systems.app.limits import Limits
 from Systems.app.offered_models import OfferedModel
 from Systems.app.serving import prepared_server
-from Systems.scene_model import SceneModel
+from Systems.app.work.workshop import Workshop
 from tests.browser import NEEDS_BROWSER, start_browser
-from tests.launching import HANG
-from tests.scenes import brightness, landscape, write_raster
-from Utils.core.predictor import Predictor
+from tests.launching import HANG, fork_server
+from tests.scenes import landscape, write_raster
+from tests.Systems.app.stand_in import install
 
 pytestmark = NEEDS_BROWSER
 
 GREEN = (40, 200, 60)
 
 
-class HeldModel:
-    """Draws the brightness, once it may."""
-
-    def __init__(self) -> None:
-        self.may_go_on = threading.Event()
-        self.may_go_on.set()
-
-    def __call__(self, images: Tensor) -> Tensor:
-        self.may_go_on.wait(HANG)
-        return brightness(images)
+@pytest.fixture(scope="module")
+def signs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the model says that it has begun, and is told to wait."""
+    return tmp_path_factory.mktemp("signs")
 
 
 @pytest.fixture(scope="module")
-def model() -> HeldModel:
-    return HeldModel()
-
-
-@pytest.fixture(scope="module")
-def address(model: HeldModel) -> Iterator[str]:
-    """The app in a thread, as app.py serves it, with one model that draws brightness."""
-    predictor = Predictor(model, "relative height", "height", 1, 64, {"name": "brightness"})
-    opened = SceneModel(predictor, facts=predictor.describe())
+def address(signs: Path) -> Iterator[str]:
+    """The app in a thread, as app.py serves it, with one model that draws brightness once it may."""
+    fork_server()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("Systems.app.workshop.open_scene_model", lambda *_: opened)
-        patch.setattr("Systems.app.serving.find_models", lambda _: [OfferedModel("bright", "relative height", "x")])
+        made = partial(Workshop, prepare=partial(install, signs))
+        patch.setattr("Systems.app.work.workshop.Workshop", made)
+        patch.setattr("Systems.app.serving.find_models", lambda _: [OfferedModel("bright", "relative height", "held")])
         with prepared_server([], "127.0.0.1", 0, Limits()) as (server, listener):
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
             thread.start()
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-            model.may_go_on.set()
             server.should_exit = True
             thread.join()
 
@@ -216,14 +204,14 @@ def share_of_green(stage: WebElement) -> float:
     return float(is_green(pixels(stage)).mean())
 
 
-def test_cancel_stops_between_two_steps(page: Chrome, scene: Path, model: HeldModel) -> None:
-    model.may_go_on.clear()
+def test_cancel_stops_between_two_steps(page: Chrome, scene: Path, signs: Path) -> None:
+    (signs / "hold").touch()
     upload(page, scene)
     click(page, "run")
     until(lambda: state(page) == "working" and "tiles" in words(page))
     click(page, "cancel")
     time.sleep(0.5)
-    model.may_go_on.set()
+    (signs / "hold").unlink()
     until(lambda: state(page) in ("done", "failed"))
     assert state(page) == "failed" and words(page) == "stopped: cancelled"
 

@@ -12,10 +12,13 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.warp import calculate_default_transform, reproject
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from tests.scenes import landscape, write_raster
 from Utils.core.predictor import Predictor
+from Utils.rasters.geometry import Geometry
+from Utils.scenes.fusion.reference import read_reference
 from Utils.scenes.options import SceneOptions
 from Utils.scenes.scene_run import predict_scene
 
@@ -61,11 +64,17 @@ def ground() -> np.ndarray:
     return landscape(SIDE, SIDE)
 
 
-def predicted(folder: Path, ground: np.ndarray, reference: Path | None) -> tuple[np.ndarray, dict, dict]:
+def predicted(
+    folder: Path, ground: np.ndarray, reference: Path | None, tile_size: int = 64, detail: str = "model"
+) -> tuple[np.ndarray, dict, dict]:
     folder.mkdir()
     scene = write_raster(folder / "scene.tif", ground.astype(np.float32), PLACE, LOCAL)
     options = SceneOptions(
-        tile_size=64, stretch=None, model_in_metres=True, reference=reference, detail="model" if reference else "both"
+        tile_size=tile_size,
+        stretch=None,
+        model_in_metres=True,
+        reference=reference,
+        detail=detail if reference else "both",
     )
     result = predict_scene(scene, folder / "out.tif", MODEL, options, MODEL.describe())
     with rasterio.open(folder / "out.tif") as output:
@@ -92,6 +101,38 @@ def test_a_coarse_dtm_on_another_sphere_gives_level_and_plane(tmp_path: Path, gr
     assert np.abs(error).mean() < 1.0 and abs(float(np.median(error))) < 0.5
     (plane,) = document["tied"]
     assert plane["rise_down"] == pytest.approx(20.0, abs=3.0) and plane["rise_across"] == pytest.approx(-10.0, abs=3.0)
+
+
+def test_a_map_that_does_not_go_with_the_heights_adds_nothing(tmp_path: Path) -> None:
+    """Tiles narrower than cells, and a map that knows one octave of the ground, and neither larger nor finer shapes.
+
+    The crossing of octaves alone would add half of its detail, finer octaves included, which are wrong.
+    """
+    ground, other = landscape(SIDE, SIDE), landscape(SIDE, SIDE, seed=8)
+    known = gaussian_filter(ground, CELL / 3) - gaussian_filter(ground, 1.5 * CELL)
+    drawn = known + other - gaussian_filter(other, CELL / 4) + 2.0 * gaussian_filter(other, 4 * CELL)
+    drawn = (drawn - drawn.min()) / np.ptp(drawn)
+    reference = coarse(tmp_path / "dtm.tif", LEVEL + RELIEF * ground)
+    found = [
+        predicted(tmp_path / detail, drawn, reference, tile_size=32, detail=detail)[0] for detail in ("model", "none")
+    ]
+    np.testing.assert_allclose(found[0], found[1], atol=0.01)
+
+
+def test_a_products_label_tells_what_heights_are_counted_from(tmp_path: Path, ground: np.ndarray) -> None:
+    reference = coarse(tmp_path / "dtm.tif", LEVEL + RELIEF * ground)
+    note = 'PDS_VERSION_ID = PDS3\nNOTE = "Pixel values are elevations above the equipotential surface"\nEND\n'
+
+    def told() -> str:
+        place = Geometry(SIDE, SIDE, LOCAL, PLACE)
+        return str(read_reference(reference, place).description["height_reference"])
+
+    assert told() == "unknown"
+    reference.with_suffix(".LBL").write_text(note)
+    assert told() == "areoid"
+    reference.with_suffix(".LBL").write_text(note.replace("elevations above the equipotential surface", "radii"))
+    # Heights of some hundred metres are no radii, whatever the label says.
+    assert told() == "unknown"
 
 
 def test_radii_are_told_by_their_size(tmp_path: Path, ground: np.ndarray) -> None:

@@ -1,0 +1,1 @@
+"""Where scenes are predicted: the processes that do it, and what they do of a scene."""
