@@ -5,7 +5,8 @@ python -m benchmarks.synthetic_ground --output FOLDER --tiles FOLDER --model out
 
 The first table compares tiles in the published layout with as many synthetic ones of the same size. With --model the
 second scores its maps on the real tiles, whole and in pieces, by the aligned protocol, beside maps that anybody can
-draw: one value everywhere, and the image's brightness, blurred and inverted (plains are bright, forests dark).
+draw: one value everywhere, and the image's brightness, blurred and inverted (plains are bright, forests dark). The
+third tells which shapes are right: how each stage's maps correlate with the truth, large and small shapes apart.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _BANDS = tuple((2.0**-k, 2.0 ** (1 - k)) for k in (6, 5, 4, 3, 2))
 # Far from the seeds of the demo's data.
 _FIRST_SEED = 2_000_000
 _BLURS = (2, 8, 16, 32)
+# Gaussians between which shapes are compared, in pixels; the largest have no upper end.
+_SCALES = ((1, 2), (2, 4), (4, 8), (8, 16), (16, None))
 # Pieces with less than this of the 255 grey values of their tile are sea or plain: there is nothing to draw.
 _LEAST_RELIEF = 60.0
 
@@ -55,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = compared(real, synthetic)
         if given.model:
             text += "\n\n" + scored(real, given.model, given.piece)
+            text += "\n\n" + by_scale(real, given.model, given.piece)
         given.output.mkdir(parents=True, exist_ok=True)
         (given.output / "table.md").write_text(text + "\n", encoding="utf-8")
         print(text)
@@ -130,6 +134,27 @@ def scored(real: Sequence[RealScene], model: Path, piece: int) -> str:
     errors = {kind: _mean_errors(scenes, ways) for kind, scenes in parts.items()}
     headings = ["aligned MAE", *(f"{len(scenes)} {kind}" for kind, scenes in parts.items())]
     return format_table(headings, [[way, *(f"{errors[kind][way]:.2f}" for kind in parts)] for way in ways])
+
+
+def by_scale(real: Sequence[RealScene], model: Path, piece: int) -> str:
+    """Table of the mean correlation of the model's maps with the truth in shapes of each size, on pieces of tiles."""
+    parts = [part for scene in real for part in _pieces(scene, piece) if np.isfinite(part.truth).all()]
+    names = [f"{low} to {high} px" if high else f"above {low} px" for low, high in _SCALES]
+    rows = []
+    for way, draw in _of_model(model):
+        found = []
+        for part in parts:
+            drawn = draw(part.image / 255.0)
+            pairs = ((_between(drawn, *scale), _between(part.truth, *scale)) for scale in _SCALES)
+            found.append([_correlation(*pair) for pair in pairs])
+        rows.append([way, *(f"{value:.3f}" for value in np.mean(found, axis=0))])
+    return format_table([f"correlation with the truth, {len(parts)} pieces", *names], rows)
+
+
+def _between(values: Floats, low: float, high: float | None) -> Floats:
+    """Shapes of a map between two Gaussians."""
+    smooth = np.asarray(gaussian_filter(values, low))
+    return smooth - (values.mean() if high is None else gaussian_filter(values, high))
 
 
 Way = Callable[[Floats], Floats]

@@ -163,6 +163,8 @@ class DiffusionTrainingConfig(TrainingConfig, WithPriors):
     """The most that folder may take, in units of 2^30 bytes; unused latents give way, oldest use first."""
     own_prediction_share: Fraction = 0.0
     """Share of the training draws that blend with the U-Net's own first guess in place of the truth; 0 = published."""
+    better_prior_share: Fraction = 0.0
+    """Share of the training draws whose prior gets a random part of the large shapes that it misses; 0 = published."""
     one_step: bool = False
     """Train for one step, from the coarse latent straight to the truth's, judged by the decoded map as well."""
     coarse_checkpoint_path: str | None = None

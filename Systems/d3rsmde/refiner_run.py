@@ -183,7 +183,9 @@ class RefinerRun(Run):
         train, validation = stage_datasets(
             config, setup.tiles, stage, setup.priors, empty=setup.check.empty, target=RELATIVE_HEIGHT
         )
-        task = RefinerTask(model, config.losses, config.own_prediction_share, config.one_step)
+        task = RefinerTask(
+            model, config.losses, config.own_prediction_share, config.one_step, config.better_prior_share
+        )
         with ExitStack() as kept:
             if config.keep_latents:
                 latents = Path(config.latent_path) if config.latent_path else folder / _LATENTS_FOLDER

@@ -22,7 +22,15 @@ def test_tables_of_tiles_and_of_a_model(tmp_path: Path, capsys: pytest.CaptureFi
     assert synthetic_ground.main([str(argument) for argument in arguments]) == 0
     table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert table.strip() in capsys.readouterr().out
-    for words in ("2 real tiles", "2 synthetic tiles", "2 whole tiles", "pieces of 32", "model: refined", "darkness"):
+    for words in (
+        "2 real tiles",
+        "2 synthetic tiles",
+        "2 whole tiles",
+        "pieces of 32",
+        "model: refined",
+        "darkness",
+        "2 to 4 px",
+    ):
         assert words in table
 
 

@@ -27,6 +27,8 @@ LATENT_LOSS = "L1Loss"
 LATENTS = ("image_latent", "coarse_latent", "truth_latent")
 # Entry beside the latents: which of their cells lie only on valid pixels.
 WHOLE = "whole"
+# Cells of a latent along a large shape.
+_LARGE = 4
 
 
 class RefinerTask:
@@ -40,6 +42,9 @@ class RefinerTask:
         one_step: whether only the first step of the walk is trained, which is then the only one: from the coarse latent
             to the truth's. The decoded map is compared as well as the latent (by L1, if ``loss_types`` names no other
             loss of maps).
+        better_prior_share: share of the draws whose prior gets part of the large shapes that it misses, a part drawn
+            between 0 and 1. Other ground may be easier for stage 1 than the training ground, and a U-Net that has only
+            seen poor priors replaces good ones as well. 0 is the published training.
     """
 
     name = "unet"
@@ -47,9 +52,15 @@ class RefinerTask:
     scorer: Scorer = HeightScorer()
 
     def __init__(
-        self, model: D3RSMDE, loss_types: Sequence[str], own_prediction_share: float = 0.0, one_step: bool = False
+        self,
+        model: D3RSMDE,
+        loss_types: Sequence[str],
+        own_prediction_share: float = 0.0,
+        one_step: bool = False,
+        better_prior_share: float = 0.0,
     ) -> None:
         self._model = model
+        self._better_prior_share = better_prior_share
         self._own_prediction_share = own_prediction_share
         self._one_step = one_step
         self._vae: Autoencoder = model.vae
@@ -114,6 +125,8 @@ class RefinerTask:
         """Blend, predict, compare; latents that come with the batch are not computed again."""
         latents = batch if LATENTS[0] in batch else self.encode(batch)
         image_latent, coarse_latent, truth_latent = (latents[name] for name in LATENTS)
+        if self._better_prior_share:
+            coarse_latent = self._improved(coarse_latent, truth_latent, generators)
         if self._one_step:
             timestep = torch.full((len(coarse_latent),), len(self._schedule.weights) - 1, device=coarse_latent.device)
             blended = coarse_latent
@@ -151,6 +164,15 @@ class RefinerTask:
                 guess = predict_truth(self._unet, image[own], coarse[own], torch.full_like(own, first))
             truth = truth.index_copy(0, own, guess.to(truth.dtype))
         return self._schedule.blend(truth, coarse, draws.to(coarse.device))
+
+    def _improved(self, coarse: Tensor, truth: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """The coarse latents, a share of them nearer to the truth's in large shapes."""
+        shares, weights = (
+            torch.stack([torch.rand((), generator=generator) for generator in generators]) for _ in range(2)
+        )
+        weights = torch.where(shares < self._better_prior_share, weights, 0.0).to(coarse).view(-1, 1, 1, 1)
+        missing = functional.avg_pool2d(truth - coarse, _LARGE, ceil_mode=True)
+        return coarse + weights * functional.interpolate(missing, coarse.shape[-2:], mode="bilinear")
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:

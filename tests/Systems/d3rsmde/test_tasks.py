@@ -88,6 +88,22 @@ def test_own_predictions_take_the_truths_place(monkeypatch: pytest.MonkeyPatch) 
     torch.testing.assert_close(blended, expected, atol=1e-5, rtol=1e-4)
 
 
+def test_better_priors_lack_a_part_of_the_large_shapes_and_keep_their_detail(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = RefinerTask(toy_model(coarse=False, steps=1), ("L1Loss",), one_step=True, better_prior_share=1.0)
+    batch = make_batch()
+    calls = watch(monkeypatch)
+    task.loss(batch, generators(batch, 1))
+    ((seen, _, _),) = calls
+    truth, coarse = latents(task, batch["height"]), latents(task, batch["prior"])
+    added = seen - coarse
+    # The part differs from tile to tile, and what is added has no shapes that are finer than large ones.
+    wanting = (truth - coarse).mean(dim=(2, 3))
+    parts = (added.mean(dim=(2, 3)) / wanting).mean(dim=1)
+    assert ((parts > 0) & (parts < 1)).all() and parts.std() > 0.05
+    torch.testing.assert_close(added.mean(dim=(2, 3)), parts[:, None] * wanting, atol=1e-4, rtol=1e-3)
+    assert added.diff(dim=-1).abs().mean() < 0.5 * (truth - coarse).diff(dim=-1).abs().mean()
+
+
 def test_heights_under_invalid_pixels_change_nothing() -> None:
     task, batch = make_task(losses=("L1Loss", "HDNLoss")), make_batch()
     batch["valid"][:, :, :6, :9] = False
