@@ -117,7 +117,7 @@ def _well_seen(tracks: Tracks) -> Tracks:
     """The tracks without views that too few of them see, as far as two views are left to each."""
     seen = tracks.seen
     while True:
-        known = np.isfinite(seen).all(axis=2)
+        known = np.asarray(np.isfinite(seen).all(axis=2), bool)
         count = known.sum(axis=0)
         poor = (count > 0) & (count < _LEAST_TRACKS)
         lonely = known.sum(axis=1) == 1
