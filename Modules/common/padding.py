@@ -13,8 +13,18 @@ def pad_to_multiple(image: Tensor, multiple: int, margin: int = 0, least: int = 
     The result has ``least`` pixels or more along both axes, which is itself a multiple of ``multiple``.
     """
     height, width = (size + 2 * margin for size in image.shape[-2:])
-    right, bottom = (max(-size % multiple, least - size) for size in (width, height))
+    right, bottom = (_missing(size, multiple, least) for size in (width, height))
     if right == bottom == margin == 0:
         return image
     around = (margin, margin + right, margin, margin + bottom)
     return torch.nn.functional.pad(image, around, mode="replicate")
+
+
+def _missing(size: int, multiple: int, least: int) -> int:
+    """Pixels that a side lacks.
+
+    An exporter has symbols here, with bounds. These decide the comparison with ``least``, which therefore stands alone;
+    and it fails where a negative size is divided, as ``-size % multiple`` would.
+    """
+    missing = (size + multiple - 1) // multiple * multiple - size
+    return max(missing, least - size) if size < least else missing

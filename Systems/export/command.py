@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.side and given.side % subject.multiple:
             raise UserError(f"--side {given.side}: this model takes multiples of {subject.multiple} pixels")
         logger.info("%s: %s", given.model, _sizes(subject, given.side))
+        if subject.facts.get("steps") and not given.side:
+            tile = subject.tile
+            logger.info("both stages with free sizes take minutes to export; --side %d takes a part of that", tile)
         try:
             with replacing(given.output) as temporary:
                 differences = _export(subject, temporary, given)

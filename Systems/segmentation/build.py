@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
 from pathlib import Path
 
 from Modules.segmentation.names import SEGMENTATION_TASK
@@ -69,11 +70,17 @@ def load_segmentation(path: Path) -> SegmentationNetwork:
     return load_network(path, SegmentationNetwork, SEGMENTATION_TASK)
 
 
+def _colour(number: int) -> list[int]:
+    """A colour for a class of which nobody has said one: hues far from those before, in three brightnesses."""
+    hue, bright = number * 0.618034 % 1.0, (0.9, 0.7, 0.5)[number % 3]
+    return [round(255 * part) for part in hsv_to_rgb(hue, 0.7, bright)]
+
+
 def table_of(network: SegmentationNetwork) -> ClassTable:
     """The classes that a network draws."""
     names = tuple(network.config["classes"])
     values = network.config["values"] or range(len(names))
-    colours = network.config["colours"] or [[9 * number % 256] * 3 for number in range(len(names))]
+    colours = network.config["colours"] or [_colour(number) for number in range(len(names))]
     return ClassTable(
         names, tuple((int(r), int(g), int(b)) for r, g, b in colours), tuple(values), tuple(network.config["ignored"])
     )

@@ -14,7 +14,9 @@ import torch
 
 import predict
 from Modules.depth import EncDec
+from Modules.segmentation.networks import SegmentationNetwork
 from Systems.models import load_predictor
+from Systems.segmentation.build import table_of
 from Utils.core.errors import UserError
 
 CPU = torch.device("cpu")
@@ -115,3 +117,11 @@ def test_predict_writes_metres_of_a_summit_network(tmp_path: Path, capsys: pytes
     document = json.loads((tmp_path / "h.json").read_text())
     assert (document["kind"], document["model"]["predicts"]) == ("offset", "height")
     assert "level is unknown" in capsys.readouterr().err
+
+
+def test_classes_without_colours_of_their_own_can_be_told_apart() -> None:
+    torch.manual_seed(0)
+    network = SegmentationNetwork("test_resnet", "test_resnet", "none", classes=tuple("abcdefgh"), channels=8)
+    colours = np.array(table_of(network).colours, float)
+    apart = np.linalg.norm(colours[:, None] - colours[None], axis=2)
+    assert apart[~np.eye(len(colours), dtype=bool)].min() > 40

@@ -23,7 +23,7 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import psutil  # installed together with accelerate
+import psutil  # type: ignore[import-untyped]  # installed together with accelerate
 
 from Systems.app.limits import Refusal
 from Utils.core.errors import RasterError, UserError
