@@ -69,8 +69,8 @@ def flow_accumulation(heights: FloatArray, aspect: float = 1.0) -> NDArray[np.in
     padded = np.pad(filled, 1, constant_values=np.nan)
     numbers = np.arange(height * width).reshape(height, width)
     for down, right, distance in steps:
-        beside = padded[1 + down : 1 + down + height, 1 + right : 1 + right + width]
-        fall = np.nan_to_num((filled - beside) / distance)
+        towards = padded[1 + down : 1 + down + height, 1 + right : 1 + right + width]
+        fall = np.nan_to_num((filled - towards) / distance)
         better = (fall > steepest) & inner
         steepest = np.where(better, fall, steepest)
         parent[better.ravel()] = (numbers + down * width + right)[better]

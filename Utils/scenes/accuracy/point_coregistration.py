@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +42,7 @@ _LEAST_SURE = 1.0  # pixels: a shift with a larger standard error is not told by
 class _Around:
     """Heights (N, side, side) around points, which lie (N,) rows and columns from the first pixel's centre."""
 
-    heights: Floats
+    heights: NDArray[np.float32]
     rows: Floats
     columns: Floats
 
@@ -142,14 +144,17 @@ def _fit(around: _Around, heights: Floats) -> tuple[Floats, Callable[[Floats], F
     middle, spread = _middle_and_spread(levels[first])
     kept = np.ones(len(heights), bool)
     for _ in range(3):  # the first moves show which errors are usual: those of trees are not
-        best = least_squares(
-            lambda move, kept=kept: residuals(move)[kept], best, loss="cauchy", f_scale=spread, diff_step=0.05,
-            x_scale=(1.0, 1.0, spread),
-        ).x  # fmt: skip
+        usual = partial(_of_some, residuals, kept)
+        options: dict[str, Any] = {"diff_step": 0.05, "x_scale": (1.0, 1.0, spread)}
+        best = np.asarray(least_squares(usual, best, loss="cauchy", f_scale=spread, **options).x)
         left = residuals(best)
         middle, spread = _middle_and_spread(left)
         kept = np.abs(left - middle) <= _OUTLIER * spread
     return best, residuals
+
+
+def _of_some(residuals: Callable[[Floats], Floats], kept: NDArray[np.bool_], move: Floats) -> Floats:
+    return residuals(move)[kept]
 
 
 def _middle_and_spread(errors: Floats) -> tuple[float, float]:
