@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from Utils.scenes.accuracy.checkpoint_report import write_checkpoints
         from Utils.scenes.accuracy.checkpoints import score_checkpoints
 
-        for option in ("coregister", "stable_ground", "classes", "error_map", "reference", "nodata"):
+        for option in ("stable_ground", "classes", "error_map", "reference", "nodata"):
             if getattr(given, option):
                 what = option.replace("_", "-")
                 raise UserError(f"--{what} needs a raster as --truth; checkpoints are scored without it")
@@ -141,6 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             vegetated=[name for name in given.vegetated.split(",") if name.strip()],
             keep_outliers=given.keep_outliers,
             datums=datums,
+            coregister=given.coregister,
         )
         with writing(given.output):
             print(write_checkpoints(given.output, scores))
@@ -198,7 +199,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--coregister",
         action="store_true",
-        help="also move every map onto the truth (Nuth and Kaab, by xdem) and score it again; both tables are shown",
+        help="also move every map onto the truth (Nuth and Kaab, by xdem; onto checkpoints by least squares) and score "
+        "it again; both tables are shown",
     )
     parser.add_argument(
         "--stable-ground",

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyproj
 import pytest
 
 import evaluateScene
+from tests.Utils.rasters.test_vertical_datum import write_geoid
 from tests.Utils.scenes.accuracy_maps import GRID, write_dem
 from Utils.core.tables import read_csv
 
@@ -93,7 +95,7 @@ def test_points_beside_the_map_or_on_no_data_are_counted(bench: Bench) -> None:
     [
         (["--points-class", "kind"], "kind"),
         (["--points-class", "cover", "--vegetated", "wood"], "no checkpoint has this class; there are bare, forest"),
-        (["--coregister"], "needs a raster as --truth"),
+        (["--stable-ground", "mask.tif"], "needs a raster as --truth"),
         (["--points-crs", "EPSG:32601"], "of 40 points lie on the scene"),
         (["--points-crs", "EPSG:32643+5773", "--vertical-datum", "EPSG:5728"], "EPSG:5773"),
         (["--points-accuracy", "-1"], "give a standard deviation"),
@@ -113,3 +115,69 @@ def test_unknown_datums_are_written_so(bench: Bench) -> None:
     status, out, _ = bench.run("--truth-datum", "EPSG:5773")
     assert status == 0
     assert "prediction unknown, truth EPSG:5773; what is unknown was compared as it is" in out
+
+
+def hills(bench: Bench, columns: float, rows: float) -> np.ndarray:
+    """Write a map whose pixels show the ground so far beside them, 4 m too high; gives the ground at the points."""
+
+    def ground(column: np.ndarray, row: np.ndarray) -> np.ndarray:
+        return 900.0 + 40.0 * np.sin(column / 5.0 + row / 9.0) + 30.0 * np.cos(row / 6.0 - column / 11.0)
+
+    row, column = np.indices((60, 50)) + 0.5
+    noise = np.random.default_rng(2).normal(0.0, 0.3, (60, 50))
+    write_dem(bench.map, ground(column + columns, row + rows) + 4.0 + noise)
+    return ground(bench.columns, bench.rows)
+
+
+def checkpoints(bench: Bench, heights: np.ndarray) -> Path:
+    path = bench.folder / "gcps.csv"
+    places = [GRID @ place for place in zip(bench.columns, bench.rows, strict=True)]
+    path.write_text(
+        "x,y,height\n" + "".join(f"{x},{y},{z}\n" for (x, y), z in zip(places, heights, strict=True))
+    )  # fmt: skip
+    return path
+
+
+def test_checkpoints_say_how_a_map_is_shifted(bench: Bench) -> None:
+    heights = hills(bench, 0.6, -1.3)
+    heights[:8] -= np.linspace(5.0, 25.0, 8)  # a fifth of the ground has grown trees
+    status, out, _ = bench.run("--coregister", truth=checkpoints(bench, heights))
+    assert status == 0
+    shift = bench.document()["coregistration"]["prediction"]
+    assert (shift["columns"], shift["rows"]) == pytest.approx((0.6, -1.3), abs=0.1)
+    assert shift["metres"] == pytest.approx(-4.0, abs=0.2)
+    assert (shift["east"], shift["north"]) == pytest.approx((10 * shift["columns"], -10 * shift["rows"]), rel=0.01)
+    before, after = (bench.document()[key] for key in ("before_coregistration", "scores"))
+    assert after["prediction"]["all"]["nmad"] < 0.6 < before["scores"]["prediction"]["all"]["nmad"]
+    assert out.index("As the files lie") < out.index("After coregistration with the checkpoints")
+
+
+def test_a_shift_that_checkpoints_do_not_tell_is_refused_with_its_numbers(bench: Bench) -> None:
+    status, _, err = bench.run("--coregister")  # a plane slides along its contours
+    assert status == 2 and "do not tell the shift (prediction: " in err.splitlines()[-1]
+    few = checkpoints(bench, hills(bench, 0.6, -1.3)).read_text().splitlines()[:20]
+    (bench.folder / "few.csv").write_text("\n".join(few))
+    status, _, err = bench.run("--coregister", truth=bench.folder / "few.csv")
+    assert status == 2 and "19 checkpoints lie on heights of prediction; 30 are needed" in err.splitlines()[-1]
+
+
+def test_a_baseline_of_another_datum_is_brought_over_or_the_grid_is_named(bench: Bench) -> None:
+    before = pyproj.datadir.get_data_dir()
+    pyproj.datadir.set_data_dir(str(Path(pyproj.__file__).parent / "proj_dir" / "share" / "proj"))
+    try:
+        rows, columns = np.indices((60, 50)) + 0.5
+        plane = 1000.0 + 2.0 * rows + 3.0 * columns
+        baseline = write_dem(bench.folder / "ellipsoidal.tif", plane + 40.0, tags={"VERTICAL_DATUM": "EPSG:4979"})
+        given = ["--baseline", baseline, "--vertical-datum", "EPSG:5773"]
+        status, _, err = bench.run(*given)
+        assert status == 2 and "us_nga_egm96_15.tif, which is not installed" in err.splitlines()[-1]
+        write_geoid(bench.folder, "us_nga_egm96_15.tif", 40.0)
+        pyproj.datadir.append_data_dir(str(bench.folder))
+        status, out, _ = bench.run(*given)
+        assert status == 0 and "baseline: heights brought from EPSG:4979 to EPSG:5773" in out
+        found = bench.document()["scores"]
+        # The made geoid is 40 m at longitude 0 and a hundredth more with each degree; the map lies near 75 east.
+        difference = found["prediction"]["all"]["mean"] - found["baseline"]["all"]["mean"]
+        assert difference == pytest.approx(0.75, abs=0.02)
+    finally:
+        pyproj.datadir.set_data_dir(before)

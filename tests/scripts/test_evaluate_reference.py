@@ -99,13 +99,14 @@ def test_bicubic_and_the_dem_alone_stand_beside_the_prediction(
     assert change["change"] == pytest.approx(scores["prediction"]["rmse"] - scores["bicubic"]["rmse"])
     assert {Path(document[role]["path"]).name for role in ("bicubic", "DEM alone")} == {"dem.tif"}
     assert document["DEM alone"]["noise"] >= 0.0
-    first = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:11]
+    first = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:13]
     assert first[:5] == ["bicubic", "DEM alone", "prediction", "change from bicubic", "change from bicubic (%)"]
-    assert first[6:8] == [FROM_ALONE, f"{FROM_ALONE} (%)"]
-    assert first[5].startswith("± standard error") and first[8].startswith("± standard error")
+    assert first[7:9] == [FROM_ALONE, f"{FROM_ALONE} (%)"]
+    assert first[5].startswith("± standard error") and first[9].startswith("± standard error")
     assert "the ground of least error that 'dem.tif' tells without image and model" in table
     rows = [row["map"] for row in read_csv(fused.folder / "scores" / "classes.csv", text_columns=["slope_class"])]
-    assert rows[3:9] == ["change", "percent", "standard_error", *(f"{what} from DEM alone" for what in rows[3:6])]
+    changes = ["change", "percent", "standard_error", "correlated_error"]
+    assert rows[3:11] == [*changes, *(f"{what} from DEM alone" for what in changes)]
     page = (fused.folder / "scores" / "report.html").read_text(encoding="utf-8")
     assert FROM_ALONE in page and "change from bicubic" in page
 

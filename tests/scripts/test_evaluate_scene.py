@@ -70,7 +70,7 @@ def test_everything_is_written_and_the_table_printed(bench: Bench) -> None:
     assert document["scores"]["baseline"]["bias"] == pytest.approx(-4.0, abs=1e-3)
     assert document["change"]["rmse"]["percent"] == pytest.approx(-75.0, abs=0.1)
     assert [one["label"] for one in document["slope_classes"]] == ["0-10", "10-20", ">20"]
-    assert len(read_csv(bench.output / "classes.csv")) == 4 * 5
+    assert len(read_csv(bench.output / "classes.csv")) == 4 * 5 + 1
     with Image.open(bench.output / "figure.png") as picture:
         assert picture.width > 1000
     with rasterio.open(bench.output / "errors.tif") as written, rasterio.open(bench.prediction) as prediction:

@@ -108,6 +108,9 @@ def notes(scores: SceneScores) -> list[str]:
         )
     lines += _datum_notes(scores)
     lines += _correlation_notes(scores)
+    if scores.drainage:
+        shares = ", ".join(f"{scores.label(name)} {100 * share:.0f} %" for name, share in scores.drainage.items())
+        lines.append(f"Channels that agree with the truth's, to a cell: {shares}.")
     lines.append("Errors are prediction minus truth.")
     if not scores.sampling["exact"]:
         lines.append(f"Median, NMAD and LE90 are over a random sample of {scores.sampling['sampled']:,} pixels.")

@@ -35,6 +35,9 @@ def write_checkpoints(folder: Path, scores: CheckpointScores) -> str:
     write_csv(folder / "points.csv", _rows(scores))
     save_figure(folder / "figure.png", scores)
     shown: list[Item] = [Text("", scores.notes()), Table("", *scores.table())]
+    if scores.before is not None:
+        shown.insert(0, Text("", ["After coregistration with the checkpoints; below, as the files lie."]))
+        shown += [Text("As the files lie", scores.before.notes()), Table("", *scores.before.table())]
     pictures: list[Item] = [Picture("", (folder / "figure.png").read_bytes())]
     sections = [Section("Scores", shown), Section("Errors", pictures)]
     write_page(folder / "report.html", "Accuracy at checkpoints", sections, scores.to_document())

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from Utils.core.tables import format_table
+from Utils.scenes.accuracy.shifts import Shift
 
 __all__ = ["FEWEST", "MOST", "CheckpointScores", "PointErrors", "figures"]
 
@@ -99,12 +100,15 @@ class CheckpointScores:
         inputs: facts on the files.
         points: the checkpoints that all maps know.
         left_out: by reason, how many rows of the table did not count.
-        warnings: what a reader must know.
+        before: the scores of the maps where they lay, if they were moved.
+        shifts: by map, how it was moved; empty where none was.
     """
 
     inputs: dict[str, dict[str, Any]]
     points: PointErrors
     left_out: dict[str, int]
+    before: CheckpointScores | None = None
+    shifts: dict[str, Shift] = field(default_factory=dict)
 
     def groups(self) -> dict[str, NDArray[np.bool_]]:
         """By name, which checkpoints: all, NVA and VVA where there are both, and the classes."""
@@ -131,7 +135,9 @@ class CheckpointScores:
 
     def notes(self) -> list[str]:
         """What a reader must know beside the numbers."""
-        lines = []
+        lines = [f"{name}: {shift}." for name, shift in self.shifts.items()]
+        if self.shifts:
+            lines.append("Each fifth of the checkpoints judges the move that the others found.")
         if self.left_out:
             why = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in self.left_out.items())
             lines.append(f"Left out: {why}.")
@@ -153,6 +159,10 @@ class CheckpointScores:
         datums = {name: facts["vertical_datum"]["code"] for name, facts in self.inputs.items()}
         unknown = "; what is unknown was compared as it is" if "unknown" in datums.values() else ""
         lines.append(f"Vertical datum: {', '.join(f'{name} {code}' for name, code in datums.items())}{unknown}.")
+        for name, facts in self.inputs.items():
+            if "brought_to" in facts["vertical_datum"]:
+                to = facts["vertical_datum"]["brought_to"]["code"]
+                lines.append(f"{name}: heights brought from {facts['vertical_datum']['code']} to {to}.")
         lines.append("Errors are map minus checkpoint.")
         return lines
 
@@ -166,8 +176,18 @@ class CheckpointScores:
         return ["map", "checkpoints", "n", *_KEYS.values()], rows
 
     def text(self) -> str:
-        """Notes and table."""
-        return "  \n".join(self.notes()) + "\n\n" + format_table(*self.table())
+        """Notes and table; of moved maps also those before the move."""
+        text = "  \n".join(self.notes()) + "\n\n" + format_table(*self.table())
+        if self.before is None:
+            return text
+        return f"As the files lie\n\n{self.before.text()}\n\nAfter coregistration with the checkpoints\n\n{text}"
+
+    def _moves(self) -> dict[str, Any]:
+        """How maps were moved, and the scores before that."""
+        if self.before is None:
+            return {}
+        moves = {name: shift.describe() for name, shift in self.shifts.items()}
+        return {"coregistration": moves, "before_coregistration": {"scores": self.before.figures()}}
 
     def to_document(self) -> dict[str, Any]:
         """As JSON."""
@@ -176,6 +196,7 @@ class CheckpointScores:
             "standard": "ASPRS Positional Accuracy Standards for Digital Geospatial Data, edition 2 (2023)",
             "scores": self.figures(),
             "left_out": self.left_out,
+            **self._moves(),
             "notes": self.notes(),
             "definitions": DEFINITIONS,
         }

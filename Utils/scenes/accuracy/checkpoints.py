@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from Utils.core.errors import UserError
+from Utils.rasters.datum_shift import DatumShift
 from Utils.rasters.environment import gdal_environment
 from Utils.rasters.geometry import Geometry
 from Utils.rasters.vertical_datum import UNKNOWN, VerticalDatum, datum_of
@@ -20,6 +23,7 @@ from Utils.scenes.accuracy.checkpoint_scores import FEWEST, CheckpointScores, Po
 from Utils.scenes.accuracy.height_file import check_heights, opened, scaling_of
 from Utils.scenes.accuracy.height_grid import Grid
 from Utils.scenes.accuracy.height_maps import HeightMap
+from Utils.scenes.accuracy.point_coregistration import coregistered
 from Utils.scenes.accuracy.scene_scores import BASELINE, PREDICTION
 from Utils.scenes.fusion.anchors import Points
 from Utils.scenes.fusion.point_files import VECTORS
@@ -52,6 +56,7 @@ def score_checkpoints(
     vegetated: Sequence[str] = (),
     keep_outliers: bool = False,
     datums: dict[str, VerticalDatum] | None = None,
+    coregister: bool = False,
 ) -> CheckpointScores:
     """Score height maps in metres against checkpoints.
 
@@ -66,9 +71,12 @@ def score_checkpoints(
         vegetated: classes that are vegetated, beside VVA.
         keep_outliers: whether fill values and impossible heights are taken as heights.
         datums: what heights refer to where a file does not say it, of ``prediction`` and ``truth``.
+        coregister: whether each map is also moved onto the checkpoints and scored again; ``before`` of the scores then
+            has those of the maps where they lay.
 
     Raises:
-        UserError: no checkpoint lies on the maps, a map has no metres or no place, datums that cannot be brought over.
+        UserError: no checkpoint lies on the maps, a map has no metres or no place, datums that cannot be brought over,
+            or a shift that cannot be found.
         RasterError: a map that cannot be read.
     """
     datums = datums or {}
@@ -91,19 +99,39 @@ def score_checkpoints(
             datum = own if name == PREDICTION else datum
             scaling = scaling_of(source, band, facts["metres_per_unit"])
             scene = Geometry(grid.height, grid.width, grid.crs, grid.transform)
-            maps[name], inputs[name] = (HeightMap(path, source, band, scaling), scene, own), facts
+            lift = None
+            if name == BASELINE and own.known and datum.known and not own.same_as(datum):
+                shift = DatumShift(own, datum, grid.crs, f"baseline '{path}'")
+                lift = partial(_lifted, shift, grid)
+                facts["vertical_datum"]["brought_to"] = datum.describe()
+            maps[name], inputs[name] = (HeightMap(path, source, band, scaling, lift), scene, grid), facts
         points = _checkpoints(truth, crs, maps, columns, accuracy, class_column, keep_outliers, datums, datum)
-        _, scene, _ = maps[PREDICTION]
-        heights = {PREDICTION: _at(maps[PREDICTION][0], points.rows, points.columns)}
+        scene = maps[PREDICTION][1]
+        places = {PREDICTION: (points.rows, points.columns)}
         if BASELINE in maps:
-            one, place, own = maps[BASELINE]
-            if own.known and datum.known and not own.same_as(datum):
-                raise UserError(
-                    f"baseline '{baseline}' refers to {own}, and the prediction to {datum}: score them one by one"
-                )
             xs, ys = scene.coordinates(points.rows, points.columns)
-            heights[BASELINE] = _at(one, *place.place(xs, ys, scene.crs))
+            places[BASELINE] = maps[BASELINE][1].place(xs, ys, scene.crs)
+        heights = {name: _at(one, *places[name]) for name, (one, _, _) in maps.items()}
+        shifts, moved = {}, {}
+        if coregister:
+            for name, (one, _, grid) in maps.items():
+                shifts[name], moved[name] = coregistered(one, grid, *places[name], points.heights, name)
         truth_datum = points.datum
+    inputs["truth"] = {"path": truth.as_posix(), "vertical_datum": truth_datum.describe()}
+    before = _scores(truth, inputs, points, heights, vegetated)
+    return before if not coregister else replace(
+        _scores(truth, inputs, points, moved, vegetated), before=before, shifts=shifts
+    )  # fmt: skip
+
+
+def _scores(
+    truth: Path,
+    inputs: dict[str, dict[str, Any]],
+    points: Points,
+    heights: dict[str, NDArray[np.float64]],
+    vegetated: Sequence[str],
+) -> CheckpointScores:
+    """The scores of maps whose heights (N,) at the points are given."""
     known = np.logical_and.reduce([np.isfinite(values) for values in heights.values()])
     left_out = {**points.left_out, **({"on_pixels_without_data": int((~known).sum())} if not known.all() else {})}
     if not known.any():
@@ -112,13 +140,17 @@ def score_checkpoints(
         )
     if known.sum() < FEWEST:
         logger.warning("--truth '%s': %d checkpoints, fewer than %d: scored all the same", truth, known.sum(), FEWEST)
-    inputs["truth"] = {"path": truth.as_posix(), "vertical_datum": truth_datum.describe()}
     labels = None if points.labels is None else points.labels[known]
     errors = {name: (values - points.heights)[known] for name, values in heights.items()}
     sigma = None if points.sigma is None else points.sigma[known]
     wooded = _vegetated(labels, vegetated, int(known.sum()))
     found = PointErrors(points.rows[known], points.columns[known], points.heights[known], errors, sigma, labels, wooded)
     return CheckpointScores(inputs, found, left_out)
+
+
+def _lifted(shift: DatumShift, grid: Grid, window: Window) -> NDArray[np.float64]:
+    """Metres (H, W) that a window's heights are raised by, to another datum."""
+    return shift.over(grid.transform, window.row_off, window.col_off, window.height, window.width)
 
 
 def _checkpoints(

@@ -29,7 +29,7 @@ from Utils.scenes.accuracy.scene_scores import PREDICTION, FloatArray, HeightFit
 from Utils.scenes.accuracy.shifts import Shift
 from Utils.scenes.accuracy.stable_ground import StableGround
 
-__all__ = ["ShiftedMap", "find_shifts", "moved"]
+__all__ = ["ShiftedMap", "find_shifts", "moved", "shift_in_metres"]
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ def _find(
     apart = (heights - truth)[known]
     if np.ptp(apart) < 1e-6:  # one file twice, but for its level: there is nothing to move
         metres = -float(apart.mean())
-        return Shift(0.0, 0.0, metres, *_metres(grid, 0.0, 0.0), 0.0, 0.0, int(known.sum()), int(known.sum()))
+        return Shift(0.0, 0.0, metres, *shift_in_metres(grid, 0.0, 0.0), 0.0, 0.0, int(known.sum()), int(known.sum()))
     first = _nuth_kaab(truth, heights, known, name, option)
     error = _error(truth, heights, first)
     stable = known & _ordinary(error, known)
@@ -205,7 +205,7 @@ def _find(
             f"{option}: the shift explains nothing ({numbers}); do the files show the same ground? Without the option "
             "they are scored as they lie"
         )
-    east, north = _metres(grid, columns, rows)
+    east, north = shift_in_metres(grid, columns, rows)
     vectors = _vectors(truth, heights, stable, blocks, name, option)
     logger.info("%s %s", option, numbers)
     return Shift(columns, rows, metres, east, north, before, after, int(stable.sum()), int(known.sum()), vectors)
@@ -279,7 +279,7 @@ def _nmad(errors: FloatArray) -> float:
     return float(_MAD * np.median(np.abs(errors - np.median(errors)))) if errors.size else math.nan
 
 
-def _metres(grid: Grid, columns: float, rows: float) -> tuple[float, float]:
+def shift_in_metres(grid: Grid, columns: float, rows: float) -> tuple[float, float]:
     """A shift in pixels as metres to the east and to the north; NaN without a georeference."""
     x, y = grid.middle
     found = metres_per_unit(grid.crs, [x], [y]) if grid.has_metres else None

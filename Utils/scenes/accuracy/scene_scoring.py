@@ -25,6 +25,7 @@ from Utils.rasters.places import container
 from Utils.rasters.vertical_datum import VerticalDatum
 from Utils.scenes.accuracy.accuracy_tables import writing
 from Utils.scenes.accuracy.change_correlation import ChangeCorrelation
+from Utils.scenes.accuracy.drainage import channel_agreement, reduced
 from Utils.scenes.accuracy.error_correlation import ErrorCorrelation
 from Utils.scenes.accuracy.error_statistics import (
     BlockSums,
@@ -352,6 +353,7 @@ class _Run:
         method = "all scored pixels" if sample.rate == 1.0 else "a seeded uniform random sample of the scored pixels"
         sampling: dict[str, Any] = {"method": f"medians and percentiles are over {method}, errors held as float32"}
         sampling |= {"sampled": sample.count, "of": scored, "exact": sample.rate == 1.0}
+        views = self._views()
         return SceneScores(
             inputs=self._maps.inputs,
             align=align,
@@ -361,11 +363,18 @@ class _Run:
             coverage=self._coverage(),
             sampling=sampling,
             blocks=int(np.count_nonzero(self._sums.by_block("pixels", None))),
-            views=self._views(),
+            views=views,
             terrain={} if self._terrain is None else self._terrain.unexplained(),
             variogram=self._correlation.variogram(),
             ground=[] if self._ground is None else self._ground.rows(),
+            drainage=self._drainage(views),
         )
+
+    def _drainage(self, views: Views) -> dict[str, float]:
+        """How well the maps' channels agree with the truth's, on the reduced maps."""
+        truth = reduced(views.maps["truth"])
+        found = {name: channel_agreement(truth, reduced(views.maps[name]), views.aspect) for name in self._maps.scored}
+        return {name: share for name, share in found.items() if not math.isnan(share)}
 
     def _classes(self) -> range:
         return range(len(self._bounds) + 1 if self._maps.grid.has_metres else 0)

@@ -26,6 +26,8 @@ class Shift:
         pixels: of stable ground, without outliers, that the shift was found on.
         offered: pixels before outliers were left out.
         vectors: by block of the scene: middle column and row, and its own shift in columns and rows.
+        error: standard error of the horizontal shift in pixels, where it does not follow from the blocks.
+        where: what the shift was found on.
     """
 
     columns: float
@@ -38,12 +40,14 @@ class Shift:
     pixels: int
     offered: int
     vectors: list[tuple[float, float, float, float]] = field(default_factory=list)
+    error: float = math.nan
+    where: str = "pixels of stable ground"
 
     @property
     def standard_error(self) -> float:
-        """Of the horizontal shift in pixels, from how its blocks differ; NaN below three blocks."""
+        """Of the horizontal shift in pixels, from how its blocks differ if there are three; NaN if it is unknown."""
         if len(self.vectors) < 3:
-            return math.nan
+            return self.error
         apart = np.array(self.vectors)[:, 2:]
         return float(np.sqrt(apart.var(axis=0, ddof=1).sum() / len(apart)))
 
@@ -53,7 +57,7 @@ class Shift:
         error = f" ± {self.standard_error:.2f}" if math.isfinite(self.standard_error) else ""
         return (
             f"moved by {metres}{self.metres:+.3f} m up ({self.columns:+.3f} columns, {self.rows:+.3f} rows{error}); "
-            f"NMAD on {self.pixels:,} of {self.offered:,} pixels of stable ground: {self.nmad_before:.3f} -> "
+            f"NMAD on {self.pixels:,} of {self.offered:,} {self.where}: {self.nmad_before:.3f} -> "
             f"{self.nmad_after:.3f} m"
         )
 
