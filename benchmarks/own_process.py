@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -36,9 +37,15 @@ CaseT = TypeVar("CaseT", bound=_Case)
 
 
 def in_own_process(measure: Callable[[CaseT], Found], case: CaseT) -> Found:
-    """``measure`` of a case, in a new process."""
+    """``measure`` of a case, in a new process; where the system can fork, the libraries are imported once for all."""
+    way = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(way)
+    if way == "forkserver":
+        # A module that runs as a command is named __main__, which the server of forks does not find.
+        spec = getattr(sys.modules[measure.__module__], "__spec__", None)
+        context.set_forkserver_preload([spec.name] if spec else [])
     try:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(1, context) as pool:
             return pool.submit(measure, case).result()
     except BrokenProcessPool:
         return {"died": 1.0}
