@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +21,8 @@ logger = logging.getLogger("benchmarks")
 Found = dict[str, float]
 """What was measured of a case, by name; ``died`` where its process was killed, most likely because memory ran out."""
 _RESULTS, _TABLE = "results.json", "table.md"
+_LIBRARIES = ("torch", "diffusers", "timm")
+"""What takes seconds to import."""
 
 
 class _Case(Protocol):
@@ -41,9 +42,7 @@ def in_own_process(measure: Callable[[CaseT], Found], case: CaseT) -> Found:
     way = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(way)
     if way == "forkserver":
-        # A module that runs as a command is named __main__, which the server of forks does not find.
-        spec = getattr(sys.modules[measure.__module__], "__spec__", None)
-        context.set_forkserver_preload([spec.name] if spec else [])
+        context.set_forkserver_preload(list(_LIBRARIES))
     try:
         with ProcessPoolExecutor(1, context) as pool:
             return pool.submit(measure, case).result()
