@@ -112,9 +112,6 @@ NOT_RUN = {
     "--output results/Demo/self_training": (
         "takes minutes; tests/scripts/test_segmentation_scripts.py trains so at toy size"
     ),
-    "python -m benchmarks.segmentation --output results/segmentation": (
-        "takes many minutes; tests/benchmarks/test_segmentation_benchmark.py runs it on a toy"
-    ),
     "python -m Systems.mars.products list --output HiRISE --limit 5": "tests/Systems/mars/test_products.py does",
     "python -m Systems.mars.products download --output HiRISE --grid C --limit 5": (
         "tests/Systems/mars/test_products.py downloads from a server of its own"
