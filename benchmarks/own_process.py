@@ -21,6 +21,8 @@ logger = logging.getLogger("benchmarks")
 Found = dict[str, float]
 """What was measured of a case, by name; ``died`` where its process was killed, most likely because memory ran out."""
 _RESULTS, _TABLE = "results.json", "table.md"
+_LIBRARIES = ("torch", "diffusers", "timm")
+"""What takes seconds to import."""
 
 
 class _Case(Protocol):
@@ -36,9 +38,13 @@ CaseT = TypeVar("CaseT", bound=_Case)
 
 
 def in_own_process(measure: Callable[[CaseT], Found], case: CaseT) -> Found:
-    """``measure`` of a case, in a new process."""
+    """``measure`` of a case, in a new process; where the system can fork, the libraries are imported once for all."""
+    way = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(way)
+    if way == "forkserver":
+        context.set_forkserver_preload(list(_LIBRARIES))
     try:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(1, context) as pool:
             return pool.submit(measure, case).result()
     except BrokenProcessPool:
         return {"died": 1.0}

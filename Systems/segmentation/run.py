@@ -206,7 +206,7 @@ class SegmentationRun(Run):
         one_size = config.batch_size > 1
         common: dict[str, Any] = {"flips": config.flips, "seed": config.seed, "one_size": one_size}
         share = 0.9 if config.self_training is None else 0.45
-        train: SampleDataset = LandCoverDataset(
+        labelled = LandCoverDataset(
             setup.training,
             [tile for tile in stage.train if tile not in empty],
             setup.how,
@@ -214,12 +214,13 @@ class SegmentationRun(Run):
             cache_bytes=share * cache,
             **common,
         )
+        train: SampleDataset = labelled
         if config.self_training is not None:
             # Without labels no square has too much of one class.
             cut = config.augmentation.model_copy(update={"largest_share": 1.0})
             tiles = setup.unlabelled
             others = LandCoverDataset(tiles, list(tiles), setup.how, cut, cache_bytes=share * cache, **common)
-            train = SelfTrainingDataset(train, others, config.self_training)
+            train = SelfTrainingDataset(labelled, others, config.self_training)
         if not stage.validation:
             return train, None
         chosen = setup.validation

@@ -101,8 +101,9 @@ def encode(pixels: Pixels, longest: int) -> bytes:
     if max(picture.size) <= _LARGEST_PNG:
         picture.save(buffer, format="PNG", optimize=True)
     else:
-        # Colours at full resolution: they carry the values.
-        picture.save(buffer, format="JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True)
+        # Colours at full resolution: they carry the values. Not optimised: Pillow would give it a byte a pixel and fail
+        # where a picture needs more, as a map of scattered classes does.
+        picture.save(buffer, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 

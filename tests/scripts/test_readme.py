@@ -107,6 +107,11 @@ NOT_RUN = {
     "--evaluate Config/Segmentation/LoveDA_U2R_convnext_b_s_evaluate.json --seeds 0 1 2 --output results/ablation": (
         "tests/Systems/segmentation/test_demo.py runs it in the demo"
     ),
+    "python -m Systems.segmentation.ablation --train Config/Demo/segmentation_self_training_train.json "
+    "--evaluate Config/Demo/segmentation_evaluate.json --seeds 0 1 --variants image true image_taught true_taught "
+    "--output results/Demo/self_training": (
+        "takes minutes; tests/scripts/test_segmentation_scripts.py trains so at toy size"
+    ),
     "python -m Systems.mars.products list --output HiRISE --limit 5": "tests/Systems/mars/test_products.py does",
     "python -m Systems.mars.products download --output HiRISE --grid C --limit 5": (
         "tests/Systems/mars/test_products.py downloads from a server of its own"

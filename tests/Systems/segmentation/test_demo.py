@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from Systems.segmentation import ablation, demo
-from Systems.segmentation.ablation_plan import VARIANTS
+from Systems.segmentation.ablation_plan import SELF_TRAINED, VARIANTS
 from Systems.segmentation.ablation_table import Row, ablation_text
+from Systems.segmentation.config import SegmentationTrainingConfig
+from Utils.config.config_files import load_config
 from Utils.synthetic.land_cover import BUILDING, CLASSES, ROAD, SOURCE, TARGET, make_land_cover
 
 KEPT = ("image", "true", "shuffled")
@@ -22,7 +24,7 @@ def test_the_demo_ends_with_a_table_pictures_and_a_map(
 ) -> None:
     configs = tmp_path / "Config"
     configs.mkdir()
-    for path in demo.CONFIGS.glob("segmentation_*.json"):
+    for path in (demo.CONFIGS / f"segmentation_{step}.json" for step in ("train", "evaluate")):
         config = json.loads(path.read_text(encoding="utf-8")) | {"batch_size": 2}
         if "max_steps" in config:
             config |= {"max_steps": 2, "warmup_steps": 1, "validate_every": 1}
@@ -75,7 +77,28 @@ def test_the_table_says_what_lies_beyond_the_spread() -> None:
 
     rows = [row("image", False, 0.50, 0.54), row("true", False, 0.60, 0.70), row("shuffled", True, 0.53, 0.61)]
     text = ablation_text(rows, [0, 1])
+    assert "seen images of the target" not in text
     assert "| true " in text and "65.00 ± 7.07" in text and "1,000" in text
     assert "true against image: +13.00 points, beyond the spread" in text
     assert "true against shuffled: +8.00 points, within the spread" in text
     assert "shuffled against image: +5.00 points, within the spread" in text
+    taught = [row("image_taught", False, 0.40, 0.48), row("true_taught", False, 0.66, 0.72)]
+    text = ablation_text([*rows, *taught], [0, 1])
+    assert "Self-trained rows have seen images of the target, without labels" in text
+    assert "image_taught against image: -8.00 points, below it, beyond the spread" in text
+    assert "true_taught against true: +4.00 points, within the spread" in text
+    assert "true_taught against image_taught: +25.00 points, beyond the spread" in text
+
+
+def test_only_rows_that_are_named_so_learn_from_images_of_the_target(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_images, without = (demo.CONFIGS / f"segmentation_{name}train.json" for name in ("self_training_", ""))
+    for variant in (*VARIANTS, *SELF_TRAINED):
+        changes = [f"{key}={json.dumps(value)}" for key, value in variant.changes.items()]
+        found = load_config(with_images, SegmentationTrainingConfig, changes)
+        assert (found.self_training is not None) is (variant in SELF_TRAINED)
+        assert found.ema_decay, "the control of self-training has the averaged weights too"
+    said = ["--evaluate", str(demo.CONFIGS / "segmentation_evaluate.json"), "--output", str(tmp_path / "out")]
+    assert ablation.main(["--train", str(without), *said, "--variants", "true_taught"]) == 2
+    assert "has no self_training" in capsys.readouterr().err and not (tmp_path / "out").exists()
