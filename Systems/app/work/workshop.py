@@ -41,7 +41,8 @@ class Workshop:
         root: Path,
         prepare: Callable[[], object] = prepare_scenes,
     ) -> None:
-        self.models, self.limits, self._root = models, limits, root
+        # Absolute, because the processes that check and predict may have another working directory.
+        self.models, self.limits, self._root = models, limits, root.resolve()
         self._checks = Crew(1, limits.memory_bytes, prepare_checks)
         self._scenes = Crew(limits.at_once, limits.memory_bytes, prepare)
         self._drawing = futures.ThreadPoolExecutor(1, "drawing")
