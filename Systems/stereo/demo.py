@@ -18,7 +18,7 @@ from Utils.training.demo_steps import DemoSteps, can_train_together, demo_script
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "Config" / "Demo"
-TRAIN_SCENES, TEST_SCENES, VIEWS = 100, 12, 3
+TRAIN_SCENES, TEST_SCENES, VIEWS = 200, 12, 3
 SIZE = (96, 96)
 SATELLITE_SIZE = (256, 256)
 WORKERS: int | None = None  # processes that make scenes: one a core
@@ -46,29 +46,29 @@ class Method:
     changes: Mapping[str, object] = field(default_factory=dict)
     maps: str | None = None
     satellite: bool = False
-    seconds: float = 110.0
+    seconds: float = 145.0
 
 
 _GUIDED_TITLE = "relative depth, ours (guided)"
 METHODS = (
     Method("plain", "plain"),
-    Method("guided", _GUIDED_TITLE, {"model.relative_depth": "guided"}, _RELATIVE, seconds=125),
+    Method("guided", _GUIDED_TITLE, {"model.relative_depth": "guided"}, _RELATIVE, seconds=165),
     Method(
-        "shuffled", "control: guided by other scenes' maps", {"model.relative_depth": "guided"}, _SHUFFLED, seconds=125
+        "shuffled", "control: guided by other scenes' maps", {"model.relative_depth": "guided"}, _SHUFFLED, seconds=165
     ),
     Method(
         "published",
         "relative depth, published fusion",
         {"model.relative_depth": "concatenated"},
         _RELATIVE,
-        seconds=210,
+        seconds=255,
     ),
-    Method("satellite", _GUIDED_TITLE, {"model.relative_depth": "guided"}, _RELATIVE, satellite=True, seconds=125),
+    Method("satellite", _GUIDED_TITLE, {"model.relative_depth": "guided"}, _RELATIVE, satellite=True, seconds=165),
 )
 # Scored beside them, without a training: what the guided network does with maps that say nothing.
 _FLAT = "constant"
 _STEPS = (
-    Step(_DATA, 35),
+    Step(_DATA, 270),
     *(Step(method.name, method.seconds / 2) for method in METHODS),
     *(Step(f"evaluate {method.name}", 12) for method in METHODS),
     Step(f"evaluate {_FLAT}", 10),

@@ -102,7 +102,7 @@ def _compared(rows: Mapping[str, Scores], titles: Mapping[str, str]) -> list[str
             f"From '{titles[other]}' to '{titles[one]}' the MAE changes by {change['mean']:+.3f} ± "
             f"{change['standard_error']:.3f} m, paired over {change['count']:.0f} scenes."
         )
-    lines.append("One seed tells nothing of the spread between trainings: docs/demo-stereo.md has several.")
+    lines.append("One seed tells nothing of the spread between trainings.")
     return lines
 
 
