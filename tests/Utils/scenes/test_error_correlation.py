@@ -50,6 +50,15 @@ def test_errors_that_are_alike_are_worth_few() -> None:
     assert np.mean([one.standard_error_of_mean for one in found]) == pytest.approx(expected, rel=0.35)
 
 
+@pytest.mark.xfail(reason="on this one field the stated error is 1.75 times the true one", strict=True)
+def test_the_stated_error_is_right_on_each_field() -> None:
+    rng = np.random.default_rng(1)
+    errors = gaussian_filter(rng.normal(size=(512, 512)), 12.0, mode="wrap")
+    found = counted(errors / errors.std() * 3.0 + rng.normal(0.0, 1.0, errors.shape))
+    expected = math.sqrt(9.0 * 4.0 * math.pi * 12.0**2) / 512
+    assert found.standard_error_of_mean == pytest.approx(expected, rel=0.35)
+
+
 def test_the_stated_error_of_a_change_is_how_changes_scatter() -> None:
     """Over scenes drawn alike, whose errors are alike over some 8 pixels, in parts in both maps."""
     rng = np.random.default_rng(2)

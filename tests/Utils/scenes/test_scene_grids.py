@@ -103,7 +103,24 @@ def test_a_dem_stored_otherwise_gives_the_same_heights(tmp_path: Path, disguise:
     np.testing.assert_allclose(found, plain, atol=1e-3)
 
 
-@pytest.mark.parametrize("degrees", [1e-6, 0.5, 3.0, 7.0, 20.0, 45.0, 90.0, 135.0, -60.0])
+# Rotated by half a right angle a clean DEM is taken for one with 1.6 m of noise: 0.51 m (docs/real-ground.md).
+_KNOWN_MISS = pytest.mark.xfail(reason="a clean rotated DEM is smoothed although the map explains it", strict=True)
+
+
+@pytest.mark.parametrize(
+    "degrees",
+    [
+        1e-6,
+        0.5,
+        3.0,
+        7.0,
+        20.0,
+        pytest.param(45.0, marks=_KNOWN_MISS),
+        90.0,
+        pytest.param(135.0, marks=_KNOWN_MISS),
+        -60.0,
+    ],
+)
 def test_a_rotated_dem_is_as_good_as_an_upright_one(tmp_path: Path, degrees: float) -> None:
     centre = SCENE.centre
     count = 26
@@ -113,10 +130,9 @@ def test_a_rotated_dem_is_as_good_as_an_upright_one(tmp_path: Path, degrees: flo
     found = fused(tmp_path, write_raster(tmp_path / "dem.tif", values, cells.transform))
     plain = fused(tmp_path, write_raster(tmp_path / "plain.tif", CELLS, COARSE))
     inside = np.s_[12:-12, 12:-12]
-    # The ground's deviation is 90 m, and the DEM alone misses it by 8 m. What is left is noise that 26 cells a side
-    # cannot tell from ground, and averages by samples.
+    # The ground's deviation is 90 m; what is left is that averages by samples are not exact.
     assert rms((plain - TRUTH)[inside]) < 0.4
-    assert rms((found - TRUTH)[inside]) < 0.55
+    assert rms((found - TRUTH)[inside]) < 0.5
 
 
 def test_averages_are_those_of_the_cells_however_they_lie() -> None:
